@@ -1,0 +1,70 @@
+"""The command line: one file per command in `isotune.commands`, no modelling anywhere in it."""
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from isotune._version import __version__
+from isotune.commands import hw, models
+from isotune.commands.predict import predict
+from isotune.commands.search import search
+from simulator.errors import IsotuneError
+
+app = typer.Typer(
+    name="isotune",
+    help="What overlapping (ISO) or dropping (SPD) all-reduces brings on your hardware.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(search)
+app.command()(predict)
+app.add_typer(hw.app, name="hw")
+app.add_typer(models.app, name="models")
+
+
+# Typer carries its own copy of click in newer versions; the exceptions are found through it.
+_UsageProblem: type[Exception] = next(
+    kind
+    for kind in typer.BadParameter.__mro__
+    if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; bad input is one line on stderr and exit code 2."""
+    try:
+        sys.exit(app(args=arguments, standalone_mode=False) or 0)
+    except _UsageProblem as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(message)
+            sys.exit(0)
+        _fail(" ".join(message.split()))
+    except IsotuneError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"isotune: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"isotune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What overlapping (ISO) or dropping (SPD) all-reduces brings on your hardware."""

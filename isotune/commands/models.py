@@ -1,0 +1,40 @@
+"""`isotune models`: the bundled models."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+import isotune
+from isotune.commands.options import Json
+from isotune.commands.output import print_json, show
+from simulator.model import bundled_models
+
+app = typer.Typer(help="Models.", no_args_is_help=True)
+
+
+@app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """The bundled models."""
+    models = [isotune.load_model(name) for name in bundled_models()]
+    if as_json:
+        print_json([{"name": item.name, "parameters": item.parameters} for item in models])
+        return
+    from isotune.render import models_table
+
+    show(models_table(models))
+
+
+@app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="Name, folder or config.json.")], as_json: Json = False
+) -> None:
+    """One model: its sizes and parameter count."""
+    model = isotune.load_model(name)
+    fields = asdict(model) | {"parameters": model.parameters}
+    if as_json:
+        print_json(fields)
+        return
+    from isotune.render import fields_table
+
+    show(fields_table(fields))

@@ -1,0 +1,119 @@
+"""Options that several commands share, and how their texts are read."""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import typer
+
+from simulator.errors import InputError
+from simulator.plan import STRATEGIES
+
+DEFAULT_MODEL = "llama-2-70b"
+TECHNIQUES = (*STRATEGIES, "spd")
+
+
+def tokens(text: str) -> int:
+    """`4096` or `4k` (k = 1024) as a number of tokens."""
+    digits, factor = (text[:-1], 1024) if text[-1:] in ("k", "K") else (text, 1)
+    if not digits.lstrip("-").isdigit() or len(digits) > 12:
+        raise InputError(f"{text!r} is not a number of tokens such as 4096 or 4k")
+    return int(digits) * factor
+
+
+def fraction(text: str) -> float:
+    """`1%` or `0.01` as a fraction."""
+    number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
+    try:
+        value = float(number) / scale
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise InputError(f"{text!r} is not a share between 0 and 1, such as 1% or 0.01")
+    return value
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """`2432,1664` as sizes."""
+    return tuple(tokens(part.strip()) for part in text.split(",") if part.strip())
+
+
+def blocks(text: str) -> tuple[int, ...]:
+    """`0-3,7` as block numbers, sorted; an empty text drops nothing."""
+    found: set[int] = set()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or len(part) > 20:
+            raise InputError(f"{part!r} is not a block or a range of blocks such as 0-3,7")
+        if int(last or first) - int(first) > 100_000:
+            raise InputError(f"{part!r} is too long a range of blocks")
+        found.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def names(text: str) -> tuple[str, ...]:
+    """`iso,spd` as names of techniques."""
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in found:
+        if name not in TECHNIQUES:
+            raise InputError(f"unknown technique {name!r} (allowed: {', '.join(TECHNIQUES)})")
+    return found
+
+
+Parsed = TypeVar("Parsed")
+
+
+def read(parse: Callable[[str], Parsed], option: str, text: str | None) -> Parsed | None:
+    """An option's text as a value, None if it was not given.
+
+    Raises:
+        InputError: names the option, the text, and what is allowed.
+    """
+    try:
+        return None if text is None else parse(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
+
+
+Hardware = Annotated[
+    str,
+    typer.Option("--hw", help="Bundled profile name, or path of a profile.", show_default=False),
+]
+ModelName = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Bundled name, Hugging Face folder, or config.json.",
+        show_default=DEFAULT_MODEL,
+    ),
+]
+Tp = Annotated[
+    int | None, typer.Option("--tp", help="Tensor-parallel size.", show_default="the whole node")
+]
+Batch = Annotated[int | None, typer.Option("--batch", help="Requests.", show_default="1")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt", metavar="TOKENS", help="Prompt length; 4k = 4096.", show_default="4096"
+    ),
+]
+PhaseOption = Annotated[
+    str | None, typer.Option("--phase", help="prefill or decode.", show_default="prefill")
+]
+DtypeOption = Annotated[
+    str | None, typer.Option("--dtype", help="Activations: bf16 or fp16.", show_default="bf16")
+]
+WeightDtypeOption = Annotated[
+    str | None,
+    typer.Option("--weight-dtype", help="bf16, fp16, fp8, int8 or int4.", show_default="--dtype"),
+]
+RuntimeOption = Annotated[
+    str | None,
+    typer.Option("--runtime", help="cuda_graph or eager.", show_default="cuda_graph"),
+]
+CommDtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--comm-dtype", help="What an all-reduce sends: bf16, fp8 or int8.", show_default="bf16"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,34 @@
+"""What commands print: JSON for machines, tables for people, progress on stderr."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+
+
+def print_json(data: object) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(data, indent=2, allow_nan=False))
+
+
+def show(view: RenderableType) -> None:
+    """Print a view; plain text, 100 columns wide, where there is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=100, no_color=True)
+    console.print(view)
+
+
+@contextmanager
+def progress(title: str, wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr, where stderr is a terminal."""
+    console = Console(stderr=True)
+    if not (wanted and console.is_terminal):
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

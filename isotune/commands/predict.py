@@ -1,0 +1,103 @@
+"""`isotune predict`: one plan."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import isotune
+from isotune.commands.options import (
+    DEFAULT_MODEL,
+    Batch,
+    CommDtypeOption,
+    DtypeOption,
+    Json,
+    ModelName,
+    PhaseOption,
+    Prompt,
+    RuntimeOption,
+    Tp,
+    WeightDtypeOption,
+    blocks,
+    read,
+    sizes,
+    tokens,
+)
+from isotune.commands.output import print_json, show
+from isotune.results import prediction_dict
+from simulator.errors import InputError
+from simulator.files import checked
+from simulator.plan import STRATEGIES, Plan
+from simulator.planfile import read_plan, scenario_of
+
+
+def predict(
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Plan file; other options change its scenario.")
+    ] = None,
+    hw: Annotated[
+        str | None, typer.Option("--hw", help="Bundled profile name, or path of a profile.")
+    ] = None,
+    model: ModelName = None,
+    tp: Tp = None,
+    batch: Batch = None,
+    prompt: Prompt = None,
+    phase: PhaseOption = None,
+    dtype: DtypeOption = None,
+    weight_dtype: WeightDtypeOption = None,
+    runtime: RuntimeOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", help=f"{', '.join(STRATEGIES)}.", show_default="serial"),
+    ] = None,
+    chunks: Annotated[
+        str | None,
+        typer.Option("--chunks", metavar="SIZES", help="Such as 2432,1664."),
+    ] = None,
+    comm_dtype: CommDtypeOption = None,
+    comm_sms: Annotated[
+        int | None, typer.Option("--comm-sms", help="SMs the collective may hold.")
+    ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option("--drop", metavar="BLOCKS", help="Drop set, such as 0-3,7."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Predict one plan: latency, exposed communication, and where the time goes."""
+    asked = {
+        "tp": tp,
+        "batch": batch,
+        "prompt": read(tokens, "--prompt", prompt),
+        "phase": phase,
+        "dtype": dtype,
+        "weight_dtype": weight_dtype or (dtype if plan is None else None),
+        "runtime": runtime,
+    }
+    changes = {
+        "strategy": strategy,
+        "chunks": read(sizes, "--chunks", chunks),
+        "comm_dtype": comm_dtype,
+        "comm_sms": comm_sms,
+        "dropped": read(blocks, "--drop", drop),
+    }
+    if plan is not None:
+        file = read_plan(plan)
+        scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))
+        wanted = checked(Plan, file.plan.model_dump() | _given(changes), "plan")
+    elif hw is None:
+        raise InputError("give --hw (a machine) or --plan (a plan file)")
+    else:
+        scenario = isotune.scenario(model or DEFAULT_MODEL, hw, **asked)
+        wanted = checked(Plan, _given(changes), "plan")
+    prediction = isotune.predict(scenario, wanted)
+    if as_json:
+        print_json(prediction_dict(prediction))
+        return
+    from isotune.render import prediction_view
+
+    show(prediction_view(prediction))
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,140 @@
+"""`isotune search`: the main job."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import isotune
+from isotune.commands.options import (
+    DEFAULT_MODEL,
+    TECHNIQUES,
+    Batch,
+    CommDtypeOption,
+    DtypeOption,
+    Hardware,
+    Json,
+    ModelName,
+    PhaseOption,
+    Prompt,
+    RuntimeOption,
+    Tp,
+    WeightDtypeOption,
+    fraction,
+    names,
+    read,
+    tokens,
+)
+from isotune.commands.output import print_json, progress, show
+from isotune.results import search_dict
+from simulator.errors import InputError
+from simulator.files import check_writable, checked
+from simulator.plan import STRATEGIES, Plan
+from simulator.planfile import PlanFile
+from simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from tuner.search import Options
+
+
+def search(
+    hw: Hardware,
+    model: ModelName = None,
+    tp: Tp = None,
+    batch: Batch = None,
+    prompt: Prompt = None,
+    phase: PhaseOption = None,
+    dtype: DtypeOption = None,
+    weight_dtype: WeightDtypeOption = None,
+    runtime: RuntimeOption = None,
+    comm_dtype: CommDtypeOption = None,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            "--strategies",
+            metavar="NAMES",
+            help=f"Techniques to consider, by comma: {', '.join((*STRATEGIES, 'spd'))}.",
+            show_default="all",
+        ),
+    ] = None,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Optuna trials.")] = 200,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same plan.")
+    ] = 0,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            "--sensitivity", help="Cost of each dropped sync; without it none is dropped."
+        ),
+    ] = None,
+    accuracy_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--accuracy-budget",
+            metavar="SHARE",
+            help="Largest growth of perplexity, such as 1%; needs --sensitivity.",
+            show_default="1%",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Plan file.")] = Path("plan.yaml"),
+    as_json: Json = False,
+) -> None:
+    """Find the best plan for a machine, and say what each technique would bring."""
+    from tuner.search import search as run_search
+
+    check_writable(output)
+    scenario = isotune.scenario(
+        model or DEFAULT_MODEL,
+        hw,
+        tp=tp,
+        batch=batch,
+        prompt=read(tokens, "--prompt", prompt),
+        phase=phase,
+        dtype=dtype,
+        weight_dtype=weight_dtype or dtype,
+        runtime=runtime,
+    )
+    options = _options(scenario, comm_dtype, strategies, trials, seed, sensitivity, accuracy_budget)
+    with progress("searching", not as_json) as report:
+        result = run_search(scenario, options, report)
+    PlanFile.of(result.best, hw, model or DEFAULT_MODEL).write(output)
+    if as_json:
+        print_json(search_dict(result) | {"plan_file": str(output)})
+    else:
+        from isotune.render import search_view
+
+        show(search_view(result))
+        show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
+    if result.trials.interrupted:
+        raise typer.Exit(130)
+
+
+def _options(
+    scenario: Scenario,
+    comm_dtype: str | None,
+    strategies: str | None,
+    trials: int,
+    seed: int,
+    sensitivity: Path | None,
+    accuracy_budget: str | None,
+) -> "Options":
+    from tuner.accuracy import read_sensitivity
+    from tuner.search import Options
+
+    if accuracy_budget is not None and sensitivity is None:
+        raise InputError(
+            "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
+        )
+    table = read_sensitivity(sensitivity, scenario.model) if sensitivity else None
+    plan = checked(Plan, {"comm_dtype": comm_dtype or "bf16"}, "--comm-dtype")
+    budget = read(fraction, "--accuracy-budget", accuracy_budget)
+    wanted = read(names, "--strategies", strategies) or TECHNIQUES
+    return Options(
+        strategies=tuple(name for name in STRATEGIES if name in wanted),
+        spd="spd" in wanted,
+        comm_dtype=plan.comm_dtype,
+        trials=trials,
+        seed=seed,
+        sensitivity=table,
+        accuracy_budget=0.01 if budget is None else budget,
+    )

@@ -1,0 +1,292 @@
+"""Results for people: a verdict first, then tables that fit 80 columns."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from simulator.hardware import HardwareProfile
+from simulator.model import Model
+from simulator.plan import Plan
+from simulator.predict import Prediction
+from simulator.program import SYNCS, Op
+from simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from tuner.search import SearchResult
+    from tuner.techniques import Technique
+
+_NAMES = {
+    "serial": "serial",
+    "gemm_overlap": "GEMM overlap",
+    "request_overlap": "request overlap",
+    "iso": "ISO",
+}
+_SECTIONS = (
+    {Op.ATTENTION: "attention"}
+    | dict.fromkeys(SYNCS, "collectives")
+    | dict.fromkeys((Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD), "gemm")
+)
+
+
+def milliseconds(seconds: float) -> str:
+    """`0.4306` as `430.6 ms`, with four digits or so."""
+    value = seconds * 1e3
+    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 10_000 else 0
+    return f"{value:,.{digits}f} ms"
+
+
+def percent(share: float) -> str:
+    """`0.2301` as `23.0 %`."""
+    return f"{share * 100:.1f} %"
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan in one line."""
+    parts = [_NAMES[plan.strategy]]
+    if plan.chunks:
+        unit = "requests" if plan.strategy == "request_overlap" else "tokens"
+        parts.append(f"chunks of {' + '.join(str(size) for size in plan.chunks)} {unit}")
+    parts.append(f"{plan.comm_dtype} transfer")
+    if plan.strategy != "serial":
+        parts.append(f"collective on {plan.comm_sms or 'its default number of'} SMs")
+    if plan.dropped:
+        parts.append(
+            f"{len(plan.dropped)} attention syncs dropped (blocks {_ranges(plan.dropped)})"
+        )
+    return ", ".join(parts)
+
+
+def _ranges(blocks: tuple[int, ...]) -> str:
+    """`0,1,2,7` as `0-2,7`."""
+    runs: list[list[int]] = []
+    for block in blocks:
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """A scenario in one line."""
+    work = scenario.workload
+    what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
+    weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
+    return (
+        f"{scenario.model.name} on {work.tp} GPUs of {scenario.hardware.name}: {work.phase}, "
+        f"batch {work.batch}, {what}, {work.dtype}{weights}"
+    )
+
+
+def prediction_view(prediction: Prediction) -> RenderableType:
+    """One plan: verdict, times, and where the time goes."""
+    return Group(*_prediction_parts(prediction))
+
+
+def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
+    yield Text(_verdict(prediction), style="bold")
+    yield Text(scenario_text(prediction.scenario))
+    yield Text(f"plan: {plan_text(prediction.plan)}")
+    yield Text()
+    yield _times_table({"this plan": prediction})
+    yield Text()
+    yield _ops_table({"this plan": prediction})
+    yield _sources(prediction)
+
+
+def search_view(result: "SearchResult") -> RenderableType:
+    """The answer of a search: the best plan beside the baseline, bound and techniques."""
+    return Group(*_search_parts(result))
+
+
+def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
+    best, baseline = result.best, result.baseline
+    yield Text(_verdict(best), style="bold")
+    yield Text(scenario_text(best.scenario))
+    yield Text(f"plan: {plan_text(best.plan)}")
+    if result.accuracy_cost is not None:
+        yield Text(
+            f"predicted growth of perplexity: {result.accuracy_cost * 100:.2f} % "
+            f"(budget {result.options.accuracy_budget * 100:g} %)"
+        )
+    yield Text()
+    both = {"serial": baseline, "best plan": best}
+    yield _times_table(both)
+    above = best.latency_s / best.bound_s - 1
+    yield Text(f"The best plan ends {percent(above)} above its lower bound max(C, M).")
+    yield Text()
+    yield _ops_table(both)
+    yield _sources(best)
+    yield Text()
+    yield _techniques_table(result.techniques)
+    yield Text()
+    yield Text("\n".join(_search_notes(result)))
+
+
+def _search_notes(result: "SearchResult") -> Iterator[str]:
+    if result.iso_pays_from is not None:
+        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on."
+    elif result.best.scenario.workload.phase == "prefill":
+        yield "ISO pays at no prompt length up to 131072 tokens."
+    trials = result.trials
+    yield (
+        f"Optuna: {trials.run} trials (seed {result.options.seed}), {trials.pruned} did not fit; "
+        f"best {milliseconds(trials.best_s)}."
+    )
+    if result.exact is not None and result.gap_to_exact is not None:
+        yield (
+            f"Exact two-chunk optimum over {result.exact.compared} plans: "
+            f"{milliseconds(result.exact.latency_s)}; gap {result.gap_to_exact * 100:+.2f} %."
+        )
+    if trials.interrupted:
+        yield "Interrupted: this is the best of what was done."
+
+
+def _verdict(prediction: Prediction) -> str:
+    now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
+    if prediction.plan.strategy == "serial" and not prediction.plan.lossy:
+        return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
+    change = "saves" if prediction.saving >= 0 else "loses"
+    return (
+        f"{_NAMES[prediction.plan.strategy]} takes {now} instead of {before}: "
+        f"{change} {percent(abs(prediction.saving))}."
+    )
+
+
+def _share(prediction: Prediction) -> float:
+    return prediction.exposed_comm_s / prediction.latency_s
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _times_table(predictions: dict[str, Prediction]) -> Table:
+    table = _table("", *predictions)
+    shown = predictions.values()
+    for name, attribute in (
+        ("latency", "latency_s"),
+        ("compute C", "compute_s"),
+        ("communication M", "comm_s"),
+        ("exposed communication", "exposed_comm_s"),
+        ("lost to contention", "contention_s"),
+        ("lower bound max(C, M)", "bound_s"),
+    ):
+        table.add_row(name, *(milliseconds(getattr(item, attribute)) for item in shown))
+    table.add_row("saving against serial", *(percent(item.saving) for item in shown))
+    return table
+
+
+def _ops_table(predictions: dict[str, Prediction]) -> Table:
+    columns = [title for name in predictions for title in (name, "share")]
+    table = _table("where the time goes", *columns, "figures")
+    ops = {op: None for item in predictions.values() for op in item.op_seconds}
+    for op in ops:
+        cells: list[str] = []
+        for item in predictions.values():
+            seconds = item.op_seconds.get(op, 0.0)
+            total = item.compute_s + item.comm_s
+            cells += [milliseconds(seconds), percent(seconds / total)]
+        table.add_row(str(op).replace("_", " "), *cells, _SECTIONS.get(op, "elementwise"))
+    return table
+
+
+def _sources(prediction: Prediction) -> Text:
+    """Where the figures behind the shares come from, once per section of the profile."""
+    hardware = prediction.scenario.hardware
+    ops = prediction.op_seconds
+    sections = dict.fromkeys(_SECTIONS.get(op, "elementwise") for op in ops)
+    lines = [f"{section}: {hardware.source_of(section)}" for section in sections]
+    return Text("\n".join(lines), style="dim")
+
+
+def _techniques_table(techniques: "list[Technique]") -> Table:
+    table = _table("technique alone", "latency", "saving", "exposed", "numbers")
+    for technique in techniques:
+        prediction = technique.prediction
+        kind = "changed" if technique.lossy else "same"
+        table.add_row(
+            technique.name,
+            milliseconds(prediction.latency_s),
+            percent(prediction.saving),
+            milliseconds(prediction.exposed_comm_s),
+            kind + (" (assumed)" if technique.assumed else ""),
+        )
+    return table
+
+
+def profiles_table(profiles: list[HardwareProfile]) -> Table:
+    """One line per machine."""
+    table = _table("name", "GPUs", "link", "per GPU, one way", "memory", "machine")
+    table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False
+    for item in profiles:
+        table.add_row(
+            item.name,
+            str(item.node.gpus),
+            item.node.link,
+            f"{item.node.link_bandwidth / 1e9:g} GB/s",
+            f"{item.gpu.memory / 1e9:.0f} GB",
+            item.description,
+        )
+    return table
+
+
+def models_table(models: list[Model]) -> Table:
+    """One line per model."""
+    table = _table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
+    table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False
+    for item in models:
+        table.add_row(
+            item.name,
+            f"{item.parameters / 1e9:.2f} B",
+            str(item.num_hidden_layers),
+            str(item.hidden_size),
+            str(item.num_attention_heads),
+            str(item.num_key_value_heads),
+            item.note,
+        )
+    return table
+
+
+def profile_view(profile: HardwareProfile) -> RenderableType:
+    """Every figure of a machine with its source."""
+    table = _table("figure", "value", "source")
+    table.columns[-1].justify = "left"
+    sources = {
+        text: number
+        for number, text in enumerate(dict.fromkeys(map(profile.source_of, profile.figures())), 1)
+    }
+    data = profile.model_dump(mode="json")
+    for path in profile.figures():
+        value: object = data
+        for key in path.split("."):
+            value = value[int(key)] if isinstance(value, list) else value[key]  # type: ignore[index]
+        table.add_row(path, _figure(value), Text(f"[{sources[profile.source_of(path)]}]"))
+    notes = Text("\n".join(f"[{number}] {text}" for text, number in sources.items()))
+    return Group(
+        Text(profile.name, style="bold"), Text(profile.description), Text(), table, Text(), notes
+    )
+
+
+def _figure(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def fields_table(fields: dict[str, object]) -> Table:
+    """Names and values, one a line."""
+    table = _table("field", "value")
+    table.columns[-1].no_wrap = False
+    for name, value in fields.items():
+        text = (
+            f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        )
+        table.add_row(name, text)
+    return table

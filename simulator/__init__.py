@@ -1,0 +1,1 @@
+"""Predicts what a plan takes: pure functions over frozen values, numpy only."""

@@ -1,0 +1,87 @@
+"""Does it fit: weights, KV cache and activations of one GPU."""
+
+from dataclasses import dataclass
+
+from simulator.errors import DoesNotFitError, InputError
+from simulator.gpu import DTYPE_BYTES
+from simulator.model import check_tp
+from simulator.plan import Plan
+from simulator.program import Program, expand
+from simulator.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes one GPU needs and has."""
+
+    weights: float
+    kv_cache: float
+    activations: float
+    reserved: float
+    capacity: float
+
+    @property
+    def needed(self) -> float:
+        """All of it together."""
+        return self.weights + self.kv_cache + self.activations + self.reserved
+
+
+def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memory:
+    """Per-GPU memory of a program, optionally as if sharded over another `tp`.
+
+    Embedding and LM head are sharded over the vocabulary and stay in the activation dtype.
+    Activations: the residual stream of every chunk in flight (residual, block input, partial
+    sum) and the widest intermediate of the largest chunk.
+    """
+    model, workload = scenario.model, scenario.workload
+    tp = workload.tp if tp is None else tp
+    width = DTYPE_BYTES[workload.dtype]
+    blocks = model.num_hidden_layers * model.block_weight_elements(tp)
+    rest = model.embedding_weight_elements(tp)
+    tokens = workload.batch * (workload.context + workload.tokens)
+    rows = sum(chunk.rows for chunk in program.chunks)
+    largest = max(chunk.rows for chunk in program.chunks)
+    ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
+    heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
+    logits = workload.batch * model.vocab_size / tp * 4.0
+    return Memory(
+        weights=blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width,
+        kv_cache=tokens * model.num_hidden_layers * model.kv_elements_per_token(tp) * width,
+        activations=(3 * rows * model.hidden_size + largest * max(ffn, heads)) * width + logits,
+        reserved=scenario.hardware.runtime.memory_reserved,
+        capacity=scenario.hardware.gpu.memory,
+    )
+
+
+def check_memory(scenario: Scenario, plan: Plan) -> Memory:
+    """The memory of a plan that fits.
+
+    Raises:
+        DoesNotFitError: says how much is needed, how much there is, and the smallest tp
+            of this node that fits.
+    """
+    program = expand(scenario.model, scenario.workload, plan)
+    here = memory(scenario, program)
+    if here.needed <= here.capacity:
+        return here
+    raise DoesNotFitError(
+        f"{scenario.model.name} ({scenario.workload.weight_dtype} weights) does not fit in memory: "
+        f"each of {scenario.workload.tp} GPUs needs {here.needed / 1e9:.1f} GB (weights "
+        f"{here.weights / 1e9:.1f}, KV cache {here.kv_cache / 1e9:.1f}, activations "
+        f"{here.activations / 1e9:.1f}, reserved {here.reserved / 1e9:.1f}) and has "
+        f"{here.capacity / 1e9:.1f} GB; {_way_out(scenario, program)}"
+    )
+
+
+def _way_out(scenario: Scenario, program: Program) -> str:
+    for tp in range(scenario.workload.tp + 1, 4097):
+        try:
+            check_tp(scenario.model, tp)
+        except InputError:
+            continue
+        other = memory(scenario, program, tp)
+        if other.needed <= other.capacity:
+            gpus = scenario.hardware.node.gpus
+            beyond = f", more than the {gpus} GPUs of {scenario.hardware.name}" if tp > gpus else ""
+            return f"the smallest tp that fits is {tp}{beyond}"
+    return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"

@@ -1,0 +1,1 @@
+"""Bundled model configurations, in the form of a Hugging Face config.json."""

@@ -1,0 +1,119 @@
+"""`plan.yaml`: a plan with the scenario it was made for, and what was predicted for it."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field
+
+from simulator.errors import InputError
+from simulator.files import read_yaml, validate, write_text
+from simulator.hardware import read_profile
+from simulator.model import load_model
+from simulator.plan import Plan
+from simulator.predict import Prediction
+from simulator.scenario import Scenario
+from simulator.schema import Schema
+from simulator.workload import Workload
+
+
+class ModelReference(Schema):
+    """Which model, and the sizes by which another one is told apart."""
+
+    name: str = Field(min_length=1, description="bundled name, or path of a folder or config.json")
+    num_hidden_layers: int
+    hidden_size: int
+
+
+class Predicted(Schema):
+    """What was predicted when the plan was written, in seconds."""
+
+    latency_s: float = Field(gt=0)
+    serial_latency_s: float = Field(gt=0)
+
+
+class PlanFile(Schema):
+    """The content of `plan.yaml`."""
+
+    version: Literal[1] = 1
+    hardware: str = Field(min_length=1, description="bundled name, or path of a profile")
+    model: ModelReference
+    workload: Workload
+    plan: Plan
+    predicted: Predicted | None = None
+
+    @classmethod
+    def of(cls, prediction: Prediction, hardware: str, model: str) -> Self:
+        """The file of a prediction; `hardware` and `model` are the names it was asked with."""
+        shape = prediction.scenario.model
+        return cls(
+            hardware=hardware,
+            model=ModelReference(
+                name=model,
+                num_hidden_layers=shape.num_hidden_layers,
+                hidden_size=shape.hidden_size,
+            ),
+            workload=prediction.scenario.workload,
+            plan=prediction.plan,
+            predicted=Predicted(
+                latency_s=prediction.latency_s, serial_latency_s=prediction.serial_latency_s
+            ),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all.
+
+        Raises:
+            InputError: it cannot be written there.
+        """
+        text = yaml.safe_dump(
+            self.model_dump(mode="json"), sort_keys=False, default_flow_style=None
+        )
+        write_text(path, text)
+
+
+def read_plan(path: Path) -> PlanFile:
+    """The plan in a file.
+
+    Raises:
+        InputError: unreadable or malformed file, or a field of the wrong type or range.
+    """
+    return validate(PlanFile, read_yaml(path), path)
+
+
+def scenario_of(
+    file: PlanFile,
+    folder: Path,
+    *,
+    hardware: str | None = None,
+    model: str | None = None,
+    workload: dict[str, Any] | None = None,
+) -> Scenario:
+    """The scenario a plan was made for, or one that differs from it as asked.
+
+    Paths in the file are looked up from the working directory, then from the file's `folder`.
+
+    Raises:
+        InputError: the hardware or model cannot be read, or the plan is for another model.
+    """
+    shape = load_model(model or _locate(file.model.name, folder))
+    wanted = file.model
+    if (shape.num_hidden_layers, shape.hidden_size) != (
+        wanted.num_hidden_layers,
+        wanted.hidden_size,
+    ):
+        raise InputError(
+            f"the plan is for {wanted.name} ({wanted.num_hidden_layers} blocks, hidden size "
+            f"{wanted.hidden_size}), not for {shape.name} ({shape.num_hidden_layers} blocks, "
+            f"hidden size {shape.hidden_size})"
+        )
+    return Scenario(
+        model=shape,
+        hardware=read_profile(hardware or _locate(file.hardware, folder)),
+        workload=file.workload.model_copy(update=workload or {}),
+    )
+
+
+def _locate(name: str, folder: Path) -> str:
+    beside = folder / name
+    return str(beside) if not Path(name).exists() and beside.exists() else name

@@ -1,0 +1,146 @@
+"""What each technique alone would bring, and from which prompt length on ISO pays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.batch import latencies
+from simulator.errors import DoesNotFitError
+from simulator.plan import CommDtype, Plan, Strategy
+from simulator.predict import SERIAL, Prediction, predict
+from simulator.scenario import Scenario
+from tuner.exact import TILE, best_split, sm_budgets, split_sizes
+from tuner.space import Space
+
+LONGEST_PROMPT = 131_072
+_MAX_TILES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Technique:
+    """One technique by itself. `assumed` marks a drop set that no sensitivity file backs."""
+
+    name: str
+    prediction: Prediction
+    assumed: bool = False
+
+    @property
+    def lossy(self) -> bool:
+        """Whether it changes the model's numbers."""
+        return self.prediction.plan.lossy
+
+
+def techniques(
+    scenario: Scenario,
+    *,
+    dropped: tuple[int, ...],
+    assumed: bool,
+    strategies: tuple[Strategy, ...],
+    spd: bool,
+) -> list[Technique]:
+    """Every technique that the scenario allows, each tuned by itself, then all together.
+
+    Args:
+        scenario: what is run, and on what.
+        dropped: the drop set that stands for SPD.
+        assumed: whether that drop set rests on an assumption.
+        strategies: overlap strategies to show.
+        spd: whether dropping is among the techniques to show.
+    """
+    plans: list[tuple[str, Plan | None]] = []
+    if "gemm_overlap" in strategies:
+        plans.append(("GEMM overlap", best_even(scenario, "gemm_overlap", _MAX_TILES)))
+    if "request_overlap" in strategies:
+        plans.append(("request overlap", best_even(scenario, "request_overlap", 2)))
+    if "iso" in strategies:
+        plans.append(
+            ("ISO, even split", Space(scenario=scenario, strategies=("iso",)).even("iso", 2))
+        )
+        exact = best_split(scenario)
+        plans.append(("ISO, tuned", exact.plan if exact else None))
+    if spd:
+        plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
+    plans.append(("int8 transfer", Plan(comm_dtype="int8")))
+    plans.append(("all combined", combined(scenario, "int8", dropped if spd else (), strategies)))
+    shown: list[Technique] = []
+    for name, plan in plans:
+        if plan is not None and scenario.workload.tp > 1:
+            guess = assumed and bool(plan.dropped)
+            try:
+                shown.append(
+                    Technique(name=name, prediction=predict(scenario, plan), assumed=guess)
+                )
+            except DoesNotFitError:
+                continue
+    return shown
+
+
+def combined(
+    scenario: Scenario,
+    comm_dtype: CommDtype,
+    dropped: tuple[int, ...],
+    strategies: tuple[Strategy, ...],
+) -> Plan:
+    """Quantised transfer, the drop set where it helps, and the best overlap on top."""
+    serial = Plan(comm_dtype=comm_dtype, dropped=dropped)
+    exact = None
+    if "iso" in strategies:
+        exact = best_split(scenario, comm_dtypes=(comm_dtype,), drop_sets={(), dropped})
+    return exact.plan if exact and exact.latency_s < latency(scenario, serial) else serial
+
+
+def latency(scenario: Scenario, plan: Plan) -> float:
+    """Seconds of one plan, without the rest of a prediction."""
+    return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
+
+
+def best_even(scenario: Scenario, strategy: Strategy, most: int) -> Plan | None:
+    """The best of even splits into 2 to `most` parts, over SM budgets; None if it cannot split."""
+    space = Space(scenario=scenario, strategies=(strategy,))
+    even = [space.even(strategy, count) for count in range(2, most + 1)]
+    plans = [
+        plan.model_copy(update={"comm_sms": sms})
+        for plan in even
+        if plan is not None
+        for sms in sm_budgets(scenario)
+    ]
+    return min(plans, key=lambda plan: latency(scenario, plan), default=None)
+
+
+def pays_from(scenario: Scenario) -> int | None:
+    """Smallest prompt (tokens) from which on a two-chunk ISO prefill beats the serial one.
+
+    Doubling finds the shortest power of two above which every longer one gains; bisection at
+    tile granularity refines it. None where no prompt up to `LONGEST_PROMPT` gains, or there is
+    nothing to overlap.
+    """
+    if scenario.workload.phase != "prefill" or scenario.workload.tp == 1:
+        return None
+    lengths = [TILE << power for power in range((LONGEST_PROMPT // TILE).bit_length())]
+    gaining = [gains(scenario, length) for length in lengths]
+    if not gaining[-1]:
+        return None
+    first = len(gaining)
+    while first and gaining[first - 1]:
+        first -= 1
+    if first == 0:
+        return lengths[0]
+    low, high = lengths[first - 1], lengths[first]
+    while high - low > TILE:
+        middle = (low + high) // 2 // TILE * TILE
+        low, high = (low, middle) if gains(scenario, middle) else (middle, high)
+    return high
+
+
+def gains(scenario: Scenario, prompt: int) -> bool:
+    """Whether some coarse two-chunk split of a prompt of this length beats serial."""
+    workload = scenario.workload.model_copy(update={"prompt": prompt})
+    there = Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
+    sizes = split_sizes(prompt)
+    sizes = sizes[:: max(1, len(sizes) // 16)]
+    serial = latency(there, SERIAL)
+    plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()))
+    return any(
+        latencies(there, plan.model_copy(update={"comm_sms": sms}), sizes).min() < serial
+        for sms in sm_budgets(there)
+    )

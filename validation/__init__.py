@@ -1,0 +1,1 @@
+"""Runs plans for real and holds predictions against measurements."""
