@@ -107,6 +107,7 @@ class Pricer:
                 tp,
                 parameters=hardware.collectives,
                 sms=self.comm_sms,
+                network=hardware.network,
             )
         else:
             cost = quantised_all_reduce(
@@ -116,6 +117,7 @@ class Pricer:
                 memory_pass=self._memory_pass,
                 transfer=self.comm_dtype,
                 sms=self.comm_sms,
+                network=hardware.network,
             )
         seconds = self._launched(cost.seconds)
         rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)
