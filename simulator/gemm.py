@@ -127,13 +127,19 @@ def gemm(
         y=max(width, 2.0) * rows * columns,
     )
     sm = _Sm(gpu.sms, rate / gpu.sms, width)
-    tensor = _tensor_time(rows, columns, depth, sm, parameters)
+    tensor, load = _tensor_time(rows, columns, depth, sm, parameters)
     again = _reread(operands, rows, columns, gpu, parameters)
     memory, mem_bytes = _memory_time(operands, again, gpu, parameters, warm_l2=warm_l2)
     p = parameters.sharpness
     longer, shorter = np.maximum(tensor, memory), np.minimum(tensor, memory)
     busy = longer * (1 + (shorter / longer) ** p) ** (1 / p)
-    return Cost(parameters.launch + busy, tensor, mem_bytes, 2 * rows * columns * depth)
+    return Cost(
+        seconds=parameters.launch + busy,
+        sm_seconds=tensor,
+        mem_bytes=mem_bytes,
+        flops=2 * rows * columns * depth,
+        load=load,
+    )
 
 
 def tensor_rate(gpu: Gpu, dtype: Dtype) -> float:
@@ -158,23 +164,34 @@ class _Sm(NamedTuple):
     width: float
 
 
-def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> Array:
-    """Seconds of the fastest candidate when memory is no limit; shape of m, n and k."""
+def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> tuple[Array, Array]:
+    """Seconds, and tiles per SM, of the fastest candidate when memory is no limit."""
     rows, columns, splits = _candidates()
     m, n, k = m[..., None], n[..., None], k[..., None]
     steps = np.ceil(k / (splits * _DEPTH))
     load = np.ceil(m / rows) * np.ceil(n / columns) * splits / sm.sms  # tiles per SM
-    waves = np.ceil(load)
-    share = par.quantisation * waves + (1 - par.quantisation) * np.maximum(load, 1)
+    share = waves(load, par)
     tensor = 2 * rows * columns * _DEPTH / sm.rate
     feed = sm.width * (rows + columns) * _DEPTH / par.sm_feed
     p = par.sharpness
     step = (tensor**p + feed**p) ** (1 / p)
-    further = (waves - 1) * par.wave * np.sqrt(rows * columns) / 128
+    further = (np.ceil(load) - 1) * par.wave * np.sqrt(rows * columns) / 128
     partials = 8 * splits * m * n / par.l2_bandwidth  # fp32, written once and read once
     reduction = np.where(splits > 1, par.split_k + partials, 0)
-    time: Array = (steps * (share * step + par.step) + further + reduction).min(axis=-1)
-    return time
+    times = steps * (share * step + par.step) + further + reduction
+    best = times.argmin(axis=-1)[..., None]
+    chosen = (
+        np.take_along_axis(x, best, axis=-1)[..., 0] for x in np.broadcast_arrays(times, load)
+    )
+    time, load = chosen
+    return time, load
+
+
+def waves(load: Array, par: GemmParameters) -> Array:
+    """Time of `load` equal tiles per SM in units of one tile's: a partial wave costs a share."""
+    return np.asarray(
+        par.quantisation * np.ceil(load) + (1 - par.quantisation) * np.maximum(load, 1)
+    )
 
 
 class _Operands(NamedTuple):
