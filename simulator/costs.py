@@ -75,35 +75,36 @@ class Pricer:
     def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
         """How many times longer each takes while both are in flight.
 
-        A kernel loses the SMs the collective holds and the memory bandwidth it uses (see
-        `_beside`). The collective slows by its measured interference, and where the traffic of
-        both exceeds the bandwidth by the excess at least.
-        """
-        kernels = (self._beside(cost, sync) for _, cost in compute.parts)
-        longer: Array = np.asarray(sum(kernels))
-        shared = compute.mem_rate + sync.mem_rate
-        return longer / compute.seconds, np.maximum(sync.interference, shared)
-
-    def _beside(self, cost: Cost, sync: StepCost) -> Array:
-        """Seconds of a kernel while a sync is in flight.
-
-        SMs: the library chose its tiles for the whole GPU; fewer SMs take them in more waves,
-        which costs nothing where they still fit and a whole wave where they just filled the
-        GPU. A static persistent kernel assigns its work to all SMs before it starts, and what
-        fell to held SMs overruns. Memory: the kernel's traffic flows at the bandwidth that is
-        left. Both enter the whole as in the roofline with a rounded ridge.
+        Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
+        `memory_interference` times the share of memory bandwidth that the collective takes. The
+        collective slows by its measured interference. Where the traffic of both exceeds the
+        bandwidth, each slows by the excess at least.
         """
         hardware = self.scenario.hardware
         left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
-        more_waves = waves(cost.load / left, hardware.gemm) / waves(cost.load, hardware.gemm)
+        disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
+        longer: Array = np.zeros(())
+        for _, cost in compute.parts:
+            streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
+            shared_memory = streamed + sync.mem_rate * cost.seconds
+            slower = self._on_fewer_sms(cost, left) * disturbed
+            longer = longer + np.maximum(slower, shared_memory)
+        shared = compute.mem_rate + sync.mem_rate
+        return longer / compute.seconds, np.maximum(sync.interference, shared)
+
+    def _on_fewer_sms(self, cost: Cost, left: Array) -> Array:
+        """Seconds of a kernel on a share `left` of the SMs.
+
+        The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
+        costs nothing where they still fit and a whole wave where they just filled the GPU. The
+        SM-bound time enters the whole as in the roofline with a rounded ridge.
+        """
+        par = self.scenario.hardware.gemm
+        more_waves = waves(cost.load / left, par) / waves(cost.load, par)
         growth = np.where(cost.load > 0, more_waves, 1.0 / left)
-        growth = growth * (1.0 + hardware.runtime.persistent_overrun * (growth > 1.0))
-        p = hardware.gemm.sharpness
-        memory = np.maximum(cost.seconds**p - cost.sm_seconds**p, 0.0) ** (1 / p)
-        taken = np.minimum(sync.mem_rate, 0.9)
-        streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
-        slower = memory + streamed * taken / (1.0 - taken)
-        return np.asarray(((cost.sm_seconds * growth) ** p + slower**p) ** (1 / p))
+        p = par.sharpness
+        added = cost.sm_seconds**p * (growth**p - 1.0)
+        return np.asarray((cost.seconds**p + added) ** (1 / p))
 
     def _sustained(self, cost: Cost) -> Cost:
         """A kernel inside a running engine: sustained clock, and how it is launched."""

@@ -56,12 +56,11 @@ class Runtime(Schema):
     sustained_clock: float = Field(
         gt=0.3, le=1.0, description="clock of a long run over the clock of a short burst"
     )
-    persistent_overrun: float = Field(
+    memory_interference: float = Field(
         ge=0,
-        le=2,
-        description="growth of an SM-bound kernel whose work was assigned to SMs that a "
-        "collective holds (static persistent kernels, Hopper and later); 0 where thread blocks "
-        "are dispatched to whichever SM is free",
+        le=5,
+        description="growth of a kernel's time beside a collective that takes all of memory "
+        "bandwidth, in proportion below (queues of L2, crossbar and memory; power)",
     )
     memory_reserved: Bytes = Field(ge=0, description="CUDA context, NCCL buffers, fragmentation")
 
