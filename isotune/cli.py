@@ -7,6 +7,7 @@ import typer
 
 from isotune._version import __version__
 from isotune.commands import hw, models
+from isotune.commands.calibrate import calibrate
 from isotune.commands.predict import predict
 from isotune.commands.search import search
 from simulator.errors import IsotuneError
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(predict)
+app.command()(calibrate)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 

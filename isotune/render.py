@@ -160,7 +160,8 @@ def _share(prediction: Prediction) -> float:
     return prediction.exposed_comm_s / prediction.latency_s
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A table without lines; the first column to the left, the others to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
@@ -168,7 +169,7 @@ def _table(*columns: str) -> Table:
 
 
 def _times_table(predictions: dict[str, Prediction]) -> Table:
-    table = _table("", *predictions)
+    table = new_table("", *predictions)
     shown = predictions.values()
     for name, attribute in (
         ("latency", "latency_s"),
@@ -185,7 +186,7 @@ def _times_table(predictions: dict[str, Prediction]) -> Table:
 
 def _ops_table(predictions: dict[str, Prediction]) -> Table:
     columns = [title for name in predictions for title in (name, "share")]
-    table = _table("where the time goes", *columns, "figures")
+    table = new_table("where the time goes", *columns, "figures")
     ops = {op: None for item in predictions.values() for op in item.op_seconds}
     for op in ops:
         cells: list[str] = []
@@ -207,7 +208,7 @@ def _sources(prediction: Prediction) -> Text:
 
 
 def _techniques_table(techniques: "list[Technique]") -> Table:
-    table = _table("technique alone", "latency", "saving", "exposed", "numbers")
+    table = new_table("technique alone", "latency", "saving", "exposed", "numbers")
     for technique in techniques:
         prediction = technique.prediction
         kind = "changed" if technique.lossy else "same"
@@ -223,7 +224,7 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
 
 def profiles_table(profiles: list[HardwareProfile]) -> Table:
     """One line per machine."""
-    table = _table("name", "GPUs", "link", "per GPU, one way", "memory", "machine")
+    table = new_table("name", "GPUs", "link", "per GPU, one way", "memory", "machine")
     table.columns[-1].justify = "left"
     table.columns[-1].no_wrap = False
     for item in profiles:
@@ -240,7 +241,7 @@ def profiles_table(profiles: list[HardwareProfile]) -> Table:
 
 def models_table(models: list[Model]) -> Table:
     """One line per model."""
-    table = _table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
+    table = new_table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
     table.columns[-1].justify = "left"
     table.columns[-1].no_wrap = False
     for item in models:
@@ -258,7 +259,7 @@ def models_table(models: list[Model]) -> Table:
 
 def profile_view(profile: HardwareProfile) -> RenderableType:
     """Every figure of a machine with its source."""
-    table = _table("figure", "value", "source")
+    table = new_table("figure", "value", "source")
     table.columns[-1].justify = "left"
     sources = {
         text: number
@@ -269,20 +270,21 @@ def profile_view(profile: HardwareProfile) -> RenderableType:
         value: object = data
         for key in path.split("."):
             value = value[int(key)] if isinstance(value, list) else value[key]  # type: ignore[index]
-        table.add_row(path, _figure(value), Text(f"[{sources[profile.source_of(path)]}]"))
+        table.add_row(path, figure(value), Text(f"[{sources[profile.source_of(path)]}]"))
     notes = Text("\n".join(f"[{number}] {text}" for text, number in sources.items()))
     return Group(
         Text(profile.name, style="bold"), Text(profile.description), Text(), table, Text(), notes
     )
 
 
-def _figure(value: object) -> str:
+def figure(value: object) -> str:
+    """A figure of a profile as text; quantities already carry their unit."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def fields_table(fields: dict[str, object]) -> Table:
     """Names and values, one a line."""
-    table = _table("field", "value")
+    table = new_table("field", "value")
     table.columns[-1].no_wrap = False
     for name, value in fields.items():
         text = (

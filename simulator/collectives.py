@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from simulator.cost import Array
 from simulator.errors import InputError
 from simulator.gpu import DTYPE_BYTES, Dtype
+from simulator.inter_node import InterNode
 from simulator.schema import Schema
 from simulator.units import Bytes, BytesPerSecond, Seconds
 
@@ -65,10 +66,14 @@ class Protocol(Schema):
 
         The time per byte goes linearly from the first pair to every further rank: a ring takes
         (2/n) / bandwidth + 2(1 - 2/n) / bandwidth_many per byte, a one-shot 1 / bandwidth +
-        (n-2) / bandwidth_many. Measured rank counts lie on this line within a few per cent.
+        (n-2) / bandwidth_many. Measured rank counts lie on this line within a few per cent. A
+        switch serves all ranks at once: its bandwidth is that of a pair.
         """
+        if self.pattern == "switch":
+            return self.bandwidth
         pair = 2 / ranks
-        return (2 - pair) / (pair / self.bandwidth + 2 * (1 - pair) / self.bandwidth_many)
+        many = min(self.bandwidth_many, 2 * self.bandwidth)
+        return (2 - pair) / (pair / self.bandwidth + 2 * (1 - pair) / many)
 
 
 class Algorithm(Schema):
@@ -121,6 +126,17 @@ class CollectiveParameters(Schema):
         return ", ".join(self.algorithms)
 
 
+class Network(NamedTuple):
+    """Several nodes: the GPUs of each, and what joins them."""
+
+    gpus: int
+    inter_node: InterNode
+
+
+NETWORK_TRAFFIC = 4.0
+"""Device-memory bytes per byte that crosses the network: staged out and in, added, stored."""
+
+
 class CollectiveCost(NamedTuple):
     """Cost of one collective; every field is an array of the message's shape.
 
@@ -148,17 +164,29 @@ def all_reduce(
     algorithm: str | None = None,
     dtype: Dtype = "bf16",
     sms: int | None = None,
+    network: Network | None = None,
 ) -> CollectiveCost:
     """Cost of an all-reduce of `message_bytes` per rank (any shape) among `ranks` ranks.
 
     Nothing is launched, and nothing paid, for one rank or an empty message. `sms` is a budget:
     an algorithm holds at most that many SMs, and its busbw is at most `sms * sm_bandwidth`.
+    Ranks beyond one node of `network` reduce within each node and between nodes in turn.
 
     Raises:
         InputError: ranks or sms below 1, a negative size, an algorithm that does not exist.
     """
     size = np.asarray(message_bytes, dtype=np.float64)
     _check(size, ranks, sms)
+    if network is not None and ranks > network.gpus:
+        inside = all_reduce(
+            size,
+            network.gpus,
+            parameters=parameters,
+            algorithm=algorithm,
+            dtype=dtype,
+            sms=sms,
+        )
+        return _across_nodes(inside, size, ranks, network)
     sent = (size > 0) & (ranks > 1)
     lanes = [
         (a, min(sms or a.sms, a.sms), p)
@@ -184,6 +212,16 @@ def all_reduce(
     )
 
 
+def _across_nodes(
+    inside: CollectiveCost, size: Array, ranks: int, network: Network
+) -> CollectiveCost:
+    """An all-reduce inside each node with one between nodes, on every GPU's shard, amid it."""
+    shard = size / network.gpus
+    between = np.where(size > 0, network.inter_node.seconds(shard, ranks // network.gpus), 0.0)
+    moved = NETWORK_TRAFFIC * shard
+    return inside._replace(seconds=inside.seconds + between, mem_bytes=inside.mem_bytes + moved)
+
+
 def quantised_all_reduce(
     elements: npt.ArrayLike,
     ranks: int,
@@ -195,6 +233,7 @@ def quantised_all_reduce(
     source: Dtype = "bf16",
     scale_group: int = 128,
     sms: int | None = None,
+    network: Network | None = None,
 ) -> CollectiveCost:
     """Cost of an all-reduce of `source` elements (any shape) that travels as `transfer`.
 
@@ -210,7 +249,13 @@ def quantised_all_reduce(
     count = np.asarray(elements, dtype=np.float64)
     quantised = count * (DTYPE_BYTES[transfer] + 2 / scale_group)
     sent = all_reduce(
-        quantised, ranks, parameters=parameters, algorithm=algorithm, dtype=transfer, sms=sms
+        quantised,
+        ranks,
+        parameters=parameters,
+        algorithm=algorithm,
+        dtype=transfer,
+        sms=sms,
+        network=network,
     )
     ends = count * DTYPE_BYTES[source] + quantised
     shard = quantised * (1 + 1 / ranks)

@@ -136,6 +136,7 @@ class Pricer:
                 tp,
                 parameters=hardware.collectives,
                 sms=self.comm_sms,
+                network=hardware.network,
             )
         else:
             cost = quantised_all_reduce(
@@ -145,6 +146,7 @@ class Pricer:
                 memory_pass=self._memory_pass,
                 transfer=self.comm_dtype,
                 sms=self.comm_sms,
+                network=hardware.network,
             )
         seconds = self._launched(cost.seconds) + hardware.runtime.sync_skew
         rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)

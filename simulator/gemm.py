@@ -26,8 +26,8 @@ from simulator.units import BytesPerSecond, Seconds
 
 Size = int | npt.NDArray[np.int_] | Array
 
-_TILES = ((128, 256), (128, 128), (64, 128), (64, 64), (32, 64))
-_SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+_TILES = ((128, 256), (128, 128), (64, 128), (64, 64))
+_SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 _DEPTH = 64  # k elements a kernel loads per pipeline step
 
 WEIGHT_COPIES = 6
@@ -45,8 +45,13 @@ class GemmParameters(Schema):
     quantisation: float = Field(
         ge=0.4, le=1, description="1: a partial wave costs a full one; 0: it costs its share"
     )
-    wave: Seconds = Field(
-        ge=1e-9, le=2e-5, description="start and epilogue of each further wave of 128x128 tiles"
+    prologue: Seconds = Field(
+        ge=1e-9, le=1e-5, description="start of each further wave of tiles: fill the pipeline"
+    )
+    epilogue: Seconds = Field(
+        ge=1e-9,
+        le=2e-5,
+        description="time to store a 128x128 tile of y, not hidden under products",
     )
     step: Seconds = Field(
         ge=1e-10, le=1e-6, description="latency of one step along k, 64 elements deep"
@@ -54,11 +59,11 @@ class GemmParameters(Schema):
     split_k: Seconds = Field(ge=1e-8, le=3e-5, description="latency of a split-K reduction")
     memory_efficiency: float = Field(gt=0.3, le=1, description="share of memory bandwidth reached")
     memory_latency: Seconds = Field(
-        ge=1e-9, le=2e-5, description="time memory takes to reach full bandwidth"
+        ge=1e-8, le=3e-6, description="time memory takes to reach full bandwidth"
     )
     l2_bandwidth: BytesPerSecond = Field(ge=5e11, le=5e13, description="bandwidth of L2 hits")
     l2_residency: float = Field(
-        ge=0.1, le=1, description="share of L2 whose data survive until the next repetition"
+        ge=0.01, le=1, description="share of L2 whose data survive until the next repetition"
     )
     l2_reuse: float = Field(
         ge=0.01, le=2, description="share of L2 that keeps the smaller operand within one GEMM"
@@ -175,23 +180,23 @@ def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> 
     feed = sm.width * (rows + columns) * _DEPTH / par.sm_feed
     p = par.sharpness
     step = (tensor**p + feed**p) ** (1 / p)
-    further = (np.ceil(load) - 1) * par.wave * np.sqrt(rows * columns) / 128
+    stored = np.minimum(rows, m) * np.minimum(columns, n)
+    around = (np.ceil(load) - 1) * par.prologue + share * par.epilogue * stored / 128**2
     partials = 8 * splits * m * n / par.l2_bandwidth  # fp32, written once and read once
     reduction = np.where(splits > 1, par.split_k + partials, 0)
-    times = steps * (share * step + par.step) + further + reduction
+    times = steps * (share * step + par.step) + around + reduction
     best = times.argmin(axis=-1)[..., None]
-    chosen = (
-        np.take_along_axis(x, best, axis=-1)[..., 0] for x in np.broadcast_arrays(times, load)
-    )
-    time, load = chosen
-    return time, load
+    return _pick(times, best), _pick(np.broadcast_to(load, times.shape), best)
+
+
+def _pick(values: Array, at: npt.NDArray[np.intp]) -> Array:
+    return np.asarray(np.take_along_axis(values, at, axis=-1)[..., 0])
 
 
 def waves(load: Array, par: GemmParameters) -> Array:
     """Time of `load` equal tiles per SM in units of one tile's: a partial wave costs a share."""
-    return np.asarray(
-        par.quantisation * np.ceil(load) + (1 - par.quantisation) * np.maximum(load, 1)
-    )
+    full, share = np.ceil(load), np.maximum(load, 1)
+    return np.asarray(par.quantisation * full + (1 - par.quantisation) * share)
 
 
 class _Operands(NamedTuple):

@@ -7,18 +7,20 @@ bundled profile; nothing in a profile can run code.
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 import hw_profiles
 from simulator.attention import AttentionParameters
-from simulator.collectives import CollectiveParameters
+from simulator.collectives import CollectiveParameters, Network
+from simulator.derived import resolve
 from simulator.elementwise import ElementwiseParameters
 from simulator.errors import InputError
 from simulator.files import read_yaml, validate
 from simulator.gemm import GemmParameters
 from simulator.gpu import Gpu
+from simulator.inter_node import InterNode
 from simulator.schema import Schema
 from simulator.units import Bytes, BytesPerSecond, Seconds
 
@@ -65,6 +67,29 @@ class Runtime(Schema):
     memory_reserved: Bytes = Field(ge=0, description="CUDA context, NCCL buffers, fragmentation")
 
 
+class OpError(Schema):
+    """How far a calibrated profile was off rows it was not fitted to; errors as fractions.
+
+    With `held_back: 0` there were too few rows to keep any back, and the errors are the fit's.
+    """
+
+    rows: int = Field(ge=1, description="rows it was fitted to")
+    held_back: int = Field(ge=0, description="rows the errors below were measured on")
+    mape: float = Field(ge=0, description="mean of |predicted / measured - 1|")
+    median: float = Field(ge=0, description="median of |predicted / measured - 1|")
+    p90: float = Field(ge=0, description="90th percentile of |predicted / measured - 1|")
+    bias: float = Field(gt=-1, description="median of predicted / measured - 1")
+
+
+class Calibration(Schema):
+    """Which measurements a profile was fitted to, when, and how well it predicts others."""
+
+    tables: tuple[str, ...] = Field(min_length=1, description="file names of the measurements")
+    base: str = Field(description="the profile it started from")
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="year-month-day")
+    errors: dict[str, OpError] = Field(description="by operation: gemm, attention, ...")
+
+
 class HardwareProfile(Schema):
     """A machine. Every figure is covered by an entry of `sources`.
 
@@ -81,6 +106,17 @@ class HardwareProfile(Schema):
     elementwise: ElementwiseParameters
     collectives: CollectiveParameters
     runtime: Runtime
+    inter_node: InterNode | None = None
+    calibration: Calibration | None = None
+    derived_from: str | None = Field(
+        default=None, description="measured relative whose kernels it inherits"
+    )
+    collectives_from: str | None = Field(
+        default=None, description="measured relative whose collectives it inherits"
+    )
+    derived_error_factor: float = Field(
+        default=1.0, ge=1, le=10, description="widens intervals of figures nobody measured here"
+    )
     sources: dict[str, str]
 
     @model_validator(mode="after")
@@ -97,13 +133,58 @@ class HardwareProfile(Schema):
     def figures(self) -> Iterator[str]:
         """Paths of all figures, in the file's order."""
         for name in type(self).model_fields:
-            if name not in ("name", "description", "sources"):
+            if name not in _NO_FIGURES:
                 yield from _leaves(getattr(self, name), name)
+
+    @property
+    def max_ranks(self) -> int:
+        """GPUs of all its nodes."""
+        return self.node.gpus * (self.inter_node.nodes if self.inter_node else 1)
+
+    @property
+    def network(self) -> Network | None:
+        """What joins several nodes, or nothing if there is one."""
+        return Network(self.node.gpus, self.inter_node) if self.inter_node else None
+
+    def cautions(self, tp: int = 1) -> tuple[str, ...]:
+        """What a reader must know before trusting a prediction for `tp` GPUs of this machine."""
+        found = []
+        inherited = {
+            section: relative
+            for section, relative in (
+                ("gemm", self.derived_from),
+                ("collectives", self.collectives_from or self.derived_from),
+            )
+            if self.source_of(section).startswith("inherited")
+        }
+        if inherited:
+            parts = ", ".join(f"{part} from {name}" for part, name in inherited.items())
+            found.append(
+                f"{self.name} was not measured in full: {parts.replace('gemm', 'kernels')} "
+                f"(errors taken as {self.derived_error_factor:g} times theirs)."
+            )
+        if tp > self.node.gpus:
+            found.append(
+                f"tp {tp} spans {tp // self.node.gpus} nodes: the network between them is not "
+                "calibrated."
+            )
+        return tuple(found)
 
     def source_of(self, path: str) -> str:
         """The source of a figure or a group of figures, or an empty text."""
         keys = [key for key in self.sources if _covers(key, path)]
         return self.sources[max(keys, key=len)].strip() if keys else ""
+
+
+_NO_FIGURES = {
+    "name",
+    "description",
+    "calibration",
+    "derived_from",
+    "collectives_from",
+    "derived_error_factor",
+    "sources",
+}
 
 
 def _covers(key: str, path: str) -> bool:
@@ -131,16 +212,34 @@ def read_profile(name_or_path: str) -> HardwareProfile:
         InputError: no such file or profile, malformed YAML, or a figure that is missing,
             without source, of the wrong type or unit, or out of range.
     """
+    path = _locate(name_or_path)
+    where = path.name if path.parent == hw_profiles.FOLDER else path
+    return validate(HardwareProfile, _resolved(path, where), where)
+
+
+def _resolved(path: Path, where: object) -> dict[str, Any]:
+    """The file's data, with what it inherits; a relative's path counts from the file's folder."""
+
+    def read(name: str) -> dict[str, Any]:
+        beside = path.parent / name
+        found = beside if beside.is_file() else _locate(name)
+        data = read_yaml(found)
+        if "derived_from" not in data:
+            validate(HardwareProfile, data, found.name)
+        return data
+
+    return resolve(read_yaml(path), where, read)
+
+
+def _locate(name_or_path: str) -> Path:
     path = Path(name_or_path)
-    if not path.is_file():
-        name = path.name.lower().removesuffix(".yaml").removesuffix(".yml")
-        bundled = hw_profiles.find(name) if path.parent == Path() else None
-        if bundled is None:
-            raise InputError(_unknown(name_or_path, name))
-        path = bundled
-    return validate(
-        HardwareProfile, read_yaml(path), path.name if path.parent == hw_profiles.FOLDER else path
-    )
+    if path.is_file():
+        return path
+    name = path.name.lower().removesuffix(".yaml").removesuffix(".yml")
+    bundled = hw_profiles.find(name) if path.parent == Path() else None
+    if bundled is None:
+        raise InputError(_unknown(name_or_path, name))
+    return bundled
 
 
 def _unknown(name_or_path: str, name: str) -> str:

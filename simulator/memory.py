@@ -81,7 +81,7 @@ def _way_out(scenario: Scenario, program: Program) -> str:
             continue
         other = memory(scenario, program, tp)
         if other.needed <= other.capacity:
-            gpus = scenario.hardware.node.gpus
+            gpus = scenario.hardware.max_ranks
             beyond = f", more than the {gpus} GPUs of {scenario.hardware.name}" if tp > gpus else ""
             return f"the smallest tp that fits is {tp}{beyond}"
     return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"

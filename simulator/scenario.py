@@ -13,7 +13,8 @@ class Scenario:
     """Model, hardware and workload, checked against each other.
 
     Raises:
-        InputError: more ranks than the node has GPUs, or heads that do not divide by `tp`.
+        InputError: more ranks than the machine has GPUs, nodes filled in part, or heads that do
+            not divide by `tp`.
     """
 
     model: Model
@@ -21,9 +22,14 @@ class Scenario:
     workload: Workload
 
     def __post_init__(self) -> None:
-        tp, gpus = self.workload.tp, self.hardware.node.gpus
-        if tp > gpus:
+        tp, gpus, most = self.workload.tp, self.hardware.node.gpus, self.hardware.max_ranks
+        if tp > most:
             raise InputError(
-                f"tp: {self.hardware.name} has {gpus} GPUs, not {tp} (allowed: 1 to {gpus})"
+                f"tp: {self.hardware.name} has {most} GPUs, not {tp} (allowed: 1 to {most})"
+            )
+        if tp > gpus and tp % gpus:
+            raise InputError(
+                f"tp: {tp} does not fill nodes of {gpus} GPUs "
+                f"(allowed: 1 to {gpus}, or whole nodes)"
             )
         check_tp(self.model, tp)

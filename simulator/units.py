@@ -49,14 +49,23 @@ def parse_quantity(text: object, scales: Scales) -> float:
 
 
 def format_quantity(value: float, scales: Scales) -> str:
-    """A text with the largest fitting decimal prefix; `parse_quantity` reads it back exactly."""
+    """A text with the largest fitting prefix; `parse_quantity` reads it back exactly.
+
+    The prefix is decimal unless a whole number with a binary one is shorter.
+    """
     exact = Decimal(repr(value))
     decimal = {unit: factor for unit, factor in scales.items() if "i" not in unit}
     fitting = [unit for unit, factor in decimal.items() if factor <= abs(exact)]
     unit = max(fitting or decimal, key=lambda u: decimal[u] if fitting else -decimal[u])
     if not value:
         unit = next(unit for unit, factor in decimal.items() if factor == 1)
-    return f"{(exact / decimal[unit]).normalize():f} {unit}"
+    text = f"{(exact / decimal[unit]).normalize():f} {unit}"
+    for unit, factor in scales.items():
+        # A cache of 40 MiB reads better than one of 41.94304 MB.
+        whole = exact / factor
+        if "i" in unit and whole == whole.to_integral_value() and 0 < whole < 1024:
+            return min(text, f"{whole.normalize():f} {unit}", key=len)
+    return text
 
 
 FROM_FILE = {"from_file": True}

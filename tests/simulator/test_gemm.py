@@ -16,7 +16,8 @@ PARAMETERS = GemmParameters(
     tensor_efficiency=0.95,
     sm_feed=60e9,
     quantisation=0.9,
-    wave=2e-6,
+    prologue=5e-7,
+    epilogue=2e-6,
     step=1e-8,
     split_k=2.4e-6,
     memory_efficiency=0.8,
@@ -74,7 +75,7 @@ def test_warm_operands_never_take_longer_than_cold(m, n, k):
 
 def test_weights_larger_than_l2_are_never_warm():
     assert seconds(1, 8192, 8192, warm_l2=True) == pytest.approx(seconds(1, 8192, 8192), rel=1e-3)
-    assert seconds(1, 1024, 2048, warm_l2=True) < 0.9 * seconds(1, 1024, 2048)
+    assert seconds(1, 1024, 2048, warm_l2=True) < 0.95 * seconds(1, 1024, 2048)
 
 
 def test_an_array_gives_the_same_answer_as_its_elements():

@@ -1,0 +1,24 @@
+"""Writing a hardware profile: YAML with human units that `read_profile` reads back exactly."""
+
+from pathlib import Path
+
+import yaml
+
+from simulator.files import write_text
+from simulator.hardware import HardwareProfile
+
+
+def profile_text(profile: HardwareProfile, header: str) -> str:
+    """The file's text; each line of `header` becomes a comment."""
+    data = profile.model_dump(mode="json", exclude_none=True)
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    return comments + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_profile(profile: HardwareProfile, path: Path, header: str) -> None:
+    """Write a profile.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_text(path, profile_text(profile, header))

@@ -1,0 +1,248 @@
+"""Measurements to profile: estimate every section the rows speak about, and say how well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.cost import Array
+from simulator.hardware import Calibration, HardwareProfile, OpError
+from validation.estimate import Parameter, estimate
+from validation.fits import (
+    Section,
+    attention_section,
+    collective_sections,
+    elementwise_section,
+    gemm_section,
+)
+from validation.price import kernel_seconds, why_not
+from validation.provenance import sources_of
+from validation.table import Rows, Table, unique
+
+HELD_BACK = 0.2
+FEWEST_HELD_BACK = 3
+"""A section with fewer rows to hold back keeps none, and reports the errors of its fit."""
+
+ROWS_PER_GROUP = 3000
+"""Rows used to estimate one section; more move no parameter and take longer."""
+
+OTHER_CHOICE = 6.0
+"""How much lower the cost of a discrete choice other than the base's must be: two prior widths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionReport:
+    """What happened to one section; `before` are the base's errors on the same rows."""
+
+    key: str
+    op: str
+    error: OpError
+    before: OpError
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A calibrated profile, what was estimated, and rows that could not be used (with why)."""
+
+    base: HardwareProfile
+    profile: HardwareProfile
+    sections: tuple[SectionReport, ...]
+    unused: dict[str, int]
+
+    @property
+    def undetermined(self) -> tuple[str, ...]:
+        """Paths of parameters that stay at the base's values for want of rows."""
+        return tuple(p.path for s in self.sections for p in s.parameters if not p.determined)
+
+
+def calibrate(
+    tables: Sequence[Table],
+    base: HardwareProfile,
+    *,
+    name: str,
+    date: str,
+    relatives: Sequence[Table] = (),
+    seed: int = 0,
+) -> Calibrated:
+    """A profile of the machine the tables were measured on; same input, same output.
+
+    Args:
+        tables: its measurements.
+        base: the profile to start from, and to stay at where the rows say nothing. Its
+            specification (`gpu`, `node`) must be the machine's.
+        name: the new profile's name.
+        date: year-month-day, for the record.
+        relatives: measurements of another machine with the same chip; their GEMM rows join
+            the fit with the weight of the machine's own, and are never scored.
+        seed: which rows are held back.
+    """
+    unused: dict[str, int] = {}
+    profile, reports = base, []
+    for section in _sections(_usable(tables, base, unused), base):
+        borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
+        also = borrowed if section.key == "gemm" else []
+        profile, report = _fit(section, profile, also, seed)
+        reports.append(report)
+    profile = _tied(profile)
+    before = {} if base.calibration is None else base.calibration.errors
+    calibration = Calibration(
+        tables=tuple(table.name for table in (*tables, *relatives)),
+        base=base.name,
+        date=date,
+        errors=before | _errors(base, reports),
+    )
+    whole = {"gemm", "attention"} <= {report.key for report in reports}
+    own = {"derived_from": None, "collectives_from": None, "derived_error_factor": 1.0}
+    documented = profile.model_copy(
+        update=(own if whole else {})
+        | {
+            "name": name,
+            "calibration": calibration if reports else base.calibration,
+            "sources": sources_of(base, tables, relatives, reports, date),
+        }
+    )
+    checked = HardwareProfile.model_validate(documented.model_dump(mode="json"))
+    return Calibrated(base=base, profile=checked, sections=tuple(reports), unused=unused)
+
+
+def _usable(
+    tables: Sequence[Table], base: HardwareProfile, unused: dict[str, int]
+) -> dict[str, tuple[Rows, ...]]:
+    """Rows by op, those the model cannot price counted by reason."""
+    usable: dict[str, tuple[Rows, ...]] = {}
+    for table in tables:
+        for rows in table.groups:
+            reason = why_not(rows, base)
+            if reason:
+                text = f"{rows.op}: {reason}"
+                unused[text] = unused.get(text, 0) + len(rows)
+            else:
+                usable[rows.op] = (*usable.get(rows.op, ()), unique(rows))
+    return usable
+
+
+def _sections(rows: dict[str, tuple[Rows, ...]], base: HardwareProfile) -> list[Section]:
+    sections: list[Section] = []
+    if "gemm" in rows:
+        sections.append(gemm_section(rows["gemm"], base))
+    if "attention" in rows:
+        sections.append(attention_section(rows["attention"], base))
+    if "rms_norm" in rows:
+        sections.append(elementwise_section(rows["rms_norm"], base))
+    if "all_reduce" in rows:
+        sections += collective_sections(rows["all_reduce"], base)
+    return sections
+
+
+def _fit(
+    section: Section, profile: HardwareProfile, also: Sequence[Rows], seed: int
+) -> tuple[HardwareProfile, SectionReport]:
+    """The profile with one section estimated on the rows not held back."""
+    kept, held = _split(section.groups, seed)
+    own = sum(len(rows) for rows in kept)
+    extra = [_thinned(rows, own, seed) for rows in also]
+    borrowed = sum(len(rows) for rows in extra)
+    groups = [*(_thinned(rows, ROWS_PER_GROUP, seed) for rows in kept), *extra]
+    scale = [1.0] * len(kept) + [np.sqrt(own / borrowed) if borrowed else 1.0] * len(extra)
+    weights = np.concatenate(
+        [section.weights(rows) * factor for rows, factor in zip(groups, scale, strict=True)]
+    )
+    measured = np.concatenate([rows.latency_s for rows in groups])
+
+    def predict(candidate: HardwareProfile) -> Array:
+        return np.concatenate([kernel_seconds(rows, candidate) for rows in groups])
+
+    best = None
+    for place, variant in enumerate(section.variants):
+        start = _with_choices(profile, variant, section.key)
+        found = estimate(start, section.paths, predict, measured, weights)
+        cost = found[2] + (OTHER_CHOICE if place else 0.0)
+        if best is None or cost < best[0]:
+            best = (cost, found)
+    assert best is not None
+    fitted, parameters, _ = best[1]
+    scored = held or kept
+    report = SectionReport(
+        key=section.key,
+        op=section.op,
+        error=_error(scored, fitted, own, bool(held)),
+        before=_error(scored, profile, own, bool(held)),
+        parameters=tuple(parameters),
+    )
+    return fitted, report
+
+
+def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) -> HardwareProfile:
+    """The profile so far, with the variant's version of the section."""
+    head = key.partition(".")[0]
+    if head == "collectives":
+        return profile
+    return profile.model_copy(update={head: getattr(variant, head)})
+
+
+def _split(groups: Sequence[Rows], seed: int) -> tuple[list[Rows], list[Rows]]:
+    """A random fifth of the sizes held back, if that leaves enough rows on both sides."""
+    total = sum(len(rows) for rows in groups)
+    if total * HELD_BACK < FEWEST_HELD_BACK:
+        return list(groups), []
+    kept, held = [], []
+    for rows in groups:
+        out = np.random.default_rng(seed).permutation(len(rows)) < round(HELD_BACK * len(rows))
+        kept.append(rows.take(~out))
+        held.append(rows.take(out))
+    return [rows for rows in kept if len(rows)], [rows for rows in held if len(rows)]
+
+
+def _thinned(rows: Rows, most: int, seed: int) -> Rows:
+    if len(rows) <= most:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
+
+
+def _error(groups: Sequence[Rows], profile: HardwareProfile, fitted: int, held: bool) -> OpError:
+    ratio = np.concatenate([kernel_seconds(rows, profile) / rows.latency_s for rows in groups])
+    return op_error(ratio, fitted=fitted, held_back=ratio.size if held else 0)
+
+
+def op_error(ratio: Array, *, fitted: int, held_back: int) -> OpError:
+    """Errors of predicted over measured, shape (rows,), to four decimals."""
+    off = np.abs(ratio - 1)
+    return OpError(
+        rows=fitted,
+        held_back=held_back,
+        mape=round(float(off.mean()), 4),
+        median=round(float(np.median(off)), 4),
+        p90=round(float(np.quantile(off, 0.9)), 4),
+        bias=round(float(np.median(ratio - 1)), 4),
+    )
+
+
+def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str, OpError]:
+    """Errors by operation; an all-reduce algorithm other than the default has its own entry."""
+    default = f"collectives.algorithms.{base.collectives.default}.protocols"
+    errors: dict[str, OpError] = {}
+    for report in reports:
+        own = report.op == "all_reduce" and report.key != default
+        key = f"{report.op}.{report.key.split('.')[2]}" if own else report.op
+        errors[key] = report.error
+    return errors
+
+
+def _tied(profile: HardwareProfile) -> HardwareProfile:
+    """Bandwidths that cannot differ, or not by more than the schema allows, made consistent."""
+    algorithms = {}
+    for name, algorithm in profile.collectives.algorithms.items():
+        protocols = tuple(
+            p.model_copy(
+                update={
+                    "bandwidth_many": p.bandwidth
+                    if p.pattern == "switch"
+                    else min(p.bandwidth_many, 2 * p.bandwidth)
+                }
+            )
+            for p in algorithm.protocols
+        )
+        algorithms[name] = algorithm.model_copy(update={"protocols": protocols})
+    collectives = profile.collectives.model_copy(update={"algorithms": algorithms})
+    return profile.model_copy(update={"collectives": collectives})

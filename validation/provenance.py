@@ -1,0 +1,88 @@
+"""Sources of a calibrated profile: which rows set a figure, and which figures none did."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from simulator.hardware import HardwareProfile, OpError
+from validation.estimate import Parameter
+from validation.table import Table
+
+
+class Report(Protocol):
+    """What a section's fit says of itself."""
+
+    @property
+    def key(self) -> str:
+        """Dotted path of the section."""
+
+    @property
+    def op(self) -> str:
+        """The operation measured."""
+
+    @property
+    def error(self) -> OpError:
+        """Errors of the fit."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """What became of each parameter."""
+
+
+def sources_of(
+    base: HardwareProfile,
+    tables: Sequence[Table],
+    relatives: Sequence[Table],
+    reports: Sequence[Report],
+    date: str,
+) -> dict[str, str]:
+    """The base's sources, those of fitted figures replaced.
+
+    A figure the rows did not determine keeps the base's source, marked as such.
+    """
+    sources = dict(base.sources)
+    for report in reports:
+        measured = _tables(tables, report.op)
+        if report.key == "gemm" and relatives:
+            measured += " with " + _tables(relatives, report.op) + " (same chip)"
+        fitted = {p.path for p in report.parameters if p.determined}
+        for key in [key for key in sources if _below(key, report.key)]:
+            if key == report.key or key in fitted:
+                del sources[key]
+        if fitted:
+            sources[report.key] = _fitted(report, measured, date)
+        else:
+            sources[report.key] = _kept(base, report.key)
+        for parameter in report.parameters:
+            if fitted and not parameter.determined:
+                sources[parameter.path] = _kept(base, parameter.path)
+    return sources
+
+
+def _below(key: str, section: str) -> bool:
+    return key == section or key.startswith(section + ".")
+
+
+def _fitted(report: Report, measured: str, date: str) -> str:
+    error = report.error
+    on = f"{error.held_back} rows held back" if error.held_back else "these rows"
+    return (
+        f"fitted to {error.rows} rows of {measured}, {date}; error on {on} "
+        f"{error.mape * 100:.1f} % (mean)"
+    )
+
+
+def _kept(base: HardwareProfile, path: str) -> str:
+    """The base's own source where it says more than that it was fitted to other rows."""
+    before = base.source_of(path)
+    if before.startswith("fitted to"):
+        return f"not determined by the rows, kept from {base.name}"
+    return before
+
+
+def _tables(tables: Sequence[Table], op: str) -> str:
+    names = [
+        f"{table.name} ({', '.join(table.sources_of(op))})" if table.sources_of(op) else table.name
+        for table in tables
+        if table.of(op)
+    ]
+    return " and ".join(names)
