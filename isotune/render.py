@@ -24,7 +24,7 @@ _NAMES = {
     "iso": "ISO",
 }
 _SECTIONS = (
-    {Op.ATTENTION: "attention"}
+    {Op.ATTENTION: "attention", Op.HOST: "runtime.eager_step"}
     | dict.fromkeys(SYNCS, "collectives")
     | dict.fromkeys((Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD), "gemm")
 )

@@ -181,6 +181,7 @@ def attention(
         sm_seconds=grid.makespan,
         mem_bytes=(touched + appended) * cold,
         flops=flops,
+        load=np.zeros_like(busy),
     )
 
 

@@ -13,10 +13,12 @@ class Cost(NamedTuple):
 
     `seconds` is the kernel's time alone on the GPU. `sm_seconds` <= `seconds` is the part
     that grows when SMs are taken away (tensor-core or instruction bound); `mem_bytes` is
-    its device-memory traffic; `flops` its floating-point work.
+    its device-memory traffic; `flops` its floating-point work. `load` is the number of equal
+    thread blocks per SM of a kernel that runs in waves, zero where blocks share SMs evenly.
     """
 
     seconds: Array
     sm_seconds: Array
     mem_bytes: Array
     flops: Array
+    load: Array

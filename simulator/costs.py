@@ -15,7 +15,7 @@ from simulator.attention import attention
 from simulator.collectives import all_reduce, quantised_all_reduce
 from simulator.cost import Array, Cost
 from simulator.elementwise import elementwise
-from simulator.gemm import Size, gemm
+from simulator.gemm import Size, gemm, waves
 from simulator.gpu import DTYPE_BYTES
 from simulator.plan import CommDtype
 from simulator.program import SYNCS, Op
@@ -62,31 +62,52 @@ class Pricer:
         """Price of ops that run back to back over the same rows."""
         if ops[0] in SYNCS:
             return self._sync(ops[0], shape)
-        parts = tuple((op, self._sustained(self._kernel(op, shape))) for op in ops)
-        seconds, _, mem_bytes, _ = _total([cost for _, cost in parts])
+        parts = tuple(
+            (op, self._sustained(kernel)) for op in ops for kernel in self._kernels(op, shape)
+        )
+        if Op.LM_HEAD in ops and self.scenario.workload.runtime == "eager":
+            parts += ((Op.HOST, self._host(parts[-1][1])),)
+        seconds: Array = np.asarray(sum(cost.seconds for _, cost in parts))
+        mem_bytes = np.asarray(sum(cost.mem_bytes for _, cost in parts))
         rate = mem_bytes / (seconds * self.scenario.hardware.gpu.memory_bandwidth)
         return StepCost(seconds, parts, np.zeros_like(seconds), rate, np.ones_like(seconds))
 
     def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
         """How many times longer each takes while both are in flight.
 
-        A kernel loses the SMs the collective holds: its SM-bound time grows by
-        1 / (1 - held / all). Both share device memory: where their traffic together exceeds
-        the bandwidth, each slows by the excess. The collective slows by its own measured
-        interference at least.
+        Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
+        `memory_interference` times the share of memory bandwidth that the collective takes. The
+        collective slows by its measured interference. Where the traffic of both exceeds the
+        bandwidth, each slows by the excess at least.
         """
-        gpu = self.scenario.hardware.gpu
-        left = 1.0 - np.minimum(sync.sms / gpu.sms, 0.95)
+        hardware = self.scenario.hardware
+        left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
+        disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
         longer: Array = np.zeros(())
         for _, cost in compute.parts:
-            fewer_sms = np.maximum(cost.seconds, cost.sm_seconds / left)
-            shared_memory = cost.mem_bytes / gpu.memory_bandwidth + sync.mem_rate * cost.seconds
-            longer = longer + np.maximum(fewer_sms, shared_memory)
+            streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
+            shared_memory = streamed + sync.mem_rate * cost.seconds
+            slower = self._on_fewer_sms(cost, left) * disturbed
+            longer = longer + np.maximum(slower, shared_memory)
         shared = compute.mem_rate + sync.mem_rate
         return longer / compute.seconds, np.maximum(sync.interference, shared)
 
+    def _on_fewer_sms(self, cost: Cost, left: Array) -> Array:
+        """Seconds of a kernel on a share `left` of the SMs.
+
+        The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
+        costs nothing where they still fit and a whole wave where they just filled the GPU. The
+        SM-bound time enters the whole as in the roofline with a rounded ridge.
+        """
+        par = self.scenario.hardware.gemm
+        more_waves = waves(cost.load / left, par) / waves(cost.load, par)
+        growth = np.where(cost.load > 0, more_waves, 1.0 / left)
+        p = par.sharpness
+        added = cost.sm_seconds**p * (growth**p - 1.0)
+        return np.asarray((cost.seconds**p + added) ** (1 / p))
+
     def _sustained(self, cost: Cost) -> Cost:
-        """A kernel inside a running engine: sustained clock, launch gap, eager launch floor."""
+        """A kernel inside a running engine: sustained clock, and how it is launched."""
         runtime = self.scenario.hardware.runtime
         slower = cost.sm_seconds * (1.0 / runtime.sustained_clock - 1.0)
         return cost._replace(
@@ -94,9 +115,17 @@ class Pricer:
         )
 
     def _launched(self, seconds: Array) -> Array:
+        """Eager kernels wait for the host; those of a CUDA graph start under the one before."""
         runtime = self.scenario.hardware.runtime
-        eager = self.scenario.workload.runtime == "eager"
-        return np.maximum(seconds + runtime.launch_gap, runtime.host_launch if eager else 0.0)
+        if self.scenario.workload.runtime == "eager":
+            return np.maximum(seconds + runtime.launch_gap, runtime.host_launch)
+        return seconds - np.minimum(runtime.graph_overlap, seconds / 2)
+
+    def _host(self, like: Cost) -> Cost:
+        """What the host does once per pass while the GPU waits, in the shape of `like`."""
+        nothing = np.zeros_like(like.seconds)
+        seconds = nothing + self.scenario.hardware.runtime.eager_step
+        return Cost(seconds, nothing, nothing, nothing, nothing)
 
     def _sync(self, op: Op, shape: Rows) -> StepCost:
         hardware, tp = self.scenario.hardware, self.scenario.workload.tp
@@ -119,9 +148,10 @@ class Pricer:
                 sms=self.comm_sms,
                 network=hardware.network,
             )
-        seconds = self._launched(cost.seconds)
+        seconds = self._launched(cost.seconds) + hardware.runtime.sync_skew
         rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)
-        alone = Cost(seconds, seconds, cost.mem_bytes, np.zeros_like(seconds))
+        nothing = np.zeros_like(seconds)
+        alone = Cost(seconds, seconds, cost.mem_bytes, nothing, nothing)
         return StepCost(seconds, ((op, alone),), cost.sms, rate, cost.interference)
 
     def _memory_pass(self, mem_bytes: Array) -> Array:
@@ -143,8 +173,13 @@ class Pricer:
             weight_dtype=workload.weight_dtype,
         )
 
+    def _kernels(self, op: Op, shape: Rows) -> list[Cost]:
+        """Costs of an op's kernels in a short burst."""
+        if op in (Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN):
+            return self._mlp(op, shape.rows)
+        return [self._kernel(op, shape)]
+
     def _kernel(self, op: Op, shape: Rows) -> Cost:
-        """Cost of an op's kernel in a short burst."""
         model, workload = self.scenario.model, self.scenario.workload
         tp, hidden, width = workload.tp, model.hidden_size, DTYPE_BYTES[workload.dtype]
         heads, kv_heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp)
@@ -169,7 +204,7 @@ class Pricer:
             case Op.LM_HEAD:
                 return self._gemm(shape.requests, -(-model.vocab_size // tp), hidden)
             case _:
-                return self._mlp(op, shape.rows)
+                raise ValueError(f"{op} is not one kernel")
 
     def _attention(self, shape: Rows, heads: int, kv_heads: int) -> Cost:
         model, hardware = self.scenario.model, self.scenario.hardware
@@ -186,25 +221,21 @@ class Pricer:
             window=model.sliding_window,
         )
 
-    def _mlp(self, op: Op, rows: Size) -> Cost:
+    def _mlp(self, op: Op, rows: Size) -> list[Cost]:
         model, workload = self.scenario.model, self.scenario.workload
         hidden, width = model.hidden_size, DTYPE_BYTES[workload.dtype]
         ffn, parallel = model.intermediate_size // workload.tp, 2 if model.gated_mlp else 1
         experts, per_token = model.num_experts, model.num_experts_per_token
         if op is Op.ACTIVATION:
-            return self._elementwise(np.multiply(rows, per_token), (parallel + 1) * ffn * width)
+            return [self._elementwise(np.multiply(rows, per_token), (parallel + 1) * ffn * width)]
         n, k = (parallel * ffn, hidden) if op is Op.MLP_UP else (hidden, ffn)
         if experts == 1:
-            return self._gemm(rows, n, k)
+            return [self._gemm(rows, n, k)]
         # Experts that get at least one token, if tokens choose independently and evenly.
         routed = np.multiply(rows, per_token)
         active = experts * (1.0 - (1.0 - per_token / experts) ** np.asarray(rows, dtype=np.float64))
         grouped = self._gemm(np.ceil(routed / active), np.rint(active) * n, k)
         if op is Op.MLP_DOWN:
-            return grouped
+            return [grouped]
         permute = self._elementwise(routed, 4 * hidden * width)
-        return _total([self._gemm(rows, experts, hidden), permute, grouped])
-
-
-def _total(costs: list[Cost]) -> Cost:
-    return Cost(*(np.asarray(sum(field)) for field in zip(*costs, strict=True)))
+        return [self._gemm(rows, experts, hidden), permute, grouped]

@@ -53,7 +53,13 @@ def elementwise(
     transfer = bytes_moved * (cold + hit_rate / parameters.l2_speedup) / gpu.memory_bandwidth
     seconds = parameters.launch + transfer / parameters.bandwidth_efficiency
     nothing = np.zeros_like(seconds)
-    return Cost(seconds=seconds, sm_seconds=nothing, mem_bytes=bytes_moved * cold, flops=nothing)
+    return Cost(
+        seconds=seconds,
+        sm_seconds=nothing,
+        mem_bytes=bytes_moved * cold,
+        flops=nothing,
+        load=nothing,
+    )
 
 
 def l2_hit_rate(touched: Array, l2: float) -> Array:

@@ -132,13 +132,19 @@ def gemm(
         y=max(width, 2.0) * rows * columns,
     )
     sm = _Sm(gpu.sms, rate / gpu.sms, width)
-    tensor = _tensor_time(rows, columns, depth, sm, parameters)
+    tensor, load = _tensor_time(rows, columns, depth, sm, parameters)
     again = _reread(operands, rows, columns, gpu, parameters)
     memory, mem_bytes = _memory_time(operands, again, gpu, parameters, warm_l2=warm_l2)
     p = parameters.sharpness
     longer, shorter = np.maximum(tensor, memory), np.minimum(tensor, memory)
     busy = longer * (1 + (shorter / longer) ** p) ** (1 / p)
-    return Cost(parameters.launch + busy, tensor, mem_bytes, 2 * rows * columns * depth)
+    return Cost(
+        seconds=parameters.launch + busy,
+        sm_seconds=tensor,
+        mem_bytes=mem_bytes,
+        flops=2 * rows * columns * depth,
+        load=load,
+    )
 
 
 def tensor_rate(gpu: Gpu, dtype: Dtype) -> float:
@@ -163,24 +169,34 @@ class _Sm(NamedTuple):
     width: float
 
 
-def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> Array:
-    """Seconds of the fastest candidate when memory is no limit; shape of m, n and k."""
+def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> tuple[Array, Array]:
+    """Seconds, and tiles per SM, of the fastest candidate when memory is no limit."""
     rows, columns, splits = _candidates()
     m, n, k = m[..., None], n[..., None], k[..., None]
     steps = np.ceil(k / (splits * _DEPTH))
     load = np.ceil(m / rows) * np.ceil(n / columns) * splits / sm.sms  # tiles per SM
-    waves = np.ceil(load)
-    share = par.quantisation * waves + (1 - par.quantisation) * np.maximum(load, 1)
+    share = waves(load, par)
     tensor = 2 * rows * columns * _DEPTH / sm.rate
     feed = sm.width * (rows + columns) * _DEPTH / par.sm_feed
     p = par.sharpness
     step = (tensor**p + feed**p) ** (1 / p)
     stored = np.minimum(rows, m) * np.minimum(columns, n)
-    around = (waves - 1) * par.prologue + share * par.epilogue * stored / 128**2
+    around = (np.ceil(load) - 1) * par.prologue + share * par.epilogue * stored / 128**2
     partials = 8 * splits * m * n / par.l2_bandwidth  # fp32, written once and read once
     reduction = np.where(splits > 1, par.split_k + partials, 0)
-    time: Array = (steps * (share * step + par.step) + around + reduction).min(axis=-1)
-    return time
+    times = steps * (share * step + par.step) + around + reduction
+    best = times.argmin(axis=-1)[..., None]
+    return _pick(times, best), _pick(np.broadcast_to(load, times.shape), best)
+
+
+def _pick(values: Array, at: npt.NDArray[np.intp]) -> Array:
+    return np.asarray(np.take_along_axis(values, at, axis=-1)[..., 0])
+
+
+def waves(load: Array, par: GemmParameters) -> Array:
+    """Time of `load` equal tiles per SM in units of one tile's: a partial wave costs a share."""
+    full, share = np.ceil(load), np.maximum(load, 1)
+    return np.asarray(par.quantisation * full + (1 - par.quantisation) * share)
 
 
 class _Operands(NamedTuple):

@@ -39,15 +39,32 @@ class Node(Schema):
 class Runtime(Schema):
     """What a serving engine adds to the kernels' own times."""
 
-    launch_gap: Seconds = Field(ge=0, le=1e-4, description="idle time between two kernels")
+    launch_gap: Seconds = Field(
+        ge=0, le=1e-4, description="idle time between two kernels launched one by one"
+    )
+    graph_overlap: Seconds = Field(
+        ge=0, le=1e-5, description="part of a kernel's launch that a CUDA graph hides"
+    )
     host_launch: Seconds = Field(
         ge=0, le=1e-3, description="host time per kernel when launched eagerly (no CUDA graph)"
+    )
+    eager_step: Seconds = Field(
+        ge=0, le=0.1, description="host time per pass of an eager engine: schedule, sample"
+    )
+    sync_skew: Seconds = Field(
+        ge=0, le=1e-4, description="wait for the slowest rank at an all-reduce"
     )
     event_wait: Seconds = Field(
         ge=0, le=1e-3, description="delay of a step that waits for the other stream"
     )
     sustained_clock: float = Field(
         gt=0.3, le=1.0, description="clock of a long run over the clock of a short burst"
+    )
+    memory_interference: float = Field(
+        ge=0,
+        le=5,
+        description="growth of a kernel's time beside a collective that takes all of memory "
+        "bandwidth, in proportion below (queues of L2, crossbar and memory; power)",
     )
     memory_reserved: Bytes = Field(ge=0, description="CUDA context, NCCL buffers, fragmentation")
 
@@ -123,7 +140,9 @@ class HardwareProfile(Schema):
 
     def inherits(self, section: str) -> bool:
         """Whether a section comes from another machine."""
-        return self.derived_from is not None and self.source_of(section).startswith(ORIGIN)
+        return self.derived_from is not None and any(
+            text.startswith(ORIGIN) for key, text in self.sources.items() if _covers(section, key)
+        )
 
     @property
     def max_ranks(self) -> int:

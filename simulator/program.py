@@ -32,7 +32,10 @@ class Stream(StrEnum):
 
 
 class Op(StrEnum):
-    """One kernel's worth of work; the last two are the sync points of a block."""
+    """One kernel's worth of work; the last two are the sync points of a block.
+
+    `HOST` is in no program: it names the engine's own time per pass in a breakdown.
+    """
 
     EMBED = "embed"
     ATTENTION_NORM = "attention_norm"
@@ -46,6 +49,7 @@ class Op(StrEnum):
     MLP_DOWN = "mlp_down"
     FINAL_NORM = "final_norm"
     LM_HEAD = "lm_head"
+    HOST = "host"
     ATTENTION_SYNC = "attention_sync"
     MLP_SYNC = "mlp_sync"
 
