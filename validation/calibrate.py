@@ -92,7 +92,7 @@ def calibrate(
         date=date,
         errors=before | _errors(base, reports),
     )
-    whole = {"gemm", "attention"} <= {report.key for report in reports}
+    whole = {"gemm", "attention", _default(base)} <= {report.key for report in reports}
     own = {"derived_from": None, "collectives_from": None, "derived_error_factor": 1.0}
     documented = profile.model_copy(
         update=(own if whole else {})
@@ -220,13 +220,18 @@ def op_error(ratio: Array, *, fitted: int, held_back: int) -> OpError:
 
 def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str, OpError]:
     """Errors by operation; an all-reduce algorithm other than the default has its own entry."""
-    default = f"collectives.algorithms.{base.collectives.default}.protocols"
+    default = _default(base)
     errors: dict[str, OpError] = {}
     for report in reports:
         own = report.op == "all_reduce" and report.key != default
         key = f"{report.op}.{report.key.split('.')[2]}" if own else report.op
         errors[key] = report.error
     return errors
+
+
+def _default(base: HardwareProfile) -> str:
+    """The section of the all-reduce algorithm the machine uses unless told otherwise."""
+    return f"collectives.algorithms.{base.collectives.default}.protocols"
 
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:

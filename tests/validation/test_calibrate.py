@@ -191,6 +191,31 @@ def test_the_written_profile_reads_back_the_same(tmp_path):
     assert read_profile(str(tmp_path / "mine.yaml")) == profile
 
 
+@pytest.mark.parametrize(
+    ("cases", "own", "inherited"),
+    [(REDUCE, "collectives", "kernels of a100"), (GEMM, "gemm", "attention and collectives")],
+)
+def test_measuring_part_of_a_derived_machine_keeps_the_rest_inherited(
+    tmp_path, cases, own, inherited
+):
+    rows = table(tmp_path, cases, noise=0.02)
+    done = calibrate([rows], read_profile("a100-pcie"), name="mine", date="2026-01-02")
+    write_profile(done.profile, tmp_path / "mine.yaml", "Mine.")
+    mine = read_profile(str(tmp_path / "mine.yaml"))
+    assert mine == done.profile
+    assert not mine.inherits(own)
+    text = " ".join(mine.cautions())
+    for part in inherited.split(" and "):
+        assert part in text
+
+
+def test_measuring_kernels_and_collectives_ends_the_derivation(tmp_path):
+    rows = table(tmp_path, GEMM + DECODE + REDUCE, noise=0.02)
+    base = read_profile("a100-pcie")
+    mine = calibrate([rows], base, name="mine", date="2026-01-02").profile
+    assert (mine.derived_from, mine.derived_error_factor) == (None, 1)
+
+
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as stopped:
         main([str(argument) for argument in arguments])
