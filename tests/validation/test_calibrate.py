@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from isotune.cli import main
+from simulator.errors import InputError
 from simulator.hardware import read_profile
 from simulator.profile_file import write_profile
 from validation.calibrate import calibrate
@@ -164,6 +165,13 @@ def test_one_rank_count_does_not_pretend_to_know_the_others(tmp_path):
     line = "collectives.algorithms.nccl.protocols.2."
     assert parameters[line + "bandwidth_many"].determined
     assert not parameters[line + "bandwidth"].determined
+
+
+def test_rows_of_two_machines_are_no_table_of_one(tmp_path):
+    text = "op,hw,m,n,k,latency_us\ngemm,a100,1,64,64,5\ngemm,h100,1,64,64,4\n"
+    (tmp_path / "both.csv").write_text(text)
+    with pytest.raises(InputError, match=r"both.csv: column hw: rows of several .*a100, h100"):
+        fitted(read_table(tmp_path / "both.csv"))
 
 
 def test_the_record_says_rows_date_base_and_error(tmp_path):
