@@ -5,6 +5,7 @@ bundled profile; nothing in a profile can run code.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
@@ -26,7 +27,7 @@ from simulator.units import Bytes, BytesPerSecond, Seconds
 class Node(Schema):
     """How the GPUs of one machine are joined."""
 
-    gpus: int = Field(ge=1, le=1024, description="GPUs in the node")
+    gpus: int = Field(ge=1, le=1024, strict=True, description="GPUs in the node")
     link: Literal["nvlink", "pcie"] = Field(description="what carries the collectives")
     link_bandwidth: BytesPerSecond = Field(gt=0, description="per GPU, one direction")
     peer_to_peer: bool = Field(description="whether GPUs reach each other without host memory")
@@ -115,7 +116,8 @@ def read_profile(name_or_path: str) -> HardwareProfile:
             without source, of the wrong type or unit, or out of range.
     """
     path = Path(name_or_path)
-    if not path.is_file():
+    # Unlike Path.is_file this is false, not an OSError, for an overlong name.
+    if not os.path.isfile(path):  # noqa: PTH113
         name = path.name.lower().removesuffix(".yaml").removesuffix(".yml")
         bundled = hw_profiles.find(name) if path.parent == Path() else None
         if bundled is None:

@@ -1,5 +1,6 @@
 """`plan.yaml`: a plan with the scenario it was made for, and what was predicted for it."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -7,7 +8,7 @@ import yaml
 from pydantic import Field
 
 from simulator.errors import InputError
-from simulator.files import read_yaml, validate, write_text
+from simulator.files import checked, read_yaml, validate, write_text
 from simulator.hardware import read_profile
 from simulator.model import load_model
 from simulator.plan import Plan
@@ -94,7 +95,8 @@ def scenario_of(
     Paths in the file are looked up from the working directory, then from the file's `folder`.
 
     Raises:
-        InputError: the hardware or model cannot be read, or the plan is for another model.
+        InputError: the hardware or model cannot be read, the plan is for another model, or a
+            field of `workload` has the wrong type or range.
     """
     shape = load_model(model or _locate(file.model.name, folder))
     wanted = file.model
@@ -110,10 +112,12 @@ def scenario_of(
     return Scenario(
         model=shape,
         hardware=read_profile(hardware or _locate(file.hardware, folder)),
-        workload=file.workload.model_copy(update=workload or {}),
+        workload=checked(Workload, file.workload.model_dump() | (workload or {}), "workload"),
     )
 
 
 def _locate(name: str, folder: Path) -> str:
+    # Unlike Path.exists this is false, not an OSError, for an overlong name.
     beside = folder / name
-    return str(beside) if not Path(name).exists() and beside.exists() else name
+    found = os.path.exists(name) or not os.path.exists(beside)  # noqa: PTH110
+    return name if found else str(beside)

@@ -131,8 +131,10 @@ class _Segment:
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
     chunks = _chunks(workload, plan)
-    tiles = plan.chunks if plan.strategy == "gemm_overlap" else ()
-    overlapped = len(chunks) > 1 or len(tiles) > 1
+    # A single tile is no cut: the plan is the serial one.
+    tiled = plan.strategy == "gemm_overlap" and len(plan.chunks) > 1
+    tiles = plan.chunks if tiled else ()
+    overlapped = len(chunks) > 1 or tiled
     sync_stream = Stream.COMM if overlapped else Stream.COMPUTE
     emitter = _Emitter(sync_stream if workload.tp > 1 else None)
     for chunk in chunks:
