@@ -32,7 +32,11 @@ class Stream(StrEnum):
 
 
 class Op(StrEnum):
-    """One kernel's worth of work; the last two are the sync points of a block."""
+    """One kernel's worth of work; the last two are the sync points of a block.
+
+    `PARTIAL_ADD` belongs to blocks without attention sync: the rank's own attention output
+    joins what its MLP hands to the block's one all-reduce.
+    """
 
     EMBED = "embed"
     ATTENTION_NORM = "attention_norm"
@@ -43,6 +47,7 @@ class Op(StrEnum):
     MLP_NORM = "mlp_norm"
     MLP_UP = "mlp_up"
     ACTIVATION = "activation"
+    PARTIAL_ADD = "partial_add"
     MLP_DOWN = "mlp_down"
     FINAL_NORM = "final_norm"
     LM_HEAD = "lm_head"
@@ -53,6 +58,7 @@ class Op(StrEnum):
 SYNCS: Final = frozenset({Op.ATTENTION_SYNC, Op.MLP_SYNC})
 _ATTENTION: Final = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
 _MLP: Final = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
+_MLP_AFTER_DROP: Final = (*_MLP[:-1], Op.PARTIAL_ADD, Op.MLP_DOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps in issue order; each stream runs its own in that order."""
+    """Steps in issue order; each stream runs its own in that order.
+
+    The order is part of the meaning: a chunk attends to the keys and values of the chunk
+    before it, which its stream has issued earlier; no dependency repeats that.
+    """
 
     steps: tuple[Step, ...]
     chunks: tuple[Chunk, ...]
@@ -170,7 +180,7 @@ def _segments(model: Model, plan: Plan, tp: int) -> list[_Segment]:
     segments: list[_Segment] = []
     for block in range(model.num_hidden_layers):
         if block in dropped:
-            segments.append(_Segment(block, (_ATTENTION, _MLP), Op.MLP_SYNC))
+            segments.append(_Segment(block, (_ATTENTION, _MLP_AFTER_DROP), Op.MLP_SYNC))
         else:
             segments.append(_Segment(block, (_ATTENTION,), Op.ATTENTION_SYNC))
             segments.append(_Segment(block, (_MLP,), Op.MLP_SYNC))
