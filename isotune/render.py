@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isotune.text import printable
 from simulator.hardware import HardwareProfile
 from simulator.model import Model
 from simulator.plan import Plan
@@ -75,7 +76,7 @@ def scenario_text(scenario: Scenario) -> str:
     work = scenario.workload
     what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
-    return (
+    return printable(
         f"{scenario.model.name} on {work.tp} GPUs of {scenario.hardware.name}: {work.phase}, "
         f"batch {work.batch}, {what}, {work.dtype}{weights}"
     )
@@ -203,7 +204,7 @@ def _sources(prediction: Prediction) -> Text:
     hardware = prediction.scenario.hardware
     ops = prediction.op_seconds
     sections = dict.fromkeys(_SECTIONS.get(op, "elementwise") for op in ops)
-    lines = [f"{section}: {hardware.source_of(section)}" for section in sections]
+    lines = [printable(f"{section}: {hardware.source_of(section)}") for section in sections]
     return Text("\n".join(lines), style="dim")
 
 
@@ -234,7 +235,7 @@ def profiles_table(profiles: list[HardwareProfile]) -> Table:
             item.node.link,
             f"{item.node.link_bandwidth / 1e9:g} GB/s",
             f"{item.gpu.memory / 1e9:.0f} GB",
-            item.description,
+            Text(printable(item.description)),
         )
     return table
 
@@ -252,7 +253,7 @@ def models_table(models: list[Model]) -> Table:
             str(item.hidden_size),
             str(item.num_attention_heads),
             str(item.num_key_value_heads),
-            item.note,
+            Text(item.note),
         )
     return table
 
@@ -271,9 +272,14 @@ def profile_view(profile: HardwareProfile) -> RenderableType:
         for key in path.split("."):
             value = value[int(key)] if isinstance(value, list) else value[key]  # type: ignore[index]
         table.add_row(path, figure(value), Text(f"[{sources[profile.source_of(path)]}]"))
-    notes = Text("\n".join(f"[{number}] {text}" for text, number in sources.items()))
+    notes = Text("\n".join(printable(f"[{number}] {text}") for text, number in sources.items()))
     return Group(
-        Text(profile.name, style="bold"), Text(profile.description), Text(), table, Text(), notes
+        Text(profile.name, style="bold"),
+        Text(printable(profile.description)),
+        Text(),
+        table,
+        Text(),
+        notes,
     )
 
 
@@ -290,5 +296,5 @@ def fields_table(fields: dict[str, object]) -> Table:
         text = (
             f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         )
-        table.add_row(name, text)
+        table.add_row(name, Text(printable(text)))
     return table
