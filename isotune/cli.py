@@ -10,6 +10,7 @@ from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.text import printable
 from simulator.errors import IsotuneError
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    print(f"isotune: {message}", file=sys.stderr)
+    print(f"isotune: {printable(message)}", file=sys.stderr)
     sys.exit(2)
 
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isotune.text import printable
 from simulator.model import Model
 from simulator.plan import Plan
 from simulator.predict import Prediction
@@ -74,7 +75,7 @@ def scenario_text(scenario: Scenario) -> str:
     work = scenario.workload
     what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
-    return (
+    return printable(
         f"{scenario.model.name} on {work.tp} GPUs of {scenario.hardware.name}: {work.phase}, "
         f"batch {work.batch}, {what}, {work.dtype}{weights}"
     )
@@ -210,7 +211,7 @@ def _sources(prediction: Prediction) -> Text:
     hardware = prediction.scenario.hardware
     ops = prediction.op_seconds
     sections = dict.fromkeys(_SECTIONS.get(op, "elementwise") for op in ops)
-    lines = [f"{section}: {hardware.source_of(section)}" for section in sections]
+    lines = [printable(f"{section}: {hardware.source_of(section)}") for section in sections]
     return Text("\n".join(lines), style="dim")
 
 
@@ -242,7 +243,7 @@ def models_table(models: list[Model]) -> Table:
             str(item.hidden_size),
             str(item.num_attention_heads),
             str(item.num_key_value_heads),
-            item.note,
+            Text(item.note),
         )
     return table
 
@@ -260,5 +261,5 @@ def fields_table(fields: dict[str, object]) -> Table:
         text = (
             f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         )
-        table.add_row(name, text)
+        table.add_row(name, Text(printable(text)))
     return table

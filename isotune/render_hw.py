@@ -5,6 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.render import figure, new_table, percent
+from isotune.text import printable
 from simulator.hardware import HardwareProfile
 
 
@@ -22,7 +23,7 @@ def profiles_table(profiles: list[HardwareProfile]) -> Table:
             f"{item.node.link_bandwidth / 1e9:g}",
             f"{item.gpu.memory / 1e9:.0f} GB",
             f"of {item.derived_from}" if item.inherits("gemm") else "measured",
-            item.description,
+            Text(printable(item.description)),
         )
     table.caption = "GB/s: per GPU, one direction. kernels: of whom, where not measured."
     table.caption_justify = "left"
@@ -54,10 +55,12 @@ def profile_view(profile: HardwareProfile) -> RenderableType:
     }
     for path, value in figures(profile).items():
         table.add_row(path, value, Text(f"[{sources[profile.source_of(path)]}]"))
-    notes = Text("\n".join(f"[{number}] {text}" for text, number in sources.items()))
-    cautions = [Text(text, style="yellow") for text in profile.cautions()]
+    notes = Text("\n".join(printable(f"[{number}] {text}") for text, number in sources.items()))
+    cautions = [Text(printable(text), style="yellow") for text in profile.cautions()]
     title = Text(profile.name, style="bold")
-    return Group(title, Text(profile.description), *cautions, Text(), table, Text(), notes)
+    return Group(
+        title, Text(printable(profile.description)), *cautions, Text(), table, Text(), notes
+    )
 
 
 def figures(profile: HardwareProfile) -> dict[str, str]:

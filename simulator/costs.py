@@ -191,6 +191,8 @@ class Pricer:
                 return self._elementwise(shape.rows, 4 * hidden * width)
             case Op.FINAL_NORM:
                 return self._elementwise(shape.requests, 3 * hidden * width)
+            case Op.PARTIAL_ADD:
+                return self._elementwise(shape.rows, 3 * hidden * width)
             case Op.QKV:
                 return self._gemm(shape.rows, (heads + 2 * kv_heads) * model.head_dim, hidden)
             case Op.ROPE:
@@ -234,7 +236,7 @@ class Pricer:
         # Experts that get at least one token, if tokens choose independently and evenly.
         routed = np.multiply(rows, per_token)
         active = experts * (1.0 - (1.0 - per_token / experts) ** np.asarray(rows, dtype=np.float64))
-        grouped = self._gemm(np.ceil(routed / active), np.rint(active) * n, k)
+        grouped = self._gemm(routed / active, active * n, k)
         if op is Op.MLP_DOWN:
             return [grouped]
         permute = self._elementwise(routed, 4 * hidden * width)

@@ -17,19 +17,26 @@ Table = TypeVar("Table", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only: no tags that build objects, no aliases, no key given twice."""
+    """Plain data only: no tags, no aliases, no key that is not plain or is given twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, "aliases are not allowed", event.start_mark
-            )
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        refused = ""
+        if isinstance(event, yaml.AliasEvent):
+            refused = "aliases are not allowed"
+        elif event.tag is not None:
+            refused = f"tags are not allowed ({event.tag:.60})"
+        if refused:
+            raise yaml.composer.ComposerError(None, None, refused, event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[object] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be plain text", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is given twice", key.start_mark
@@ -114,12 +121,17 @@ def _short(value: object) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all (temporary name, then rename).
 
+    A device or pipe (`/dev/null`, `/dev/stdout`) is written to, never replaced.
+
     Raises:
         InputError: the folder is missing or not writable, or the disk is full.
     """
     try:
         if path.is_dir():
             raise InputError(f"{path}: cannot write it (it is a folder)")
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
+            return
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -141,6 +153,8 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: the file cannot be written there.
     """
+    if _is_special(path):
+        return
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
@@ -149,3 +163,9 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot write it ({error.strerror})") from error
     if path.is_dir():
         raise InputError(f"{path}: cannot write it (it is a folder)")
+
+
+def _is_special(path: Path) -> bool:
+    # os.path, unlike Path, answers for an overlong name instead of raising.
+    there = os.path.exists(path)  # noqa: PTH110
+    return there and not (os.path.isfile(path) or os.path.isdir(path))  # noqa: PTH112, PTH113

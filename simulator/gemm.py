@@ -195,7 +195,7 @@ def _pick(values: Array, at: npt.NDArray[np.intp]) -> Array:
 
 def waves(load: Array, par: GemmParameters) -> Array:
     """Time of `load` equal tiles per SM in units of one tile's: a partial wave costs a share."""
-    full, share = np.ceil(load), np.maximum(load, 1)
+    full, share = np.maximum(np.ceil(load), 1), np.maximum(load, 1)
     return np.asarray(par.quantisation * full + (1 - par.quantisation) * share)
 
 

@@ -22,7 +22,7 @@ assert set(DTYPE_BYTES) == set(get_args(Dtype))
 class Gpu(Schema):
     """One GPU: dense tensor-core rates, memory and on-chip resources."""
 
-    sms: int = Field(gt=0, le=1024, description="streaming multiprocessors")
+    sms: int = Field(gt=0, le=1024, strict=True, description="streaming multiprocessors")
     bf16: Flops = Field(gt=0, description="dense bf16/fp16 tensor-core rate, fp32 accumulate")
     fp8: Flops | None = Field(default=None, gt=0, description="dense fp8 tensor-core rate")
     memory: Bytes = Field(gt=0, description="device memory")

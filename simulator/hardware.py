@@ -5,6 +5,7 @@ bundled profile; nothing in a profile can run code.
 """
 
 import difflib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,7 +29,7 @@ from simulator.units import Bytes, BytesPerSecond, Seconds
 class Node(Schema):
     """How the GPUs of one machine are joined."""
 
-    gpus: int = Field(ge=1, le=1024, description="GPUs in the node")
+    gpus: int = Field(ge=1, le=1024, strict=True, description="GPUs in the node")
     link: Literal["nvlink", "pcie", "infinity_fabric"] = Field(
         description="what carries the collectives"
     )
@@ -239,7 +240,8 @@ def _resolved(path: Path, where: object) -> dict[str, Any]:
 
 def _locate(name_or_path: str) -> Path:
     path = Path(name_or_path)
-    if path.is_file():
+    # Unlike Path.is_file this is false, not an OSError, for an overlong name.
+    if os.path.isfile(path):  # noqa: PTH113
         return path
     name = path.name.lower().removesuffix(".yaml").removesuffix(".yml")
     bundled = hw_profiles.find(name) if path.parent == Path() else None

@@ -74,7 +74,7 @@ def check_memory(scenario: Scenario, plan: Plan) -> Memory:
 
 
 def _way_out(scenario: Scenario, program: Program) -> str:
-    for tp in range(scenario.workload.tp + 1, 4097):
+    for tp in range(scenario.workload.tp + 1, scenario.model.num_attention_heads + 1):
         try:
             check_tp(scenario.model, tp)
         except InputError:

@@ -1,8 +1,8 @@
 """The plan: how one forward pass is cut, overlapped and thinned of its all-reduces."""
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.model import Model
@@ -12,6 +12,7 @@ from simulator.workload import Workload
 Strategy = Literal["serial", "gemm_overlap", "request_overlap", "iso"]
 CommDtype = Literal["bf16", "fp8", "int8"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+_Count = Annotated[int, Field(gt=0, strict=True)]
 COMM_DTYPES: tuple[CommDtype, ...] = get_args(CommDtype)
 
 
@@ -24,12 +25,12 @@ class Plan(Schema):
     """
 
     strategy: Strategy = "serial"
-    chunks: tuple[PositiveInt, ...] = ()
+    chunks: tuple[_Count, ...] = ()
     comm_dtype: CommDtype = Field(default="bf16", description="what an all-reduce sends")
-    comm_sms: PositiveInt | None = Field(
+    comm_sms: _Count | None = Field(
         default=None, description="SMs the collective may hold; the library's choice if absent"
     )
-    dropped: tuple[int, ...] = Field(
+    dropped: tuple[Annotated[int, Field(strict=True)], ...] = Field(
         default=(), description="drop set: blocks whose attention sync is dropped (SPD), sorted"
     )
 

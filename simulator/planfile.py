@@ -1,5 +1,6 @@
 """`plan.yaml`: a plan with the scenario it was made for, and what was predicted for it."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -7,9 +8,9 @@ import yaml
 from pydantic import Field
 
 from simulator.errors import InputError
-from simulator.files import read_yaml, validate, write_text
+from simulator.files import checked, read_yaml, validate, write_text
 from simulator.hardware import read_profile
-from simulator.model import load_model
+from simulator.model import Model, load_model
 from simulator.plan import Plan
 from simulator.predict import Prediction
 from simulator.scenario import Scenario
@@ -23,6 +24,23 @@ class ModelReference(Schema):
     name: str = Field(min_length=1, description="bundled name, or path of a folder or config.json")
     num_hidden_layers: int
     hidden_size: int
+    parameters: int
+
+    @classmethod
+    def of(cls, model: Model, name: str) -> Self:
+        """The reference to a model that was asked for as `name`."""
+        return cls(
+            name=name,
+            num_hidden_layers=model.num_hidden_layers,
+            hidden_size=model.hidden_size,
+            parameters=model.parameters,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.num_hidden_layers} blocks, hidden size {self.hidden_size}, "
+            f"{self.parameters / 1e9:.2f} B parameters)"
+        )
 
 
 class Predicted(Schema):
@@ -48,11 +66,7 @@ class PlanFile(Schema):
         shape = prediction.scenario.model
         return cls(
             hardware=hardware,
-            model=ModelReference(
-                name=model,
-                num_hidden_layers=shape.num_hidden_layers,
-                hidden_size=shape.hidden_size,
-            ),
+            model=ModelReference.of(shape, model),
             workload=prediction.scenario.workload,
             plan=prediction.plan,
             predicted=Predicted(
@@ -94,26 +108,23 @@ def scenario_of(
     Paths in the file are looked up from the working directory, then from the file's `folder`.
 
     Raises:
-        InputError: the hardware or model cannot be read, or the plan is for another model.
+        InputError: the hardware or model cannot be read, the plan is for another model, or a
+            field of `workload` has the wrong type or range.
     """
     shape = load_model(model or _locate(file.model.name, folder))
     wanted = file.model
-    if (shape.num_hidden_layers, shape.hidden_size) != (
-        wanted.num_hidden_layers,
-        wanted.hidden_size,
-    ):
-        raise InputError(
-            f"the plan is for {wanted.name} ({wanted.num_hidden_layers} blocks, hidden size "
-            f"{wanted.hidden_size}), not for {shape.name} ({shape.num_hidden_layers} blocks, "
-            f"hidden size {shape.hidden_size})"
-        )
+    here = ModelReference.of(shape, shape.name)
+    if here.model_copy(update={"name": wanted.name}) != wanted:
+        raise InputError(f"the plan is for {wanted}, not for {here}")
     return Scenario(
         model=shape,
         hardware=read_profile(hardware or _locate(file.hardware, folder)),
-        workload=file.workload.model_copy(update=workload or {}),
+        workload=checked(Workload, file.workload.model_dump() | (workload or {}), "workload"),
     )
 
 
 def _locate(name: str, folder: Path) -> str:
+    # Unlike Path.exists this is false, not an OSError, for an overlong name.
     beside = folder / name
-    return str(beside) if not Path(name).exists() and beside.exists() else name
+    found = os.path.exists(name) or not os.path.exists(beside)  # noqa: PTH110
+    return name if found else str(beside)

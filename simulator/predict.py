@@ -46,7 +46,7 @@ class Prediction:
     @property
     def contention_s(self) -> float:
         """What the plan's compute steps lose to the syncs beside them."""
-        return self.latency_s - self.exposed_comm_s - self.compute_s
+        return max(0.0, self.latency_s - self.exposed_comm_s - self.compute_s)
 
 
 class ProgramCosts:

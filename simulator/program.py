@@ -34,6 +34,9 @@ class Stream(StrEnum):
 class Op(StrEnum):
     """One kernel's worth of work; the last two are the sync points of a block.
 
+    `PARTIAL_ADD` belongs to blocks without attention sync: the rank's own attention output
+    joins what its MLP hands to the block's one all-reduce.
+
     `HOST` is in no program: it names the engine's own time per pass in a breakdown.
     """
 
@@ -46,6 +49,7 @@ class Op(StrEnum):
     MLP_NORM = "mlp_norm"
     MLP_UP = "mlp_up"
     ACTIVATION = "activation"
+    PARTIAL_ADD = "partial_add"
     MLP_DOWN = "mlp_down"
     FINAL_NORM = "final_norm"
     LM_HEAD = "lm_head"
@@ -57,6 +61,7 @@ class Op(StrEnum):
 SYNCS: Final = frozenset({Op.ATTENTION_SYNC, Op.MLP_SYNC})
 _ATTENTION: Final = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
 _MLP: Final = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
+_MLP_AFTER_DROP: Final = (*_MLP[:-1], Op.PARTIAL_ADD, Op.MLP_DOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps in issue order; each stream runs its own in that order."""
+    """Steps in issue order; each stream runs its own in that order.
+
+    The order is part of the meaning: a chunk attends to the keys and values of the chunk
+    before it, which its stream has issued earlier; no dependency repeats that.
+    """
 
     steps: tuple[Step, ...]
     chunks: tuple[Chunk, ...]
@@ -135,8 +144,10 @@ class _Segment:
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
     chunks = _chunks(workload, plan)
-    tiles = plan.chunks if plan.strategy == "gemm_overlap" else ()
-    overlapped = len(chunks) > 1 or len(tiles) > 1
+    # A single tile is no cut: the plan is the serial one.
+    tiled = plan.strategy == "gemm_overlap" and len(plan.chunks) > 1
+    tiles = plan.chunks if tiled else ()
+    overlapped = len(chunks) > 1 or tiled
     sync_stream = Stream.COMM if overlapped else Stream.COMPUTE
     emitter = _Emitter(sync_stream if workload.tp > 1 else None)
     for chunk in chunks:
@@ -172,7 +183,7 @@ def _segments(model: Model, plan: Plan, tp: int) -> list[_Segment]:
     segments: list[_Segment] = []
     for block in range(model.num_hidden_layers):
         if block in dropped:
-            segments.append(_Segment(block, (_ATTENTION, _MLP), Op.MLP_SYNC))
+            segments.append(_Segment(block, (_ATTENTION, _MLP_AFTER_DROP), Op.MLP_SYNC))
         else:
             segments.append(_Segment(block, (_ATTENTION,), Op.ATTENTION_SYNC))
             segments.append(_Segment(block, (_MLP,), Op.MLP_SYNC))

@@ -17,7 +17,9 @@ Scales = dict[str, Decimal]
 _DECIMAL = {p: Decimal(10) ** (3 * i) for i, p in enumerate(("", "k", "M", "G", "T", "P"))}
 _BINARY = {p: Decimal(1024) ** (i + 1) for i, p in enumerate(("Ki", "Mi", "Gi", "Ti"))}
 _SMALL = {p: Decimal(10) ** (-3 * i) for i, p in enumerate(("", "m", "u", "n"))}
-_QUANTITY = re.compile(r"\s*([+-]?[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,3})?)\s*(\S+)\s*")
+_QUANTITY = re.compile(
+    r"\s*([+-]?[0-9][0-9_]*\.?[0-9]*(?:[eE][+-]?[0-9]{1,3})?)\s*([^\W\d_]\S*)\s*"
+)
 
 
 def _scales(base: str, prefixes: Scales) -> Scales:

@@ -12,7 +12,7 @@ from simulator.plan import STRATEGIES, CommDtype, Plan, Strategy
 from simulator.predict import SERIAL, Prediction, predict
 from simulator.scenario import Scenario
 from tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
-from tuner.exact import Best, best_split
+from tuner.exact import Best, best_split, sm_budgets
 from tuner.space import MAX_CHUNKS, Space
 from tuner.techniques import Technique, latency, pays_from, techniques
 
@@ -27,7 +27,8 @@ class Options:
     `strategies` are the overlap strategies allowed, `spd` whether syncs may be dropped.
     `comm_dtype` is the transfer type the plan must use. Syncs are dropped only within
     `accuracy_budget` (relative growth of perplexity) by a `sensitivity` table; without one,
-    SPD is shown beside the plan but never chosen.
+    SPD is shown beside the plan but never chosen. `start_from_exact` hands Optuna the exact
+    two-chunk optimum as its first trial; without it, it starts from even splits only.
     """
 
     strategies: tuple[Strategy, ...] = STRATEGIES
@@ -37,6 +38,7 @@ class Options:
     seed: int = 0
     sensitivity: Sensitivity | None = None
     accuracy_budget: float = 0.01
+    start_from_exact: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,13 +184,18 @@ def _study(space: Space, options: Options, exact: Best | None, progress: Progres
 
 
 def _starts(space: Space, options: Options, exact: Best | None) -> list[Plan]:
-    starts = [Plan(comm_dtype=options.comm_dtype)]
+    """Serial, even splits of every strategy, even halves with every SM budget, the optimum."""
+    starts = [Plan()]
     for strategy in space.strategies:
         if strategy != "serial":
             even = [space.even(strategy, count) for count in range(2, MAX_CHUNKS + 1)]
             starts += [plan for plan in even if plan is not None]
+    halves = space.even("iso", 2) if "iso" in space.strategies else None
+    if halves is not None:
+        budgets = sm_budgets(space.scenario)
+        starts += [halves.model_copy(update={"comm_sms": sms}) for sms in budgets]
     starts = [plan.model_copy(update={"comm_dtype": options.comm_dtype}) for plan in starts]
-    return [*starts, exact.plan] if exact else starts
+    return [*starts, exact.plan] if exact and options.start_from_exact else starts
 
 
 def _evaluate(scenario: Scenario, plan: Plan) -> float | None:

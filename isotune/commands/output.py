@@ -13,10 +13,10 @@ def print_json(data: object) -> None:
 
 
 def show(view: RenderableType) -> None:
-    """Print a view; plain text, 100 columns wide, where there is no terminal."""
+    """Print a view; plain text, 80 columns wide, where there is no terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=100, no_color=True)
+        console = Console(highlight=False, width=80, no_color=True)
     console.print(view)
 
 

@@ -81,6 +81,8 @@ def predict(
         "comm_sms": comm_sms,
         "dropped": read(blocks, "--drop", drop),
     }
+    if strategy is not None and chunks is None:
+        changes["chunks"] = ()
     if plan is not None:
         file = read_plan(plan)
         scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))

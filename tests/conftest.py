@@ -1,0 +1,79 @@
+"""What many tests need: scenarios of any size, and any plan that suits one."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from simulator.hardware import HardwareProfile, read_profile
+from simulator.model import load_model
+from simulator.plan import COMM_DTYPES, STRATEGIES, Plan, Strategy, chunked_total
+from simulator.scenario import Scenario
+from simulator.workload import Workload
+
+settings.register_profile("isotune", derandomize=True, deadline=None, database=None)
+settings.load_profile("isotune")
+
+MakeScenario = Callable[..., Scenario]
+MakePlans = Callable[..., SearchStrategy[Plan]]
+
+
+def _scenario(
+    model: str = "llama-2-7b",
+    hardware: str | HardwareProfile = "a800",
+    *,
+    blocks: int | None = 3,
+    **workload: Any,
+) -> Scenario:
+    shape = load_model(model)
+    profile = read_profile(hardware) if isinstance(hardware, str) else hardware
+    return Scenario(
+        model=shape if blocks is None else replace(shape, num_hidden_layers=blocks),
+        hardware=profile,
+        workload=Workload(**workload),
+    )
+
+
+def _chunks(total: int, most: int) -> SearchStrategy[tuple[int, ...]]:
+    """Any cut of `total` into 1 to `most` positive parts."""
+    if total == 1:
+        return st.just((1,))
+    cuts = st.sets(st.integers(1, total - 1), max_size=min(most, total) - 1)
+    return cuts.map(sorted).map(
+        lambda at: tuple(b - a for a, b in zip([0, *at], [*at, total], strict=True))
+    )
+
+
+@st.composite
+def _plans(
+    draw: st.DrawFn,
+    scenario: Scenario,
+    strategies: tuple[Strategy, ...] = STRATEGIES,
+    most_chunks: int = 4,
+) -> Plan:
+    strategy = draw(st.sampled_from(strategies))
+    blocks = scenario.model.num_hidden_layers
+    total = chunked_total(strategy, scenario.workload)
+    return Plan(
+        strategy=strategy,
+        chunks=() if strategy == "serial" else draw(_chunks(total, most_chunks)),
+        comm_dtype=draw(st.sampled_from(COMM_DTYPES)),
+        comm_sms=draw(st.none() | st.integers(1, 40)),
+        dropped=tuple(sorted(draw(st.sets(st.integers(0, blocks - 1))))),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_scenario() -> MakeScenario:
+    """A scenario by names, sizes and fields of the workload; its model cut to `blocks` blocks."""
+    return _scenario
+
+
+@pytest.fixture(scope="session")
+def plans() -> MakePlans:
+    """A Hypothesis strategy of all plans that suit a scenario."""
+    return _plans

@@ -1,0 +1,176 @@
+"""Bad input is one line that says what, where and what is allowed, and exit code 2."""
+
+import json
+
+import pytest
+import yaml
+
+import hw_profiles
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 16,
+    "intermediate_size": 2816,
+    "vocab_size": 32000,
+}
+
+
+def refused(outcome, *parts):
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert len(outcome.err.strip().splitlines()) == 1
+    for part in parts:
+        assert part in outcome.err, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["search"], ["--hw"]),
+        (["serach"], ["serach"]),
+        (["search", "--hw", "a801"], ["'a801'", "nearest", "a800"]),
+        (["search", "--hw", "nowhere/a800.yaml"], ["nowhere/a800.yaml"]),
+        (["predict", "--hw", "a800", "--model", "llama-2-71b"], ["llama-2-71b", "llama-2-70b"]),
+        (["predict"], ["--hw", "--plan"]),
+        (["predict", "--hw", "a800", "--tp", "3"], ["tp", "64", "allowed: 1, 2, 4, 8"]),
+        (["predict", "--hw", "a800", "--tp", "16"], ["a800 has 8 GPUs", "1 to 8"]),
+        (["predict", "--hw", "a800", "--tp", "0"], ["tp", "greater than or equal to 1"]),
+        (["predict", "--hw", "a800", "--tp", "two"], ["--tp", "integer"]),
+        (["predict", "--hw", "a800", "--batch", "-1"], ["batch", "greater than or equal to 1"]),
+        (["predict", "--hw", "a800", "--prompt", "0"], ["prompt", "greater than or equal to 1"]),
+        (["predict", "--hw", "a800", "--prompt", "many"], ["--prompt", "'many'"]),
+        (["predict", "--hw", "a800", "--phase", "both"], ["phase", "'prefill' or 'decode'"]),
+        (["predict", "--hw", "a800", "--dtype", "fp64"], ["dtype", "'bf16' or 'fp16'"]),
+        (["predict", "--hw", "a800", "--weight-dtype", "int2"], ["weight_dtype", "int4"]),
+        (["predict", "--hw", "a800", "--comm-dtype", "int4"], ["comm_dtype", "int8"]),
+        (["predict", "--hw", "a800", "--comm-sms", "0"], ["comm_sms", "greater than 0"]),
+        (["predict", "--hw", "a800", "--strategy", "magic"], ["strategy", "'iso'"]),
+        (
+            ["predict", "--hw", "a800", "--strategy", "iso", "--chunks", "2048,2047"],
+            ["chunks", "add up to 4095", "4096"],
+        ),
+        (["predict", "--hw", "a800", "--strategy", "iso", "--chunks", "4097,-1"], ["chunks", "-1"]),
+        (["predict", "--hw", "a800", "--strategy", "iso", "--chunks", "a,b"], ["--chunks", "'a'"]),
+        (["predict", "--hw", "a800", "--chunks", "4096"], ["chunks", "serial"]),
+        (["predict", "--hw", "a800", "--drop", "79-80"], ["blocks 0 to 79", "80"]),
+        (["predict", "--hw", "a800", "--drop", "x"], ["--drop", "'x'"]),
+        (["search", "--hw", "a800", "--trials", "0"], ["--trials"]),
+        (["search", "--hw", "a800", "--strategies", "iso,magic"], ["'magic'", "spd"]),
+        (["search", "--hw", "a800", "--accuracy-budget", "1%"], ["--sensitivity"]),
+        (
+            ["search", "--hw", "a800", "-o", "no/such/folder/plan.yaml"],
+            ["no/such/folder/plan.yaml"],
+        ),
+        (["hw", "show", "a9000"], ["a9000"]),
+        (["models", "show", "gpt-9"], ["gpt-9"]),
+    ],
+)
+def test_a_wrong_option_is_refused(isotune, arguments, parts):
+    refused(isotune(*arguments), *parts)
+
+
+def test_a_model_that_does_not_fit_says_what_it_needs_and_which_tp_fits(isotune):
+    refused(
+        isotune("predict", "--hw", "rtx4090", "--tp", "4"),
+        "does not fit",
+        "each of 4 GPUs needs",
+        "has 25.8 GB",
+        "smallest tp that fits is 8",
+    )
+
+
+def test_a_plan_for_another_model_is_refused(isotune, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    isotune("search", "--hw", "a800", "--trials", "5", "-o", str(plan))
+    refused(
+        isotune("predict", "--plan", str(plan), "--model", "llama-2-13b"),
+        "llama-2-70b (80 blocks",
+        "llama-2-13b (40 blocks",
+    )
+    refused(isotune("predict", "--plan", str(plan), "--prompt", "8k"), "add up to", "8192")
+
+
+@pytest.mark.parametrize(
+    ("edit", "parts"),
+    [
+        ({"gpu": {"memory_bandwidth": "2039 GHz"}}, ["gpu.memory_bandwidth", "GHz", "GB/s"]),
+        ({"gpu": {"memory_bandwidth": 2039}}, ["gpu.memory_bandwidth", "unit"]),
+        ({"gpu": {"memory_bandwidth": 2039.5}}, ["gpu.memory_bandwidth", "unit"]),
+        ({"gpu": {"sms": -108}}, ["gpu.sms", "greater than 0", "-108"]),
+        ({"gpu": {"sms": "many"}}, ["gpu.sms", "integer", "many"]),
+        ({"gpu": {"bf16": "nan TFLOP/s"}}, ["gpu.bf16"]),
+        ({"gpu": {"warp": 32}}, ["gpu.warp", "not permitted"]),
+        ({"node": {"link": "string"}}, ["node.link", "'nvlink', 'pcie' or 'infinity_fabric'"]),
+        (
+            {"runtime": {"sustained_clock": 1.5}},
+            ["runtime.sustained_clock", "less than or equal to 1"],
+        ),
+        ({"sources": {"gpu": ""}}, ["sources", "gpu.sms has no source"]),
+    ],
+)
+def test_a_wrong_figure_in_a_profile_names_its_path_and_what_is_allowed(
+    isotune, tmp_path, edit, parts
+):
+    data = yaml.safe_load((hw_profiles.FOLDER / "a800.yaml").read_text())
+    for section, fields in edit.items():
+        data[section].update(fields)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    refused(isotune("predict", "--hw", str(path)), "mine.yaml", *parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("name: [a800\n", ["line 2", "malformed YAML"]),
+        ("a: 1\nb:\n\t- 2\n", ["line 3", "malformed YAML"]),
+        ("name: a\nname: b\n", ["line 2", "'name' is given twice"]),
+        ("a: &x [1]\nb: *x\n", ["line 2", "aliases"]),
+        ("x: !!python/object/apply:os.system ['echo no']\n", ["line 1", "malformed YAML"]),
+        ("- 1\n- 2\n", ["expected a mapping"]),
+        ("", ["expected a mapping"]),
+    ],
+)
+def test_a_malformed_profile_names_its_line_and_runs_nothing(isotune, tmp_path, text, parts):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    refused(isotune("predict", "--hw", str(path)), "mine.yaml", *parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"model_type": "mamba"}, ["model_type", "mamba", "llama", "opt"]),
+        ({"hidden_size": 0}, ["hidden_size"]),
+        ({"num_hidden_layers": -4}, ["num_hidden_layers"]),
+        ({"num_attention_heads": "16"}, ["num_attention_heads"]),
+        ({"intermediate_size": None}, ["intermediate_size"]),
+    ],
+)
+def test_a_wrong_model_config_names_its_field(isotune, tmp_path, change, parts):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(CONFIG | change))
+    refused(isotune("predict", "--hw", "a800", "--model", str(path)), "config.json", *parts)
+
+
+def test_a_sensitivity_table_for_another_model_is_refused(isotune, tmp_path):
+    path = tmp_path / "sensitivity.json"
+    path.write_text(json.dumps({"model": "x", "blocks": [0.1, 0.2]}))
+    refused(
+        isotune("search", "--hw", "a800", "--sensitivity", str(path)),
+        "sensitivity.json",
+        "2 sensitivities",
+        "80 blocks",
+    )
+
+
+def test_text_from_files_cannot_style_the_terminal(isotune, tmp_path):
+    data = yaml.safe_load((hw_profiles.FOLDER / "a800.yaml").read_text())
+    data["description"] = "[bold red]look[/bold red] \x1b[31m"
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data))
+    shown = isotune("hw", "show", str(path)).out
+    assert "[bold red]look[/bold red]" in shown
+    assert "\x1b[31m" not in shown

@@ -1,0 +1,220 @@
+"""Each command end to end, as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import isotune as package
+
+FAST = ("--trials", "25")
+
+
+def test_search_writes_a_plan_that_predict_reproduces_to_the_last_digit(isotune, tmp_path):
+    plan = tmp_path / "plan.yaml"
+    found = json.loads(isotune("search", "--hw", "a800.yaml", "--json", "-o", str(plan), *FAST).out)
+    again = json.loads(isotune("predict", "--plan", str(plan), "--json").out)
+    for key in ("latency_s", "serial_latency_s", "saving", "compute_s", "comm_s", "exposed_comm_s"):
+        assert again[key] == found[key], key
+    assert again["plan"] == found["plan"]
+    assert yaml.safe_load(plan.read_text())["predicted"]["latency_s"] == found["latency_s"]
+
+
+def test_search_without_other_arguments_takes_llama_2_70b_on_the_whole_node(isotune, tmp_path):
+    found = json.loads(
+        isotune("search", "--hw", "a800", "--json", "-o", str(tmp_path / "p.yaml"), *FAST).out
+    )
+    assert found["model"] == "llama-2-70b"
+    work = found["workload"]
+    assert (work["tp"], work["prompt"], work["batch"], work["dtype"]) == (8, 4096, 1, "bf16")
+
+
+def test_search_for_people_has_everything_the_main_job_promises(isotune, tmp_path):
+    text = isotune("search", "--hw", "a800", "-o", str(tmp_path / "p.yaml"), *FAST).out
+    for promised in (
+        "saves",
+        "plan: ISO",
+        "latency",
+        "exposed communication",
+        "lower bound max(C, M)",
+        "above its lower bound",
+        "where the time goes",
+        "GEMM overlap",
+        "ISO, even split",
+        "ISO, tuned",
+        "SPD, 56 blocks",
+        "int8 transfer",
+        "all combined",
+        "ISO pays from prompts",
+        "Optuna: 25 trials",
+        "Exact two-chunk optimum",
+        "isotune predict --plan",
+    ):
+        assert promised in text, promised
+    assert max(map(len, text.splitlines())) <= 80 or str(tmp_path) in text
+
+
+def test_a_lossy_technique_is_shown_but_never_chosen_silently(isotune, tmp_path):
+    found = json.loads(
+        isotune("search", "--hw", "rtx4090", "--json", "-o", str(tmp_path / "p.yaml"), *FAST).out
+    )
+    assert found["plan"]["comm_dtype"] == "bf16"
+    assert found["plan"]["dropped"] == []
+    beside = {item["name"]: item for item in found["techniques"]}
+    assert beside["all combined"]["latency_s"] < found["latency_s"]
+    assert beside["all combined"]["assumed"]
+    assert beside["int8 transfer"]["lossy"]
+
+
+def test_request_overlap_is_shown_where_there_are_requests_to_overlap(isotune, tmp_path):
+    def names(*arguments):
+        out = tmp_path / "p.yaml"
+        found = isotune("search", "--hw", "a800", "--json", "-o", str(out), *FAST, *arguments).out
+        return {item["name"] for item in json.loads(found)["techniques"]}
+
+    assert "request overlap" not in names()
+    assert "request overlap" in names("--batch", "4")
+    assert "ISO, tuned" not in names("--phase", "decode", "--batch", "4")
+
+
+def test_sensitivities_let_the_search_drop_syncs_within_the_budget(isotune, tmp_path):
+    table = tmp_path / "sensitivity.json"
+    blocks = [0.001 if block % 2 else 0.0001 for block in range(80)]
+    table.write_text(json.dumps({"model": "llama-2-70b", "blocks": blocks}))
+    found = json.loads(
+        isotune(
+            "search",
+            "--hw",
+            "a100-lbw",
+            "--prompt",
+            "128",
+            "--json",
+            *FAST,
+            "--sensitivity",
+            str(table),
+            "--accuracy-budget",
+            "0.3%",
+            "-o",
+            str(tmp_path / "p.yaml"),
+        ).out
+    )
+    dropped = found["plan"]["dropped"]
+    assert dropped
+    assert all(block % 2 == 0 for block in dropped)
+    assert found["accuracy_cost"] == pytest.approx(0.0001 * len(dropped))
+    assert found["accuracy_cost"] <= 0.003
+
+
+def test_only_the_strategies_asked_for_are_used(isotune, tmp_path):
+    found = json.loads(
+        isotune(
+            "search",
+            "--hw",
+            "a800",
+            "--strategies",
+            "gemm_overlap",
+            "--json",
+            *FAST,
+            "-o",
+            str(tmp_path / "p.yaml"),
+        ).out
+    )
+    assert found["plan"]["strategy"] in ("serial", "gemm_overlap")
+    assert {item["name"] for item in found["techniques"]} <= {
+        "GEMM overlap",
+        "int8 transfer",
+        "all combined",
+    }
+
+
+def test_predict_takes_a_plan_from_options(isotune):
+    plan = json.loads(
+        isotune(
+            "predict",
+            "--hw",
+            "a100",
+            "--prompt",
+            "1k",
+            "--strategy",
+            "iso",
+            "--chunks",
+            "640,384",
+            "--comm-sms",
+            "8",
+            "--drop",
+            "0-3,7",
+            "--json",
+        ).out
+    )["plan"]
+    assert plan == {
+        "strategy": "iso",
+        "chunks": [640, 384],
+        "comm_dtype": "bf16",
+        "comm_sms": 8,
+        "dropped": [0, 1, 2, 3, 7],
+    }
+
+
+def test_a_model_is_read_from_a_hugging_face_folder(isotune, tmp_path):
+    config = {
+        "model_type": "llama",
+        "hidden_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "intermediate_size": 2816,
+        "vocab_size": 32000,
+        "rms_norm_eps": 1e-5,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = json.loads(isotune("predict", "--hw", "a800", "--model", str(tmp_path), "--json").out)
+    assert found["latency_s"] > 0
+
+
+def test_profiles_and_models_are_listed_and_shown(isotune):
+    listed = isotune("hw", "list").out
+    for name in ("a100", "a100-lbw", "a800", "h100", "h200", "rtx4090"):
+        assert name in listed
+    shown = isotune("hw", "show", "a800").out
+    assert "gpu.memory_bandwidth" in shown
+    assert "data sheet" in shown
+    assert "68.98 B" in isotune("models", "list").out
+    assert json.loads(isotune("models", "show", "llama-30b", "--json").out)["note"]
+
+
+def test_version_and_completion(isotune):
+    assert isotune("--version").out.strip() == f"isotune {package.__version__}"
+    assert "--install-completion" in isotune("--help").out
+
+
+def test_help_and_predict_import_neither_optuna_nor_torch():
+    code = (
+        "import sys\nfrom isotune.cli import main\n"
+        "try:\n    main(['predict', '--hw', 'a800', '--json'])\nexcept SystemExit:\n    pass\n"
+        "print([n for n in ('optuna', 'torch', 'numba', 'scipy', 'plotly') if n in sys.modules],"
+        " file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_an_interrupted_search_keeps_the_best_so_far(isotune, tmp_path, monkeypatch):
+    import tuner.search
+
+    evaluate, calls = tuner.search._evaluate, []
+
+    def interrupted(scenario, plan):
+        calls.append(plan)
+        if len(calls) > 5:
+            raise KeyboardInterrupt
+        return evaluate(scenario, plan)
+
+    monkeypatch.setattr(tuner.search, "_evaluate", interrupted)
+    out = tmp_path / "p.yaml"
+    done = isotune("search", "--hw", "a800", "-o", str(out))
+    assert done.code == 130
+    assert "Interrupted" in done.out
+    assert Path(out).exists()
