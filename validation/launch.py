@@ -12,8 +12,11 @@ import torch.multiprocessing as mp
 from simulator.errors import InputError, IsotuneError
 from validation.rank import PHASES, Job, spawned, store_path
 
+LOADING = PHASES.index("loading")
 _URGENCY = ("died", "input", "memory", "error", "hang", "peers")
 """Kinds of failure, the likeliest cause of the others first."""
+_START_S = 180.0
+"""How long a process may take to import torch and find the others, at least."""
 _GRACE_S = 1.5
 """How long the other ranks may take to tell what they saw, once one has failed."""
 
@@ -34,6 +37,10 @@ class _Watched:
     failure: tuple[str, str] | None = None
     count: int = -1
     moved: float = field(default_factory=time.monotonic)
+
+    def patience(self, timeout_s: float) -> float:
+        """Seconds without progress after which the rank counts as hung."""
+        return timeout_s if self.progress[0] >= LOADING else max(timeout_s, _START_S)
 
     def look(self, on_message: Callable[[int, Any], None]) -> None:
         """Take in what the rank sent, whether it moved, and whether its process lives."""
@@ -66,7 +73,8 @@ def launch(
 ) -> None:
     """Run a job on `ranks` processes of this machine; returns when all are done.
 
-    A rank that reports nothing for `timeout_s` seconds counts as hung; whatever fails, every
+    A rank that reports nothing for `timeout_s` seconds (a starting one: three minutes, if that
+    is more) counts as hung; whatever fails, every
     process has ended when this returns or raises. `where` words a step of the program.
 
     Raises:
@@ -108,9 +116,9 @@ def _watch(
         now = time.monotonic()
         # Ranks wait for each other, so the run hangs where the rank behind all others stands.
         busy = [rank for rank in watched if not rank.done]
-        if busy and all(now - rank.moved > timeout_s for rank in busy):
+        if busy and all(now - rank.moved > rank.patience(timeout_s) for rank in busy):
             behind = min(busy, key=lambda rank: rank.progress[2])
-            behind.failure = "hang", f"did nothing for {timeout_s:g} s"
+            behind.failure = "hang", f"did nothing for {behind.patience(timeout_s):g} s"
         if any(rank.failure for rank in watched):
             _fail(watched, on_message, where)
 

@@ -1,6 +1,7 @@
 """What one rank of a run knows, and how its process joins the others."""
 
 import os
+import resource
 import signal
 import tempfile
 import threading
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -33,16 +35,25 @@ class Rank:
     device: torch.device
     send: Callable[[Any], None]
     progress: MutableSequence[int] = field(default_factory=lambda: [0, -1, 0])
+    program: int = 0
 
     def at(self, phase: str) -> None:
         """Say that a phase begins."""
         self.progress[0], self.progress[1] = PHASES.index(phase), -1
-        self.progress[2] += 1
+        self.tick()
 
     def step(self, index: int) -> None:
-        """Say that a step of the program begins."""
-        self.progress[1] = index
+        """Say that a step of the running program (number `program`) begins."""
+        self.progress[1] = self.program * STEPS + index
+        self.tick()
+
+    def tick(self) -> None:
+        """Say that this rank is alive."""
         self.progress[2] += 1
+
+
+STEPS = 2**32
+"""More steps than a program has: a progress of `n * STEPS + i` is step i of program n."""
 
 
 class Job(Protocol):
@@ -100,6 +111,16 @@ def spawned(  # the entry of a process that `launch` started
         pipe.send(describe(error))
         # Not sys.exit: a comm thread may still hang in a collective.
         os._exit(1)
+
+
+def peak_resident_bytes() -> float:
+    """The most memory this process has held; what its parent held before does not count."""
+    try:
+        status = Path("/proc/self/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in status)
+        return float(fields["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
 
 
 def describe(error: BaseException) -> tuple[str, str]:

@@ -64,7 +64,7 @@ class Safetensors:
         experts = _EXPERTS.fullmatch(name)
         if experts and self._stored(name) is None:
             return self._experts(experts[1], experts[2], shape, cut)
-        return self._read(name, shape, cut).to(self._device, self._dtype)
+        return self._read(name, shape, cut)
 
     def _experts(
         self, block: str, which: str, shape: tuple[int, ...], cut: Cut | None
@@ -102,11 +102,14 @@ class Safetensors:
                 raise InputError(
                     f"{self._folder}: {name} has shape {tensor.get_shape()}, not {list(shape)}"
                 )
-            if cut is None:
-                return file.get_tensor(stored)
-            before = (slice(None),) * cut.dim
-            parts = [tensor[(*before, slice(*held))] for held in cut.ranges]
-        return torch.cat(parts, cut.dim) if len(parts) > 1 else parts[0]
+            before = (slice(None),) * (cut.dim if cut else 0)
+            ranges = cut.ranges if cut else ((0, shape[0]),)
+            parts = [tensor[(*before, slice(*held))] for held in ranges]
+            whole = torch.cat(parts, cut.dim) if cut and len(parts) > 1 else parts[0]
+            # A copy: slices are windows onto the file, whose pages would come in one by one.
+            return whole.to(
+                self._device, self._dtype, copy=True, memory_format=torch.contiguous_format
+            )
 
     def _stored(self, name: str) -> str | None:
         """The tensor's name in the files: whole, without `model.`, or in Mixtral's old form."""
