@@ -7,6 +7,7 @@ import typer
 
 from isotune._version import __version__
 from isotune.commands import hw, models
+from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
 from isotune.commands.validate import validate
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(validate)
+app.command()(measure)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 
