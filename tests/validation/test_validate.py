@@ -86,7 +86,7 @@ def test_a_plan_runs_on_its_own_ranks_with_the_numbers_and_a_measured_timeline(
 
 
 def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):
-    path = plan(PLAN | {"dropped": [], "comm_dtype": "int8"})
+    path = plan({"dropped": [1], "comm_dtype": "int8"}, phase="decode", prompt=20)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -109,6 +109,7 @@ def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):
     found = json.loads(first)
     assert found["weights"] == "random"
     assert found["numbers"]["ok"]
+    assert "1 syncs dropped, int8 transfer" in found["numbers"]["reference"]
     assert len(found["time"]["measured_all_s"]) == 2
 
 
