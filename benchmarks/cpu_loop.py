@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import yaml
@@ -36,6 +37,7 @@ MODEL = {
     "max_position_embeddings": 4096,
 }
 UNPACED = 20e9
+UNITS = 16
 ISOTUNE = [sys.executable, "-m", "isotune"]
 
 
@@ -88,8 +90,9 @@ class Loop:
 
     def around(self, name: str, ratio: float, rate: float, kernels: Path, base: Path) -> None:
         """Calibrate to one rate, search, and validate what was found."""
-        table = self.measure(f"{name}-links", "all_reduce")
+        table = self.measure(f"{name}-links", "all_reduce,contention")
         profile = self.folder / f"{name}.yaml"
+        base = self.contended(base, table.with_name(f"{table.stem}-contention.csv"))
         tables = [str(kernels), str(table)]
         self.isotune("calibrate", *tables, "--base", str(base), "-o", str(profile))
         found = self.search(name, profile)
@@ -144,6 +147,19 @@ class Loop:
         fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.5)
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
         read_profile(str(path))
+        return path
+
+    def contended(self, base: Path, beside: Path) -> Path:
+        """The base with what a collective takes from compute, and compute from it, as measured."""
+        names = ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us")
+        rows = [[float(row[name]) for name in names] for row in _rows(beside)]
+        taken = 1 - 1 / max(median(slow / alone for alone, slow, _, _ in rows), 1.0)
+        slower = min(max(median(slow / alone for _, _, alone, slow in rows), 1.0), 3.0)
+        fields = yaml.safe_load(base.read_text())
+        gloo = fields["collectives"]["algorithms"]["gloo"]
+        gloo |= {"sms": max(1, round(taken * UNITS)), "interference": round(slower, 3)}
+        path = base.with_name(f"{beside.stem}-base.yaml")
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
         return path
 
     def search(self, name: str, profile: Path) -> dict[str, Any]:
@@ -220,14 +236,15 @@ def cpu_profile(
 ) -> dict[str, Any]:
     """The fields of a profile for CPU ranks over gloo, for calibrate to start from.
 
-    Each rank is a device with one execution unit; what no measurement says stays as `like`.
+    A rank is a device of `UNITS` execution units, so that a collective can hold a share of it;
+    what no measurement says stays as `like`.
     """
     fields = like.model_dump(mode="json", exclude_none=True)
     for inherited in ("calibration", "derived_from", "collectives_from"):
         fields.pop(inherited, None)
     fields["name"], fields["description"] = "cpu-gloo", f"{ranks} CPU ranks over gloo"
     fields["gpu"] = fields["gpu"] | {
-        "sms": 1,
+        "sms": UNITS,
         "bf16": f"{flops / 1e9:.3f} GFLOP/s",
         "memory": "16 GB",
         "memory_bandwidth": f"{bandwidth / 1e9:.3f} GB/s",

@@ -71,6 +71,9 @@ class Setup:
             scenario = replace(scenario, workload=workload)
         elif plan.comm_sms is not None:
             notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
+        if device == "cpu" and not scenario.hardware.name.startswith("cpu"):
+            name_of = scenario.hardware.name
+            notes = (*notes, f"times are predicted for {name_of} and measured on this cpu")
         return cls(
             scenario=scenario,
             plan=plan,
