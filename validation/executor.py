@@ -78,6 +78,7 @@ class Executor:
         self._shard, self._streams, self._all_reduce = shard, streams, all_reduce
         self._on_step = on_step
         self._program: Program
+        self._end = 0
         self._chunks: dict[int, ChunkState] = {}
         self._embedded = self._logits = torch.empty(0)
         self._cache: KvCache
@@ -97,6 +98,7 @@ class Executor:
     def run(self, program: Program, embedded: Tensor, cache: KvCache) -> Outcome:
         """Run a program on embeddings; keys and values are added to the cache."""
         self._program, self._chunks = program, {}
+        self._end = max(chunk.start + chunk.tokens for chunk in program.chunks)
         self._embedded, self._cache = embedded, cache
         with torch.inference_mode():
             clocked = self._streams.play(program, self._perform)
@@ -134,7 +136,7 @@ class Executor:
         words = self._embedded[requests, first : first + chunk.tokens]
         self._chunks[chunk.index] = ChunkState(
             residual=words.reshape(chunk.rows, -1).clone(),
-            rotation=self._shard.rotation(words, chunk.start, chunk.tokens),
+            rotation=self._shard.rotation(words, chunk.start, chunk.tokens, self._end),
         )
 
     def _attention_norm(self, step: Step) -> None:
@@ -156,7 +158,7 @@ class Executor:
         query, key, value = state.work
         key, value = self._cache.extend(layer, chunk, key, value)
         mixed = attend(
-            Heads(query, key, value), self._shard.layers[layer].scaling, self._shard.window
+            Heads(query, key, value), self._shard.layers[layer].scaling, self._shard.windows[layer]
         )
         state.work = mixed.transpose(1, 2).reshape(chunk.rows, -1)
 

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from simulator.errors import InputError
 from simulator.gpu import DTYPE_BYTES
-from simulator.memory import memory
+from simulator.memory import check_memory, memory
 from simulator.model import bundled_models, model_config_file
 from simulator.plan import Plan, check_plan
 from simulator.planfile import PlanFile, locate, scenario_of
@@ -64,6 +64,7 @@ class Setup:
         check_family(scenario.model)
         scenario, plan, notes = _cut(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
+        check_memory(scenario, plan)
         _check_types(scenario)
         if device == "cuda":
             # The executor launches kernels one by one.

@@ -18,8 +18,8 @@ from validation.weights import Weights
 class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
-    Embedding and head are cut between words. `window` is the attention's sliding window in
-    tokens, or None.
+    Embedding and head are cut between words. `windows` has each layer's sliding window of
+    attention in tokens, or None.
     """
 
     config: Any
@@ -29,7 +29,7 @@ class Shard:
     decoder: Any
     embedding: Tensor
     head: Tensor
-    window: int | None
+    windows: tuple[int | None, ...]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -65,14 +65,16 @@ class Shard:
         positions = torch.arange(start, start + words.shape[1], device=words.device)
         return words + self.decoder.embed_positions(None, position_ids=positions)
 
-    def rotation(self, hidden: Tensor, start: int, tokens: int) -> Rotation | None:
-        """Cosines and sines of positions `start` to `start + tokens`; None without rotary."""
+    def rotation(self, hidden: Tensor, start: int, tokens: int, end: int) -> Rotation | None:
+        """Cosines and sines of positions `start` to `start + tokens`; None without rotary.
+
+        `end` is where the whole pass ends: some rotations depend on the longest position.
+        """
         rotary = getattr(self.decoder, "rotary_emb", None)
         if rotary is None:
             return None
-        positions = torch.arange(start, start + tokens, device=self.device)[None]
-        cos, sin = rotary(hidden, positions)
-        return cos, sin
+        cos, sin = rotary(hidden, torch.arange(end, device=self.device)[None])
+        return cos[:, start : start + tokens], sin[:, start : start + tokens]
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Norm, and OPT's output projection, before the head."""
@@ -104,7 +106,7 @@ def load_shard(config: Any, weights: Weights, *, rank: int, tp: int) -> Shard:
         decoder=decoder,
         embedding=decoder.embed_tokens.weight,
         head=model.lm_head.weight,
-        window=_window(config),
+        windows=_windows(config),
     )
 
 
@@ -145,11 +147,12 @@ def decoder_of(model: Any) -> Any:
     return getattr(model.model, "decoder", model.model)
 
 
-def _window(config: Any) -> int | None:
-    if config.model_type in ("qwen2", "qwen3") and not config.use_sliding_window:
-        return None
+def _windows(config: Any) -> tuple[int | None, ...]:
     window: int | None = getattr(config, "sliding_window", None)
-    return window
+    types = getattr(config, "layer_types", None)
+    if types is None:
+        return tuple(window for _ in range(config.num_hidden_layers))
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
 
 
 @contextmanager

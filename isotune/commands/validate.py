@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isotune._version import __version__
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, progress, show
 from simulator.errors import InputError
@@ -104,7 +105,7 @@ def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
         }
         write_text(trace, json.dumps(trace_of(rows)))
     if as_json:
-        print_json(validation_dict(result))
+        print_json({"isotune": __version__} | validation_dict(result))
     else:
         show(validation_view(result))
     if result.failure is not None:

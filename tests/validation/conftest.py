@@ -23,7 +23,7 @@ SIZES = {
 VARIANTS = {
     "llama": {"attention_bias": True, "mlp_bias": True},
     "mistral": {"sliding_window": 8, "num_key_value_heads": 2},
-    "qwen2": {},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 8},
     "qwen3": {"head_dim": 16},
     "opt": {"ffn_dim": 96, "word_embed_proj_dim": 32, "num_key_value_heads": 8},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
