@@ -8,8 +8,10 @@ import typer
 from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
+from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.validate import validate
 from isotune.text import printable
 from simulator.errors import IsotuneError
 
@@ -22,6 +24,8 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(validate)
+app.command()(measure)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

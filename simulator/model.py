@@ -140,12 +140,22 @@ def load_model(name_or_path: str) -> Model:
         InputError: neither a bundled name nor a path (the nearest names are given), or a
             config that `read_model` refuses.
     """
+    return read_model(model_config_file(name_or_path))
+
+
+def model_config_file(name_or_path: str) -> Path:
+    """The config.json of a bundled model, of a folder, or at a path.
+
+    Raises:
+        InputError: neither a bundled name nor a path (the nearest names are given).
+    """
     known = bundled_models()
     if name_or_path.lower() in known:
-        return read_model(_BUNDLED / f"{name_or_path.lower()}.json")
+        return _BUNDLED / f"{name_or_path.lower()}.json"
     # Unlike Path.exists this is false, not an OSError, for an overlong name.
     if os.path.exists(name_or_path):  # noqa: PTH110
-        return read_model(Path(name_or_path))
+        path = Path(name_or_path)
+        return path / "config.json" if path.is_dir() else path
     wanted = name_or_path.lower().rsplit("/", 1)[-1].removesuffix("-hf")
     near = difflib.get_close_matches(wanted, known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"bundled: {', '.join(known)}"

@@ -111,19 +111,20 @@ def scenario_of(
         InputError: the hardware or model cannot be read, the plan is for another model, or a
             field of `workload` has the wrong type or range.
     """
-    shape = load_model(model or _locate(file.model.name, folder))
+    shape = load_model(model or locate(file.model.name, folder))
     wanted = file.model
     here = ModelReference.of(shape, shape.name)
     if here.model_copy(update={"name": wanted.name}) != wanted:
         raise InputError(f"the plan is for {wanted}, not for {here}")
     return Scenario(
         model=shape,
-        hardware=read_profile(hardware or _locate(file.hardware, folder)),
+        hardware=read_profile(hardware or locate(file.hardware, folder)),
         workload=checked(Workload, file.workload.model_dump() | (workload or {}), "workload"),
     )
 
 
-def _locate(name: str, folder: Path) -> str:
+def locate(name: str, folder: Path) -> str:
+    """A name or path in a plan file: as it is, or beside the file where only that exists."""
     # Unlike Path.exists this is false, not an OSError, for an overlong name.
     beside = folder / name
     found = os.path.exists(name) or not os.path.exists(beside)  # noqa: PTH110

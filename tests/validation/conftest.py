@@ -1,0 +1,40 @@
+"""Tiny random models of every family, and real processes to run them."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+# Without the extra `validate` only the tests of what needs none of it are collected.
+if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
+    collect_ignore_glob = ["test_*.py", "runs.py"]
+
+SIZES = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 96,
+    "vocab_size": 131,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "bos_token_id": 2,
+}
+VARIANTS = {
+    "llama": {"attention_bias": True, "mlp_bias": True},
+    "mistral": {"sliding_window": 8, "num_key_value_heads": 2},
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 8},
+    "qwen3": {"head_dim": 16},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 32, "num_key_value_heads": 8},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "gemma": {"head_dim": 16, "num_key_value_heads": 1},
+    "phi3": {},
+}
+
+
+def write_config(folder: Path, family: str, **changes: object) -> Path:
+    """A folder with the config.json of a tiny model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = {"model_type": family} | SIZES | VARIANTS[family] | changes
+    (folder / "config.json").write_text(json.dumps(fields))
+    return folder
