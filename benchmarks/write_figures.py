@@ -27,7 +27,7 @@ SECTIONS = [
 def printed(script: str, *arguments: str) -> str:
     """What a script prints."""
     command = [sys.executable, str(FOLDER / script), *arguments, "--markdown"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

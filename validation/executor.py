@@ -33,13 +33,15 @@ class ChunkState:
     """What a chunk carries from step to step; activations are [rows, hidden].
 
     `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
-    the one before it when its sync was dropped; `work` what one op leaves for the next.
+    the one before it when its sync was dropped, until it becomes the partial sum that the next
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next.
     """
 
     residual: Tensor
     rotation: Rotation | None
     partial: Tensor | None = None
     carried: Tensor | None = None
+    accumulates: bool = False
     synced: bool = False
     work: Any = None
 
@@ -178,6 +180,10 @@ class Executor:
         state = self._chunks[step.chunk.index]
         state.work = self._shard.layers[step.block].activation(state.work)
 
+    def _partial_add(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        state.partial, state.carried, state.accumulates = state.carried, None, True
+
     def _mlp_down(self, step: Step) -> None:
         layer, state = self._shard.layers[step.block], self._chunks[step.chunk.index]
         self._add_partial(step, layer.mlp_down(state.work, _rows(step)), layer.down_bias)
@@ -185,16 +191,17 @@ class Executor:
     def _add_partial(self, step: Step, tile: Tensor, bias: Tensor | None) -> None:
         """Keep a row-parallel op's output; its bias joins the residual stream, once."""
         state, rows = self._chunks[step.chunk.index], _rows(step)
-        if state.carried is not None:
-            tile = tile + state.carried[rows]
-        if step.tile is None:
+        if state.accumulates:
+            assert state.partial is not None
+            state.partial[rows] += tile
+        elif step.tile is None:
             state.partial = tile
         else:
             if state.partial is None:
                 state.partial = torch.empty_like(state.residual)
             state.partial[rows] = tile
         if rows.stop == step.chunk.rows:
-            state.carried = None
+            state.accumulates = False
             # One rank's sums are whole without a sync.
             state.synced = self._shard.tp == 1
             if bias is not None:
