@@ -86,6 +86,13 @@ def run(batch: Batch) -> Array:
     return latency
 
 
+def prices_of(batch: Batch) -> tuple[Structure, Prices]:
+    """The structure of a batch's programs, and the prices of its cuts for any drop set."""
+    whole = _structure(batch.scenario, batch.plan, batch.cuts)
+    both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
+    return whole, _prices(batch, whole, both, batch.cuts)
+
+
 def _by_cut(batch: Batch, whole: Structure, drops: DropSets) -> Array:
     """One plan per cut: cuts are priced and forgotten part by part."""
     latency = np.empty(len(batch.cuts))
