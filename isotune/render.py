@@ -123,6 +123,9 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield Text()
     yield _techniques_table(result.techniques)
     yield Text()
+    if len(result.options.objectives) > 1:
+        yield _front_table(result)
+        yield Text()
     yield Text("\n".join(_search_notes(result)))
 
 
@@ -133,14 +136,22 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield "ISO pays at no prompt length up to 131072 tokens."
     trials = result.trials
     yield (
-        f"Optuna: {trials.run} trials (seed {result.options.seed}), {trials.pruned} did not fit; "
-        f"best {milliseconds(trials.best_s)}."
+        f"Optuna: {trials.run} trials (seed {result.options.seed}, {trials.per_second:.0f}/s), "
+        f"{trials.pruned} did not fit, {trials.failed} failed; "
+        + (f"best {milliseconds(trials.best.seconds)}." if trials.best else "none within limits.")
     )
+    yield from (f"  {count} x {why}" for why, count in trials.why.items())
+    if trials.importances:
+        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
+        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if result.exact is not None and result.gap_to_exact is not None:
         yield (
-            f"Exact two-chunk optimum over {result.exact.compared} plans: "
-            f"{milliseconds(result.exact.latency_s)}; gap {result.gap_to_exact * 100:+.2f} %."
+            f"Exact optimum over {result.exact.compared} plans of up to three chunks: "
+            f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
+            f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
         )
+    if trials.stopped_at_bound:
+        yield "Stopped early: no plan of this space is faster."
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
 
@@ -218,6 +229,16 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
             milliseconds(prediction.exposed_comm_s),
             kind + (" (assumed)" if technique.assumed else ""),
         )
+    return table
+
+
+def _front_table(result: "SearchResult") -> Table:
+    table = _table("Pareto set", *(name.replace("_", " ") for name in result.options.objectives))
+    table.columns[0].no_wrap = False
+    for item in result.trials.front:
+        values = zip(result.options.objectives, item.values, strict=True)
+        cells = (milliseconds(v) if name == "latency" else f"{v:.4f}" for name, v in values)
+        table.add_row(plan_text(item.plan), *cells)
     return table
 
 
