@@ -10,11 +10,13 @@ from rich.text import Text
 from simulator.hardware import HardwareProfile
 from simulator.model import Model
 from simulator.plan import Plan
+from simulator.policy import Policy
 from simulator.predict import Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
+    from tuner.policy import PolicyResult
     from tuner.search import SearchResult
     from tuner.techniques import Technique
 
@@ -311,3 +313,40 @@ def fields_table(fields: dict[str, object]) -> Table:
         )
         table.add_row(name, text)
     return table
+
+
+def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> RenderableType:
+    """A policy: what it saves, from where ISO pays, and its buckets."""
+    table = _table("prompt tokens", "run as", "collective", "loss up to")
+    for bucket in policy.buckets:
+        rule = bucket.rule
+        shares = " + ".join(percent(share) for share in rule.shares)
+        sms = "-" if rule.strategy == "serial" else str(rule.comm_sms or "default")
+        table.add_row(
+            f"{bucket.first} - {bucket.last}",
+            f"ISO {shares}" if rule.shares else "serial",
+            f"{sms} SMs",
+            percent(bucket.loss),
+        )
+    crossover = (
+        "serial at every length"
+        if policy.serial_below is None
+        else "ISO at every length"
+        if policy.serial_below == policy.buckets[0].first
+        else f"serial below {policy.serial_below} tokens"
+    )
+    last = policy.buckets[-1].last
+    fits = f" Longer prompts than {last} tokens do not fit." if last < asked else ""
+    return Group(
+        Text(
+            f"{len(policy.buckets)} buckets save {percent(policy.expected_saving)} over these "
+            f"lengths; {crossover}.",
+            style="bold",
+        ),
+        Text(
+            f"{found.solved} lengths were solved exactly; on them the policy is at most "
+            f"{percent(found.worst_loss)} above the optimum.{fits}"
+        ),
+        Text(),
+        table,
+    )

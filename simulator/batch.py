@@ -99,7 +99,8 @@ def _by_cut(batch: Batch, whole: Structure, drops: DropSets) -> Array:
     for first in range(0, len(latency), CUTS_AT_ONCE):
         part = slice(first, first + CUTS_AT_ONCE)
         times, here = latency[part], drops.part(part)
-        prices = _prices(batch, whole, here, batch.cuts.part(part))
+        cuts = batch.cuts if len(latency) <= CUTS_AT_ONCE else batch.cuts.part(part)
+        prices = _prices(batch, whole, here, cuts)
         _walk(batch.scenario, whole, prices, np.arange(len(times)), here, times)
     return latency
 

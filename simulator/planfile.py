@@ -1,7 +1,7 @@
 """`plan.yaml`: a plan with the scenario it was made for, and what was predicted for it."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import yaml
 from pydantic import Field
@@ -9,7 +9,7 @@ from pydantic import Field
 from simulator.errors import InputError
 from simulator.files import read_yaml, validate, write_text
 from simulator.hardware import read_profile
-from simulator.model import load_model
+from simulator.model import Model, load_model
 from simulator.plan import Plan
 from simulator.predict import Prediction
 from simulator.scenario import Scenario
@@ -23,6 +23,15 @@ class ModelReference(Schema):
     name: str = Field(min_length=1, description="bundled name, or path of a folder or config.json")
     num_hidden_layers: int
     hidden_size: int
+
+    @classmethod
+    def of(cls, model: Model, name: str) -> Self:
+        """The reference by which `model` was asked for as `name`."""
+        return cls(
+            name=name,
+            num_hidden_layers=model.num_hidden_layers,
+            hidden_size=model.hidden_size,
+        )
 
 
 class Predicted(Schema):
@@ -45,14 +54,9 @@ class PlanFile(Schema):
     @classmethod
     def of(cls, prediction: Prediction, hardware: str, model: str) -> Self:
         """The file of a prediction; `hardware` and `model` are the names it was asked with."""
-        shape = prediction.scenario.model
         return cls(
             hardware=hardware,
-            model=ModelReference(
-                name=model,
-                num_hidden_layers=shape.num_hidden_layers,
-                hidden_size=shape.hidden_size,
-            ),
+            model=ModelReference.of(prediction.scenario.model, model),
             workload=prediction.scenario.workload,
             plan=prediction.plan,
             predicted=Predicted(
@@ -81,8 +85,24 @@ def read_plan(path: Path) -> PlanFile:
     return validate(PlanFile, read_yaml(path), path)
 
 
+class MadeFor(Protocol):
+    """A file that says what it was made for: a plan or a policy."""
+
+    @property
+    def hardware(self) -> str:
+        """Bundled name, or path of a profile."""
+
+    @property
+    def model(self) -> ModelReference:
+        """Which model."""
+
+    @property
+    def workload(self) -> Workload:
+        """What was asked of it."""
+
+
 def scenario_of(
-    file: PlanFile,
+    file: MadeFor,
     folder: Path,
     *,
     hardware: str | None = None,

@@ -4,7 +4,7 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,8 @@ from simulator.costs import Pricer, Rows, StepCost
 from simulator.engine import Array, Index
 from simulator.layout import DROPPED, WHOLE, Structure
 from simulator.plan import Strategy
-from simulator.program import Op, Step
+from simulator.program import SYNCS, Op, Step
+from simulator.scenario import Scenario
 from simulator.workload import Workload
 
 
@@ -25,6 +26,9 @@ class Cuts:
     tokens: Index
     context: Index
     sizes: Index
+    _known: dict[tuple[Any, ...], tuple[Scenario, StepCost]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def of(cls, workload: Workload, sizes: Index) -> Self:
@@ -39,6 +43,23 @@ class Cuts:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def step(
+        self,
+        pricer: Pricer,
+        strategy: Strategy,
+        ops: tuple[Op, ...],
+        roles: tuple[int, ...],
+        shapes: list[Rows],
+    ) -> StepCost:
+        """Price of ops in some roles [cuts, roles]; compute is priced once for all transfers."""
+        rows = Rows(*(np.stack(sizes, -1) for sizes in zip(*shapes, strict=True)))
+        if ops[0] in SYNCS:
+            return pricer.step(ops, rows)
+        key = (id(pricer.scenario), strategy, ops, roles)
+        if key not in self._known:
+            self._known[key] = pricer.scenario, pricer.step(ops, rows)
+        return self._known[key][1]
 
     def part(self, rows: slice) -> "Cuts":
         """Some of the cuts."""
@@ -77,8 +98,7 @@ def price(
     prices: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in groups.items():
         shapes = [_shape(strategy, cuts, structure.players[role]) for role in roles]
-        fields = zip(*shapes, strict=True)
-        prices[ops] = pricer.step(ops, Rows(*(np.stack(field, -1) for field in fields)))
+        prices[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
         seconds[:, roles] = prices[ops].seconds
     meetings: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
     for column, (role, sync) in enumerate(structure.pairs):

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from simulator.batch import Batch, run
 from simulator.drops import DropSets
 from simulator.plan import CommDtype, Plan
+from simulator.policy import granularity
 from simulator.prices import Cuts
 from simulator.scenario import Scenario
 
-TILE = 128
-"""Split points fall on whole GEMM tiles: the row count of the common tile of large GEMMs."""
 FEW_CUTS = 4000
 """Three chunks are enumerated unasked while they make no more cuts than this."""
 _SM_BUDGETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64)
@@ -44,11 +43,6 @@ class Best:
     def gap(self) -> float:
         """How far above the bound the plan may lie, relative."""
         return self.latency_s / self.bound_s - 1.0
-
-
-def granularity(total: int) -> int:
-    """Rows between neighbouring split points; finer than a tile where tiles are too few."""
-    return TILE if total >= 4 * TILE else max(1, total // 16)
 
 
 def split_sizes(total: int, chunks: int = 2) -> Sizes:

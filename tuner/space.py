@@ -6,8 +6,9 @@ from typing import TypeVar, cast
 import optuna
 
 from simulator.plan import CommDtype, Plan, Strategy, chunked_total
+from simulator.policy import granularity
 from simulator.scenario import Scenario
-from tuner.exact import granularity, sm_budgets
+from tuner.exact import sm_budgets
 
 MAX_CHUNKS = 4
 

@@ -27,6 +27,7 @@ from isotune.commands.options import (
     tokens,
 )
 from isotune.commands.output import print_json, progress, show
+from isotune.commands.policy import search_policy
 from isotune.results import search_dict
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
@@ -97,19 +98,33 @@ def search(
             show_default="1%",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Plan file.")] = Path("plan.yaml"),
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Plan file, or policy file for a range of prompts.",
+            show_default="plan.yaml or policy.yaml",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the best plan for a machine, and say what each technique would bring."""
     from tuner.search import search as run_search
 
+    many = prompts is not None or ":" in (prompt or "")
+    output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
     scenario = isotune.scenario(
         model or DEFAULT_MODEL,
         hw,
         tp=tp,
         batch=batch,
-        prompt=read(tokens, "--prompt", prompt),
+        prompt=None if many else read(tokens, "--prompt", prompt),
         phase=phase,
         dtype=dtype,
         weight_dtype=weight_dtype or dtype,
@@ -122,6 +137,10 @@ def search(
         objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    if many:
+        names_asked = (hw, model or DEFAULT_MODEL)
+        search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
+        return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
     PlanFile.of(result.best, hw, model or DEFAULT_MODEL).write(output)
