@@ -9,6 +9,7 @@ from isotune._version import __version__
 from isotune.commands import hw, models
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.sweep import sweep
 from simulator.errors import IsotuneError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(search)
 app.command()(predict)
+app.command()(sweep)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from simulator.cost import Array
 from simulator.errors import DoesNotFitError, InputError
 from simulator.gemm import Size
 from simulator.gpu import DTYPE_BYTES
@@ -54,7 +57,7 @@ def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memor
 
 def gpu_bytes(
     scenario: Scenario, tp: int, *, batch: Size, tokens: Size, rows: Size, largest: Size
-) -> tuple[Size, Size, Size]:
+) -> tuple[float, Size | float, Array]:
     """Bytes of weights, KV cache and activations per GPU; sizes may be arrays of one shape.
 
     `tokens` are held in the cache, `rows` are in flight, `largest` of them in one chunk.
@@ -68,7 +71,8 @@ def gpu_bytes(
     weights = blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width
     kv_cache = tokens * (model.num_hidden_layers * model.kv_elements_per_token(tp) * width)
     in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
-    return weights, kv_cache, in_flight + batch * (model.vocab_size / tp * 4.0)
+    logits = batch * (model.vocab_size / tp * 4.0)
+    return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)
 
 
 def check_memory(scenario: Scenario, plan: Plan) -> Memory:

@@ -36,7 +36,8 @@ class Trials:
     """What a study did.
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
-    no other beats in every objective. `why` counts the reasons of trials without a result.
+    no other beats in every objective. `why` counts the reasons of trials without a result;
+    `mine` how many of a shared study this process ran.
     """
 
     run: int
@@ -48,6 +49,7 @@ class Trials:
     importances: dict[str, float] = field(default_factory=dict)
     why: dict[str, int] = field(default_factory=dict)
     interrupted: bool = False
+    mine: int | None = None
     stopped_at_bound: bool = False
 
     @property
