@@ -10,6 +10,7 @@ from isotune.commands import hw, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.sweep import sweep
 from isotune.text import printable
 from simulator.errors import IsotuneError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(sweep)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 

@@ -7,6 +7,7 @@ from simulator.predict import Prediction
 
 if TYPE_CHECKING:
     from tuner.search import SearchResult
+    from tuner.study import Evaluated
     from tuner.techniques import Technique
 
 
@@ -44,19 +45,31 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
         "trials": {
             "run": result.trials.run,
             "pruned": result.trials.pruned,
-            "best_s": result.trials.best_s,
+            "failed": result.trials.failed,
+            "why": result.trials.why,
+            "per_second": result.trials.per_second,
+            "importances": result.trials.importances,
+            "stopped_at_bound": result.trials.stopped_at_bound,
+            "best_s": result.trials.best.seconds if result.trials.best else None,
             "seed": result.options.seed,
             "interrupted": result.trials.interrupted,
         },
+        "front": [_evaluated(result, item) for item in result.trials.front],
         "exact": None
         if exact is None
         else {
             "latency_s": exact.latency_s,
             "compared": exact.compared,
+            "bound_s": exact.bound_s,
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
     }
+
+
+def _evaluated(result: "SearchResult", item: "Evaluated") -> dict[str, Any]:
+    values = zip(result.options.objectives, item.values, strict=True)
+    return dict(values) | {"plan": item.plan.model_dump(mode="json")}
 
 
 def _technique(technique: "Technique") -> dict[str, Any]:

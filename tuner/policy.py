@@ -1,0 +1,273 @@
+"""Adaptive segmentation: the fewest rules that are near the optimum at every prompt length.
+
+A rule that stays within `loss` of the per-length optimum from one length on to the longest
+possible other makes the first bucket; the next begins after it. Greedy is optimal here: a bucket
+that ends later never makes the rest harder.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from simulator.batch import Batch, run
+from simulator.engine import Array
+from simulator.errors import DoesNotFitError, InputError
+from simulator.files import read_text
+from simulator.memory import check_memory
+from simulator.plan import CommDtype, Plan
+from simulator.policy import TILE, Bucket, Rule
+from simulator.prices import Cuts
+from simulator.scenario import Scenario
+from tuner.exact import best_split
+from tuner.techniques import latency
+
+LENGTHS = 64
+"""Lengths of a range that are solved exactly at first."""
+_PROBES, _ROUNDS = 48, 4
+"""Random lengths between them on which the rules are then tried, and how often at most: what
+exceeds the loss joins the solved lengths, and the rules are chosen anew."""
+_MARGIN = 0.9
+"""Share of the loss that solved lengths may use; what is left is for those between them."""
+
+_Memo = dict[Rule, dict[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lengths:
+    """Prompt lengths in tokens, ascending, and the share of requests each stands for."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @classmethod
+    def between(cls, first: int, last: int) -> "Lengths":
+        """Lengths spread evenly over their logarithm, each as likely as another."""
+        if not 1 <= first <= last:
+            raise InputError(f"--prompt: {first}:{last} is not a range of prompt lengths")
+        spread = np.geomspace(first, last, LENGTHS).round().astype(int)
+        tokens = tuple(np.unique(spread).tolist())
+        return cls(tokens=tokens, weights=(1 / len(tokens),) * len(tokens))
+
+
+def read_lengths(path: Path) -> Lengths:
+    """Lengths from a CSV: a length per line, and optionally how many requests had it.
+
+    Many lengths are gathered into `LENGTHS` groups of neighbours, by their longest.
+
+    Raises:
+        InputError: unreadable file, or a line that is not a length (with its number).
+    """
+    counts: dict[int, float] = {}
+    for number, row in enumerate(csv.reader(read_text(path).splitlines()), 1):
+        cells = [cell.strip() for cell in row if cell.strip()]
+        if not cells or (number == 1 and not cells[0].isdigit()):
+            continue
+        try:
+            length, count = int(cells[0]), float(cells[1]) if len(cells) > 1 else 1.0
+        except ValueError:
+            length, count = 0, 0.0
+        if not 1 <= length <= 10_000_000 or not 0 < count < float("inf"):
+            raise InputError(f"{path}: line {number}: {row!r} is not `tokens` or `tokens,count`")
+        counts[length] = counts.get(length, 0.0) + count
+    if not counts:
+        raise InputError(f"{path}: no prompt lengths")
+    tokens = np.array(sorted(counts))
+    weights = np.array([counts[length] for length in tokens])
+    if len(tokens) > LENGTHS:
+        ends = np.unique(np.linspace(1, len(tokens), LENGTHS).round().astype(int))
+    else:
+        ends = np.arange(1, len(tokens) + 1)
+    sums = np.diff(np.cumsum(weights)[ends - 1], prepend=0.0)
+    return Lengths(
+        tokens=tuple(tokens[ends - 1].tolist()), weights=tuple((sums / weights.sum()).tolist())
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyResult:
+    """Buckets, the length from which on ISO wins, and seconds by length beside the optimum."""
+
+    buckets: tuple[Bucket, ...]
+    serial_below: int | None
+    expected_saving: float
+    worst_loss: float
+    longest: int
+    solved: int
+
+
+class _Solved(NamedTuple):
+    """Serial baseline and optimum of a length in seconds, and the optimum's rule."""
+
+    serial: float
+    optimum: float
+    rule: Rule
+
+
+def find_policy(
+    scenario: Scenario,
+    lengths: Lengths,
+    *,
+    comm_dtype: CommDtype = "bf16",
+    dropped: tuple[int, ...] = (),
+    loss: float = 0.01,
+    progress: Callable[[int, int], None] | None = None,
+) -> PolicyResult:
+    """Rules for all lengths that fit in memory, each within `loss` of the best plan there.
+
+    Raises:
+        DoesNotFitError: not even the shortest fits.
+    """
+    tokens = _fitting(scenario, lengths.tokens)
+    solved: dict[int, _Solved] = {}
+    memo: _Memo = {}
+
+    def solve(new: Sequence[int]) -> None:
+        for length in new:
+            solved[length] = _solve(at(scenario, length), comm_dtype, dropped)
+            if progress:
+                progress(len(solved), len(tokens) + _PROBES * _ROUNDS)
+
+    solve(sorted({*tokens, *_tile_edges(tokens[0], tokens[-1])}))
+    rng = np.random.default_rng(0)
+    for _ in range(_ROUNDS):
+        buckets = _buckets(scenario, solved, loss, memo)
+        probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
+        new = sorted({int(length) for length in probes} - set(solved))
+        solve(new)
+        if all(_loss(scenario, buckets, length, solved[length], memo) <= loss for length in new):
+            break
+    buckets = _with_losses(scenario, _buckets(scenario, solved, loss, memo), solved, memo)
+    weights = np.array(lengths.weights[: len(tokens)])
+    chosen = [
+        solved[n].optimum * (1 + _loss(scenario, buckets, n, solved[n], memo)) for n in tokens
+    ]
+    serial = [solved[n].serial for n in tokens]
+    return PolicyResult(
+        buckets=tuple(buckets),
+        serial_below=_crossover(buckets),
+        expected_saving=1.0 - float(weights @ chosen / (weights @ serial)),
+        worst_loss=max(bucket.loss for bucket in buckets),
+        longest=tokens[-1],
+        solved=len(solved),
+    )
+
+
+def _tile_edges(first: int, last: int) -> list[int]:
+    """Lengths around whole tiles, where wave quantisation moves the optimum: all of the first
+    hundred tiles, then fewer and fewer, since a tile more matters less and less."""
+    tiles = {int(tiles) for tiles in np.geomspace(100, 10_000, 40)} | set(range(1, 100))
+    around = {TILE * tile + offset for tile in tiles for offset in (0, 1, TILE // 2)}
+    short = set(range(16, 4 * TILE, 16))
+    return [length for length in around | short if first <= length <= last]
+
+
+def _buckets(
+    scenario: Scenario, solved: dict[int, _Solved], loss: float, memo: _Memo
+) -> list[Bucket]:
+    tokens = sorted(solved)
+    rules = list(dict.fromkeys(solved[length].rule for length in tokens))
+    times = np.stack([_times(scenario, rule, tokens, memo) for rule in rules])
+    excess = times / np.array([solved[length].optimum for length in tokens]) - 1.0
+    buckets: list[Bucket] = []
+    begin = 0
+    while begin < len(tokens):
+        rule, reach = _furthest(excess[:, begin:], _MARGIN * loss)
+        end = begin + reach
+        first = buckets[-1].last + 1 if buckets else tokens[0]
+        last = tokens[-1] if end == len(tokens) else (tokens[end - 1] + tokens[end]) // 2
+        buckets.append(Bucket(first=first, last=last, rule=rules[rule]))
+        begin = end
+    return buckets
+
+
+def _loss(
+    scenario: Scenario, buckets: Sequence[Bucket], length: int, best: _Solved, memo: _Memo
+) -> float:
+    rule = next(bucket.rule for bucket in buckets if bucket.first <= length <= bucket.last)
+    return max(0.0, float(_times(scenario, rule, [length], memo)[0]) / best.optimum - 1.0)
+
+
+def _with_losses(
+    scenario: Scenario, buckets: Sequence[Bucket], solved: dict[int, _Solved], memo: _Memo
+) -> list[Bucket]:
+    found: list[Bucket] = []
+    for bucket in buckets:
+        inside = [length for length in solved if bucket.first <= length <= bucket.last]
+        losses = [_loss(scenario, [bucket], length, solved[length], memo) for length in inside]
+        found.append(bucket.model_copy(update={"loss": max(losses)}))
+    return found
+
+
+def at(scenario: Scenario, prompt: int) -> Scenario:
+    """The scenario with another prompt length."""
+    workload = scenario.workload.model_copy(update={"prompt": prompt})
+    return Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
+
+
+def _fitting(scenario: Scenario, tokens: Sequence[int]) -> list[int]:
+    check_memory(at(scenario, tokens[0]), Plan())
+    fitting = [tokens[0]]
+    for length in tokens[1:]:
+        try:
+            check_memory(at(scenario, length), Plan())
+        except DoesNotFitError:
+            break
+        fitting.append(length)
+    return fitting
+
+
+def _solve(scenario: Scenario, comm_dtype: CommDtype, dropped: tuple[int, ...]) -> _Solved:
+    plain = Plan(comm_dtype=comm_dtype, dropped=dropped)
+    serial, optimum, plan = latency(scenario, Plan()), latency(scenario, plain), plain
+    best = best_split(scenario, comm_dtypes=(comm_dtype,), drop_sets=(dropped,), chunks=2)
+    if best is not None and best.latency_s < optimum and scenario.workload.tp > 1:
+        optimum, plan = best.latency_s, best.plan
+    return _Solved(serial, optimum, Rule.of(plan))
+
+
+def _times(scenario: Scenario, rule: Rule, tokens: list[int], memo: _Memo) -> Array:
+    """Seconds of a rule at every length [lengths]; `memo` keeps what was asked before."""
+    known = memo.setdefault(rule, {})
+    new = [length for length in tokens if length not in known]
+    if new:
+        known |= zip(new, _new_times(scenario, rule, new).tolist(), strict=True)
+    return np.array([known[length] for length in tokens])
+
+
+def _new_times(scenario: Scenario, rule: Rule, tokens: list[int]) -> Array:
+    groups: dict[int, list[int]] = {}
+    sizes = [rule.sizes(length) for length in tokens]
+    for index, chunks in enumerate(sizes):
+        groups.setdefault(len(chunks), []).append(index)
+    seconds = np.empty(len(tokens))
+    for count, members in groups.items():
+        here = np.array([tokens[index] for index in members])
+        cut = np.array([sizes[index] for index in members])
+        ones = np.ones_like(here)
+        decode = scenario.workload.phase == "decode"
+        cuts = Cuts(
+            batch=scenario.workload.batch * ones,
+            tokens=ones if decode else here,
+            context=here if decode else 0 * ones,
+            sizes=cut if count > 1 else np.empty((len(here), 0), dtype=np.int64),
+        )
+        plan = rule.plan(tokens[members[0]])
+        seconds[members] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+    return seconds
+
+
+def _furthest(excess: Array, loss: float) -> tuple[int, int]:
+    """The rule that keeps within `loss` for the most lengths from the first on, and how many."""
+    within = np.cumprod(excess <= loss + 1e-12, axis=1).sum(axis=1)
+    reach = int(within.max())
+    best = min(np.flatnonzero(within == reach), key=lambda rule: excess[rule, :reach].mean())
+    return int(best), reach
+
+
+def _crossover(buckets: Sequence[Bucket]) -> int | None:
+    iso = [bucket.first for bucket in buckets if bucket.rule.strategy == "iso"]
+    return min(iso) if iso else None
