@@ -18,6 +18,7 @@ from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from tuner.policy import PolicyResult
+    from tuner.robust import RobustChoice
     from tuner.search import SearchResult
     from tuner.techniques import Technique
 
@@ -358,3 +359,18 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
         Text(),
         table,
     )
+
+
+def robust_view(choice: "RobustChoice") -> RenderableType:
+    """What a robust choice rests on, and which other plan errors of the model would make best."""
+    low, high = choice.saving_interval
+    lines = [
+        f"Robust ({choice.mode} over {choice.draws} draws of the profile's errors): "
+        f"{plan_text(choice.plan)}.",
+        f"It saves {percent(low)} to {percent(high)} (5-95 %), is the best plan in "
+        f"{percent(choice.best_in)} of the draws and within 1 % of it in "
+        f"{percent(choice.near_best_in)}.",
+    ]
+    others = [(plan, share) for plan, share in choice.winners if plan != choice.plan]
+    lines += [f"In {percent(share)}: {plan_text(plan)}." for plan, share in others[:3]]
+    return Text("\n".join(lines))

@@ -6,6 +6,7 @@ from isotune._version import __version__
 from simulator.predict import Prediction
 
 if TYPE_CHECKING:
+    from tuner.robust import RobustChoice
     from tuner.search import SearchResult
     from tuner.study import Evaluated
     from tuner.techniques import Technique
@@ -64,6 +65,22 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
+    }
+
+
+def robust_dict(choice: "RobustChoice") -> dict[str, Any]:
+    """A robust choice and how it could change; seconds, and shares of the draws."""
+    return {
+        "mode": choice.mode,
+        "plan": choice.plan.model_dump(mode="json"),
+        "expected_s": choice.expected_s,
+        "worst_s": choice.worst_s,
+        "saving_interval": list(choice.saving_interval),
+        "best_in": choice.best_in,
+        "near_best_in": choice.near_best_in,
+        "winners": [
+            {"plan": plan.model_dump(mode="json"), "share": share} for plan, share in choice.winners
+        ],
     }
 
 

@@ -57,7 +57,7 @@ def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memor
 
 def gpu_bytes(
     scenario: Scenario, tp: int, *, batch: Size, tokens: Size, rows: Size, largest: Size
-) -> tuple[float, Size | float, Array]:
+) -> tuple[float, Array, Array]:
     """Bytes of weights, KV cache and activations per GPU; sizes may be arrays of one shape.
 
     `tokens` are held in the cache, `rows` are in flight, `largest` of them in one chunk.
@@ -69,7 +69,8 @@ def gpu_bytes(
     ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
     heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
     weights = blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width
-    kv_cache = tokens * (model.num_hidden_layers * model.kv_elements_per_token(tp) * width)
+    kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
+    kv_cache = np.asarray(tokens * (kv_elements * width), dtype=np.float64)
     in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
     logits = batch * (model.vocab_size / tp * 4.0)
     return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)

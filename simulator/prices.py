@@ -4,6 +4,7 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -80,11 +81,17 @@ class Prices:
 
 
 def price(
-    pricer: Pricer, strategy: Strategy, structure: Structure, cuts: Cuts, kinds: frozenset[int]
+    pricer: Pricer,
+    strategy: Strategy,
+    structure: Structure,
+    cuts: Cuts,
+    kinds: frozenset[int],
+    factors: Mapping[Op, float] | None = None,
 ) -> Prices:
     """Prices of the roles that occur where only blocks of the given `kinds` do.
 
-    Roles of the other kind stay NaN, so that an engine that used them would show it.
+    `factors` makes every op so many times slower than it is priced. Roles of the other kind
+    stay NaN, so that an engine that used them would show it.
     """
     unused = {WHOLE, DROPPED} - kinds
     used = frozenset().union(
@@ -99,7 +106,7 @@ def price(
     for ops, roles in groups.items():
         shapes = [_shape(strategy, cuts, structure.players[role]) for role in roles]
         prices[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
-        seconds[:, roles] = prices[ops].seconds
+        seconds[:, roles] = _seconds(prices[ops], factors)
     meetings: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
     for column, (role, sync) in enumerate(structure.pairs):
         if role in used and sync in used:
@@ -113,6 +120,13 @@ def price(
         slowdowns[:, [2 * column for column in columns]] = slower
         slowdowns[:, [2 * column + 1 for column in columns]] = slower_sync
     return Prices(seconds, slowdowns)
+
+
+def _seconds(cost: StepCost, factors: Mapping[Op, float] | None) -> Array:
+    if factors is None:
+        return cost.seconds
+    parts = [factors.get(op, 1.0) * part.seconds for op, part in cost.parts]
+    return np.asarray(sum(parts), dtype=np.float64)
 
 
 def _take(cost: Any, roles: list[int]) -> Any:

@@ -88,15 +88,9 @@ def search(
     options = options or Options()
     check_objectives(options.objectives, options.sensitivity)
     baseline = predict(scenario, SERIAL)
-    allowed, shown, assumed = _drop_sets(scenario, options)
-    space = Space(
-        scenario=scenario,
-        strategies=_usable(scenario, options.strategies),
-        comm_dtypes=options.transfers,
-        drop_order=allowed,
-        most_chunks=options.max_chunks,
-    )
-    exact = _exact(space, options) if options.exact and options.objective is None else None
+    _, shown, assumed = _drop_sets(scenario, options)
+    space = space_of(scenario, options)
+    exact = exact_of(space, options)
     trials = optimise(space, options, exact, progress)
     return SearchResult(
         best=predict(scenario, _chosen(trials, exact, options)),
@@ -113,6 +107,17 @@ def search(
         iso_pays_from=pays_from(scenario) if "iso" in space.strategies else None,
         accuracy_cost=_accuracy_cost(scenario, options, trials, exact),
         options=options,
+    )
+
+
+def space_of(scenario: Scenario, options: Options) -> Space:
+    """The plans that the options allow."""
+    return Space(
+        scenario=scenario,
+        strategies=_usable(scenario, options.strategies),
+        comm_dtypes=options.transfers,
+        drop_order=_drop_sets(scenario, options)[0],
+        most_chunks=options.max_chunks,
     )
 
 
@@ -205,8 +210,9 @@ def _drop_sets(
     return order, tuple(sorted(order)), False
 
 
-def _exact(space: Space, options: Options) -> Best | None:
-    if "iso" not in space.strategies:
+def exact_of(space: Space, options: Options) -> Best | None:
+    """The exact optimum of the part of the space that can be solved; None if unwanted."""
+    if "iso" not in space.strategies or not options.exact or options.objective is not None:
         return None
     chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
     table = options.sensitivity

@@ -19,19 +19,22 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from simulator.errors import InputError
 from simulator.plan import Plan
-from tuner.objectives import Evaluator, Judge
+from tuner.objectives import Evaluator, Judge, Outcome
 from tuner.samplers import SamplerName, sampler_of
 from tuner.space import Space
-from tuner.study import Evaluated, Progress, Trials, importances, limits_of, pareto, tell
+from tuner.study import OVER, Evaluated, Progress, Trials, importances, limits_of, pareto
 
 GRACE = 30.0
 """Seconds without a sign of life after which a worker is taken for dead."""
 _SLOT, _BEAT, _WHY, _PLAN, _SECONDS = "slot", "beat", "why", "plan", "seconds"
-_TAKEN = (optuna.exceptions.UpdateFinishedTrialError, ValueError)
+_TAKEN = optuna.exceptions.UpdateFinishedTrialError
+RETRIES = 10
+"""Times a slot is put up again after its worker died before it counts as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,7 @@ def open_storage(url: str) -> BaseStorage:
         )
     try:
         if kind == "journal":
-            backend = optuna.storages.journal.JournalFileBackend(rest.removeprefix("/"))
-            return JournalStorage(backend)
+            return JournalStorage(JournalFileBackend(rest.removeprefix("/")))
         if kind == "postgresql":
             return RDBStorage(f"postgresql+psycopg://{rest}", engine_kwargs={"pool_pre_ping": True})
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
@@ -169,10 +171,14 @@ def _settled(shared: Shared, slot: list[FrozenTrial]) -> bool:
 def _put_up(study: optuna.Study, shared: Shared, slots: _Slots) -> None:
     """Enqueue every slot that no living trial stands for."""
     first = study.user_attrs.get("starts", [])
+    died = Counter(
+        trial.user_attrs.get(_SLOT) for trial in study.get_trials(deepcopy=False) if _dead(trial)
+    )
     for slot in range(shared.trials):
         if slot not in slots:
             fixed = first[slot] if slot < len(first) else {}
-            study.enqueue_trial(fixed, user_attrs={_SLOT: slot})
+            why = {_WHY: f"its worker died {died[slot]} times"} if died[slot] >= RETRIES else {}
+            study.enqueue_trial(fixed, user_attrs={_SLOT: slot} | why)
 
 
 def _claim(shared: Shared, trials: list[FrozenTrial]) -> int | None:
@@ -189,7 +195,7 @@ def _claim(shared: Shared, trials: list[FrozenTrial]) -> int | None:
         rivals = _slots(shared.storage.get_all_trials(_study_id(shared), deepcopy=False))
         living = rivals.get(trial.user_attrs[_SLOT], slots[trial.user_attrs[_SLOT]])
         finished = any(other.state.is_finished() for other in living)
-        if finished or living[0].number < trial.number:
+        if finished or living[0].number < trial.number or _WHY in trial.user_attrs:
             shared.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             continue
         return trial._trial_id
@@ -202,31 +208,43 @@ def _study_id(shared: Shared) -> int:
 
 def _evaluate(shared: Shared, study: optuna.Study, claimed: int, evaluate: Evaluator) -> int:
     """Run one claimed trial to its end; 1 if its result was taken, 0 if we were thought dead."""
+    slot = shared.storage.get_trial(claimed).user_attrs[_SLOT]
+    limits = limits_of if shared.judge.over(Plan(), 0.0) else None
+    seed = shared.seed * 1_000_003 + slot
+    study.sampler = sampler_of(shared.sampler, seed, len(shared.judge.objectives), limits)
     try:
         with _signs_of_life(shared, claimed):
-            slot = shared.storage.get_trial(claimed).user_attrs[_SLOT]
-            limits = limits_of if shared.judge.over(Plan(), 0.0) else None
-            objectives = len(shared.judge.objectives)
-            study.sampler = sampler_of(
-                shared.sampler, shared.seed * 1_000_003 + slot, objectives, limits
-            )
             trial = optuna.trial.Trial(study, claimed)
             plan = shared.space.plan(trial)
             trial.set_user_attr(_PLAN, plan.model_dump(mode="json"))
-            outcome = evaluate([plan])[0]
-            if outcome.seconds is not None:
-                trial.set_user_attr(_SECONDS, outcome.seconds)
-                tell(study, trial, shared.judge, plan, outcome.seconds)
-            else:
-                trial.set_user_attr(_WHY, outcome.why)
-                state = TrialState.FAIL if outcome.failed else TrialState.PRUNED
-                study.tell(trial, state=state)
+            _tell(study, trial, shared.judge, plan, evaluate([plan])[0])
     except _TAKEN:
         return 0
     except KeyboardInterrupt:
         shared.storage.set_trial_state_values(claimed, TrialState.FAIL)
         raise
     return 1
+
+
+def _tell(
+    study: optuna.Study, trial: optuna.trial.Trial, judge: Judge, plan: Plan, outcome: Outcome
+) -> None:
+    """Report an outcome.
+
+    Raises:
+        UpdateFinishedTrialError: the trial was taken from us meanwhile.
+    """
+    if outcome.seconds is None:
+        trial.set_user_attr(_WHY, outcome.why)
+        state = TrialState.FAIL if outcome.failed else TrialState.PRUNED
+        study._storage.set_trial_state_values(trial._trial_id, state)
+        return
+    over = judge.over(plan, outcome.seconds)
+    trial.set_user_attr(_SECONDS, outcome.seconds)
+    trial.set_user_attr(OVER, over)
+    values = judge.values(plan, outcome.seconds)
+    # Not Study.tell, which answers a finished trial with a ValueError like any other.
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, values)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from isotune.commands.options import (
 )
 from isotune.commands.output import print_json, progress, show
 from isotune.commands.policy import search_policy
-from isotune.results import search_dict
+from isotune.commands.shared import join_search, share_search
+from isotune.results import robust_dict, search_dict
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
 from simulator.plan import STRATEGIES, Plan
@@ -37,12 +38,13 @@ from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from tuner.objectives import ObjectiveName
+    from tuner.robust import RobustChoice
     from tuner.samplers import SamplerName
-    from tuner.search import Options
+    from tuner.search import Options, SearchResult
 
 
 def search(
-    hw: Hardware,
+    hw: Hardware = None,
     model: ModelName = None,
     tp: Tp = None,
     batch: Batch = None,
@@ -102,6 +104,23 @@ def search(
         Path | None,
         typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", help="Share the search: postgresql://, sqlite:/// or journal:///."
+        ),
+    ] = None,
+    study: Annotated[
+        str, typer.Option("--study", help="Name of the shared search; the same name resumes it.")
+    ] = "isotune",
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="STUDY", help="Work on a shared search; needs --storage."),
+    ] = None,
+    robust: Annotated[
+        str | None,
+        typer.Option("--robust", help="expected or worst: best over the profile's errors."),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -116,6 +135,11 @@ def search(
     """Find the best plan for a machine, and say what each technique would bring."""
     from tuner.search import search as run_search
 
+    if join is not None:
+        join_search(join, storage, as_json)
+        return
+    if hw is None:
+        raise InputError("give --hw (a machine), or --join (a study) and --storage")
     many = prompts is not None or ":" in (prompt or "")
     output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
@@ -141,18 +165,41 @@ def search(
         names_asked = (hw, model or DEFAULT_MODEL)
         search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
         return
+    if storage is not None:
+        share_search(scenario, options, (hw, model or DEFAULT_MODEL), storage, study, as_json)
+        return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
+    choice = None
+    if robust is not None:
+        choice = choose_robust(scenario, result, robust)
+        result = replace(result, best=isotune.predict(scenario, choice.plan))
     PlanFile.of(result.best, hw, model or DEFAULT_MODEL).write(output)
     if as_json:
-        print_json(search_dict(result) | {"plan_file": str(output)})
+        extra = {"robust": robust_dict(choice)} if choice else {}
+        print_json(search_dict(result) | extra | {"plan_file": str(output)})
     else:
-        from isotune.render import search_view
+        from isotune.render import robust_view, search_view
 
         show(search_view(result))
+        if choice is not None:
+            show(robust_view(choice))
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
+
+
+def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
+    """The plan that is best over the profile's errors, the search's own among the candidates."""
+    from tuner.robust import errors_of, robust_choice
+
+    return robust_choice(
+        scenario,
+        errors_of(scenario.hardware),
+        mode,
+        also=result.best.plan,
+        overlap="iso" in result.options.strategies,
+    )
 
 
 def _options(
