@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from isotune._version import __version__
-from isotune.commands import hw, models
+from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.predict import predict
 from isotune.commands.search import search
@@ -26,6 +26,7 @@ app.command()(calibrate)
 app.command()(sweep)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
+app.add_typer(imports.app, name="import")
 
 
 # Typer carries its own copy of click in newer versions; the exceptions are found through it.

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.text import printable
-from simulator.hardware import HardwareProfile
 from simulator.model import Model
 from simulator.plan import Plan
 from simulator.policy import Policy
@@ -94,11 +93,18 @@ def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
     yield Text(_verdict(prediction), style="bold")
     yield Text(scenario_text(prediction.scenario))
     yield Text(f"plan: {plan_text(prediction.plan)}")
+    yield from _cautions(prediction)
     yield Text()
     yield _times_table({"this plan": prediction})
     yield Text()
     yield _ops_table({"this plan": prediction})
     yield _sources(prediction)
+
+
+def _cautions(prediction: Prediction) -> Iterator[RenderableType]:
+    scenario = prediction.scenario
+    for text in scenario.hardware.cautions(scenario.workload.tp):
+        yield Text(f"note: {text}", style="yellow")
 
 
 def search_view(result: "SearchResult") -> RenderableType:
@@ -111,6 +117,7 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield Text(_verdict(best), style="bold")
     yield Text(scenario_text(best.scenario))
     yield Text(f"plan: {plan_text(best.plan)}")
+    yield from _cautions(best)
     if result.accuracy_cost is not None:
         yield Text(
             f"predicted growth of perplexity: {result.accuracy_cost * 100:.2f} % "
@@ -247,23 +254,6 @@ def _front_table(result: "SearchResult") -> Table:
     return table
 
 
-def profiles_table(profiles: list[HardwareProfile]) -> Table:
-    """One line per machine."""
-    table = new_table("name", "GPUs", "link", "per GPU, one way", "memory", "machine")
-    table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
-    for item in profiles:
-        table.add_row(
-            item.name,
-            str(item.node.gpus),
-            item.node.link,
-            f"{item.node.link_bandwidth / 1e9:g} GB/s",
-            f"{item.gpu.memory / 1e9:.0f} GB",
-            Text(printable(item.description)),
-        )
-    return table
-
-
 def models_table(models: list[Model]) -> Table:
     """One line per model."""
     table = new_table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
@@ -280,31 +270,6 @@ def models_table(models: list[Model]) -> Table:
             Text(item.note),
         )
     return table
-
-
-def profile_view(profile: HardwareProfile) -> RenderableType:
-    """Every figure of a machine with its source."""
-    table = new_table("figure", "value", "source")
-    table.columns[-1].justify = "left"
-    sources = {
-        text: number
-        for number, text in enumerate(dict.fromkeys(map(profile.source_of, profile.figures())), 1)
-    }
-    data = profile.model_dump(mode="json")
-    for path in profile.figures():
-        value: object = data
-        for key in path.split("."):
-            value = value[int(key)] if isinstance(value, list) else value[key]  # type: ignore[index]
-        table.add_row(path, figure(value), Text(f"[{sources[profile.source_of(path)]}]"))
-    notes = Text("\n".join(printable(f"[{number}] {text}") for text, number in sources.items()))
-    return Group(
-        Text(profile.name, style="bold"),
-        Text(printable(profile.description)),
-        Text(),
-        table,
-        Text(),
-        notes,
-    )
 
 
 def figure(value: object) -> str:

@@ -22,6 +22,7 @@ def prediction_dict(prediction: Prediction) -> dict[str, Any]:
         "workload": scenario.workload.model_dump(mode="json"),
         "plan": prediction.plan.model_dump(mode="json"),
         **_times(prediction),
+        "cautions": list(scenario.hardware.cautions(scenario.workload.tp)),
         "op_seconds": {str(op): seconds for op, seconds in prediction.op_seconds.items()},
         "memory": {
             "weights": memory.weights,

@@ -16,6 +16,9 @@ INHERITED = ("gemm", "attention", "elementwise", "runtime")
 DERIVED_ERROR_FACTOR = 2.0
 """How much wider intervals are without a measurement, unless the profile says otherwise."""
 
+ORIGIN = "inherited from "
+"""How the source of an inherited figure begins."""
+
 Data = dict[str, Any]
 
 
@@ -71,7 +74,7 @@ def _relative(data: Data, field: str, where: object, read: Callable[[str], Data]
 
 def _inherit(data: Data, section: str, relative: Data) -> None:
     data[section] = relative[section]
-    origin = f"inherited from {relative['name']}, not measured here - "
+    origin = f"{ORIGIN}{relative['name']}, not measured here - "
     for key, text in relative["sources"].items():
         if key == section or key.startswith(section + "."):
             data["sources"].setdefault(key, origin + str(text))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, model_validator
 import hw_profiles
 from simulator.attention import AttentionParameters
 from simulator.collectives import CollectiveParameters, Network
-from simulator.derived import resolve
+from simulator.derived import ORIGIN, resolve
 from simulator.elementwise import ElementwiseParameters
 from simulator.errors import InputError
 from simulator.files import read_yaml, validate
@@ -30,7 +30,9 @@ class Node(Schema):
     """How the GPUs of one machine are joined."""
 
     gpus: int = Field(ge=1, le=1024, strict=True, description="GPUs in the node")
-    link: Literal["nvlink", "pcie"] = Field(description="what carries the collectives")
+    link: Literal["nvlink", "pcie", "infinity_fabric"] = Field(
+        description="what carries the collectives"
+    )
     link_bandwidth: BytesPerSecond = Field(gt=0, description="per GPU, one direction")
     peer_to_peer: bool = Field(description="whether GPUs reach each other without host memory")
 
@@ -137,6 +139,12 @@ class HardwareProfile(Schema):
             if name not in _NO_FIGURES:
                 yield from _leaves(getattr(self, name), name)
 
+    def inherits(self, section: str) -> bool:
+        """Whether a section comes from another machine."""
+        return self.derived_from is not None and any(
+            text.startswith(ORIGIN) for key, text in self.sources.items() if _covers(section, key)
+        )
+
     @property
     def max_ranks(self) -> int:
         """GPUs of all its nodes."""
@@ -150,19 +158,18 @@ class HardwareProfile(Schema):
     def cautions(self, tp: int = 1) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction for `tp` GPUs of this machine."""
         found = []
-        inherited = {
-            section: relative
-            for section, relative in (
-                ("gemm", self.derived_from),
-                ("collectives", self.collectives_from or self.derived_from),
-            )
-            if self.source_of(section).startswith("inherited")
-        }
-        if inherited:
-            parts = ", ".join(f"{part} from {name}" for part, name in inherited.items())
+        origins: dict[str, list[str]] = {}
+        for section, part, origin in (
+            ("gemm", "kernels", self.derived_from),
+            ("collectives", "collectives", self.collectives_from or self.derived_from),
+        ):
+            if origin is not None and self.inherits(section):
+                origins.setdefault(origin, []).append(part)
+        if origins:
+            parts = ", ".join(f"{' and '.join(part)} of {name}" for name, part in origins.items())
             found.append(
-                f"{self.name} was not measured in full: {parts.replace('gemm', 'kernels')} "
-                f"(errors taken as {self.derived_error_factor:g} times theirs)."
+                f"{self.name} was not measured in full: {parts} stand in, scaled to its "
+                f"specification; errors count {self.derived_error_factor:g} times theirs."
             )
         if tp > self.node.gpus:
             found.append(

@@ -4,13 +4,26 @@ from pathlib import Path
 
 import yaml
 
+from simulator.derived import INHERITED
 from simulator.files import write_text
 from simulator.hardware import HardwareProfile
 
 
 def profile_text(profile: HardwareProfile, header: str) -> str:
-    """The file's text; each line of `header` becomes a comment."""
+    """The file's text; each line of `header` becomes a comment.
+
+    Sections that a derived profile inherits are left out, to be inherited again when read.
+    """
     data = profile.model_dump(mode="json", exclude_none=True)
+    if profile.derived_from is None:
+        del data["derived_error_factor"]
+    for section in filter(profile.inherits, (*INHERITED, "collectives")):
+        del data[section]
+        data["sources"] = {
+            key: text
+            for key, text in data["sources"].items()
+            if key != section and not key.startswith(section + ".")
+        }
     comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
     return comments + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 

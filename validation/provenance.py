@@ -41,9 +41,10 @@ def sources_of(
     """
     sources = dict(base.sources)
     for report in reports:
-        measured = _tables(tables, report.op)
+        algorithm = report.key.split(".")[2] if report.op == "all_reduce" else ""
+        measured = _tables(tables, report.op, algorithm)
         if report.key == "gemm" and relatives:
-            measured += " with " + _tables(relatives, report.op) + " (same chip)"
+            measured += " with " + _tables(relatives, report.op, "") + " (same chip)"
         fitted = {p.path for p in report.parameters if p.determined}
         for key in [key for key in sources if _below(key, report.key)]:
             if key == report.key or key in fitted:
@@ -55,7 +56,7 @@ def sources_of(
         for parameter in report.parameters:
             if fitted and not parameter.determined:
                 sources[parameter.path] = _kept(base, parameter.path)
-    return sources
+    return _in_file_order(sources)
 
 
 def _below(key: str, section: str) -> bool:
@@ -79,10 +80,21 @@ def _kept(base: HardwareProfile, path: str) -> str:
     return before
 
 
-def _tables(tables: Sequence[Table], op: str) -> str:
-    names = [
-        f"{table.name} ({', '.join(table.sources_of(op))})" if table.sources_of(op) else table.name
-        for table in tables
-        if table.of(op)
-    ]
-    return " and ".join(names)
+def _tables(tables: Sequence[Table], op: str, algorithm: str) -> str:
+    named = []
+    for table in tables:
+        sources = ", ".join(table.sources_of(op, algorithm))
+        if table.of(op):
+            named.append(f"{table.name} ({sources})" if sources else table.name)
+    return " and ".join(named)
+
+
+def _in_file_order(sources: dict[str, str]) -> dict[str, str]:
+    """Sections as in the file; inside a section the group first."""
+    sections = list(HardwareProfile.model_fields)
+    return dict(sorted(sources.items(), key=lambda item: _place(item[0], sections)))
+
+
+def _place(key: str, sections: list[str]) -> tuple[int, str]:
+    head = key.partition(".")[0]
+    return (sections.index(head) if head in sections else len(sections), key)

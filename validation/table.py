@@ -70,21 +70,27 @@ class Rows:
 class Table:
     """A file of measurements: its rows by (op, dtype, algorithm), in a fixed order.
 
-    `machines` are the names in its `hw` column; `sources` who measured, by op.
+    `machines` are the names in its `hw` column; `sources` who measured, by op and algorithm.
     """
 
     name: str
     machines: tuple[str, ...]
-    sources: dict[str, tuple[str, ...]]
+    sources: dict[tuple[str, str], tuple[str, ...]]
     groups: tuple[Rows, ...]
 
     def of(self, op: str) -> tuple[Rows, ...]:
         """The rows of one op, one set per dtype and algorithm."""
         return tuple(rows for rows in self.groups if rows.op == op)
 
-    def sources_of(self, op: str) -> tuple[str, ...]:
-        """Who measured the rows of one op."""
-        return self.sources.get(op, ())
+    def sources_of(self, op: str, algorithm: str = "") -> tuple[str, ...]:
+        """Who measured the rows of one op (and all-reduce algorithm, if one is named)."""
+        found = {
+            name
+            for (of, by), names in self.sources.items()
+            if of == op and algorithm in ("", by)
+            for name in names
+        }
+        return tuple(sorted(found))
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.groups)
@@ -103,13 +109,13 @@ def read_table(path: Path) -> Table:
         unit = _check_header(path, reader.fieldnames or [])
         cells: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
         machines: set[str] = set()
-        sources: dict[str, set[str]] = defaultdict(set)
+        sources: dict[tuple[str, str], set[str]] = defaultdict(set)
         for record in reader:
             where = f"{path}: row {reader.line_num}"
             key, numbers = _row(record, unit, where)
             cells[key].append((*numbers, float(reader.line_num)))
             machines.update(filter(None, [record.get("hw")]))
-            sources[key[0]].update(filter(None, [record.get("source")]))
+            sources[key[0], key[2]].update(filter(None, [record.get("source")]))
     except csv.Error as error:
         raise InputError(f"{path}: row {reader.line_num}: malformed CSV ({error})") from error
     if not cells:
@@ -117,7 +123,7 @@ def read_table(path: Path) -> Table:
     return Table(
         name=path.name,
         machines=tuple(sorted(machines)),
-        sources={op: tuple(sorted(names)) for op, names in sources.items()},
+        sources={key: tuple(sorted(names)) for key, names in sources.items()},
         groups=tuple(_rows(key, cells[key]) for key in sorted(cells)),
     )
 

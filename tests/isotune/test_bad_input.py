@@ -102,7 +102,7 @@ def test_a_plan_for_another_model_is_refused(isotune, tmp_path):
         ({"gpu": {"sms": "many"}}, ["gpu.sms", "integer", "many"]),
         ({"gpu": {"bf16": "nan TFLOP/s"}}, ["gpu.bf16"]),
         ({"gpu": {"warp": 32}}, ["gpu.warp", "not permitted"]),
-        ({"node": {"link": "string"}}, ["node.link", "'nvlink' or 'pcie'"]),
+        ({"node": {"link": "string"}}, ["node.link", "'nvlink', 'pcie' or 'infinity_fabric'"]),
         (
             {"runtime": {"sustained_clock": 1.5}},
             ["runtime.sustained_clock", "less than or equal to 1"],

@@ -1,0 +1,79 @@
+"""Hardware profiles for people: lists, one machine with its sources, differences."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from isotune.render import figure, new_table
+from isotune.text import printable
+from simulator.hardware import HardwareProfile
+
+
+def profiles_table(profiles: list[HardwareProfile]) -> Table:
+    """One line per machine."""
+    table = new_table("name", "GPUs", "link", "GB/s", "memory", "kernels", "machine")
+    for column in table.columns[-2:]:
+        column.justify = "left"
+    table.columns[-1].no_wrap = False
+    for item in profiles:
+        table.add_row(
+            item.name,
+            str(item.node.gpus),
+            item.node.link.replace("_", " "),
+            f"{item.node.link_bandwidth / 1e9:g}",
+            f"{item.gpu.memory / 1e9:.0f} GB",
+            f"of {item.derived_from}" if item.inherits("gemm") else "measured",
+            Text(printable(item.description)),
+        )
+    table.caption = "GB/s: per GPU, one direction. kernels: of whom, where not measured."
+    table.caption_justify = "left"
+    return table
+
+
+def profile_view(profile: HardwareProfile) -> RenderableType:
+    """Every figure of a machine with its source."""
+    table = new_table("figure", "value", "source")
+    table.columns[-1].justify = "left"
+    sources = {
+        text: number
+        for number, text in enumerate(dict.fromkeys(map(profile.source_of, profile.figures())), 1)
+    }
+    for path, value in figures(profile).items():
+        table.add_row(path, value, Text(f"[{sources[profile.source_of(path)]}]"))
+    notes = Text("\n".join(printable(f"[{number}] {text}") for text, number in sources.items()))
+    cautions = [Text(printable(text), style="yellow") for text in profile.cautions()]
+    title = Text(profile.name, style="bold")
+    return Group(
+        title, Text(printable(profile.description)), *cautions, Text(), table, Text(), notes
+    )
+
+
+def figures(profile: HardwareProfile) -> dict[str, str]:
+    """Every figure by its path, as text with its unit."""
+    data = profile.model_dump(mode="json")
+    found: dict[str, str] = {}
+    for path in profile.figures():
+        value: object = data
+        for key in path.split("."):
+            value = value[int(key)] if isinstance(value, list) else value[key]  # type: ignore[index]
+        found[path] = figure(value)
+    return found
+
+
+def differences(first: HardwareProfile, second: HardwareProfile) -> list[tuple[str, str, str]]:
+    """Path and both values of every figure in which two machines differ; `-` where one lacks it."""
+    a, b = figures(first), figures(second)
+    paths = dict.fromkeys([*a, *b])
+    return [
+        (path, a.get(path, "-"), b.get(path, "-")) for path in paths if a.get(path) != b.get(path)
+    ]
+
+
+def diff_table(
+    profiles: tuple[HardwareProfile, HardwareProfile], rows: list[tuple[str, str, str]]
+) -> Table:
+    """What `differences` found, one figure a line."""
+    table = new_table("figure", *(profile.name for profile in profiles))
+    for row in rows:
+        table.add_row(*row)
+    return table
