@@ -3,6 +3,10 @@
 A rule that stays within `loss` of the per-length optimum from one length on to the longest
 possible other makes the first bucket; the next begins after it. Greedy is optimal here: a bucket
 that ends later never makes the rest harder.
+
+Not every length is solved. Between those that are, the rules are checked wherever they or the
+kernels turn (see `_turns`) against the optimum interpolated there; where a rule may lose too much
+the length is solved as well, and the rules are chosen anew.
 """
 
 import csv
@@ -27,9 +31,12 @@ from tuner.techniques import latency
 
 LENGTHS = 64
 """Lengths of a range that are solved exactly at first."""
-_PROBES, _ROUNDS = 48, 4
-"""Random lengths between them on which the rules are then tried, and how often at most: what
-exceeds the loss joins the solved lengths, and the rules are chosen anew."""
+_PROBES = 24
+"""Random lengths on which the rules are tried in each round, beside those that look suspect."""
+_ROUNDS = 12
+"""How often the rules are chosen anew at most."""
+_STEP = TILE // 2
+"""The smallest tile's rows: between its multiples, costs are smooth in the length."""
 _MARGIN = 0.9
 """Share of the loss that solved lengths may use; what is left is for those between them."""
 
@@ -124,19 +131,22 @@ def find_policy(
     tokens = _fitting(scenario, lengths.tokens)
     solved: dict[int, _Solved] = {}
     memo: _Memo = {}
+    edges = _tile_edges(tokens[0], tokens[-1])
+    expected = len({*tokens, *edges}) + _PROBES
 
     def solve(new: Sequence[int]) -> None:
         for length in new:
             solved[length] = _solve(at(scenario, length), comm_dtype, dropped)
             if progress:
-                progress(len(solved), len(tokens) + _PROBES * _ROUNDS)
+                progress(len(solved), max(len(solved), expected))
 
-    solve(sorted({*tokens, *_tile_edges(tokens[0], tokens[-1])}))
+    solve(sorted({*tokens, *edges}))
     rng = np.random.default_rng(0)
     for _ in range(_ROUNDS):
         buckets = _buckets(scenario, solved, loss, memo)
         probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
-        new = sorted({int(length) for length in probes} - set(solved))
+        suspects = _suspects(scenario, buckets, solved, loss, memo)
+        new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
         solve(new)
         if all(_loss(scenario, buckets, length, solved[length], memo) <= loss for length in new):
             break
@@ -160,7 +170,7 @@ def _tile_edges(first: int, last: int) -> list[int]:
     """Lengths around whole tiles, where wave quantisation moves the optimum: all of the first
     hundred tiles, then fewer and fewer, since a tile more matters less and less."""
     tiles = {int(tiles) for tiles in np.geomspace(100, 10_000, 40)} | set(range(1, 100))
-    around = {TILE * tile + offset for tile in tiles for offset in (0, 1, TILE // 2)}
+    around = {TILE * tile + offset for tile in tiles for offset in (0, 1, _STEP, _STEP + 1)}
     short = set(range(16, 4 * TILE, 16))
     return [length for length in around | short if first <= length <= last]
 
@@ -189,6 +199,50 @@ def _loss(
 ) -> float:
     rule = next(bucket.rule for bucket in buckets if bucket.first <= length <= bucket.last)
     return max(0.0, float(_times(scenario, rule, [length], memo)[0]) / best.optimum - 1.0)
+
+
+def _suspects(
+    scenario: Scenario,
+    buckets: Sequence[Bucket],
+    solved: dict[int, _Solved],
+    loss: float,
+    memo: _Memo,
+) -> set[int]:
+    """Lengths at which a rule may lose too much, by the optimum between solved neighbours.
+
+    Of each stretch of such lengths the worst, and its ends with the lengths just outside, so
+    that a bucket can end there.
+    """
+    known = sorted(solved)
+    optima = [solved[length].optimum for length in known]
+    found: set[int] = set()
+    for bucket in buckets:
+        turns = _turns(bucket)
+        excess = _times(scenario, bucket.rule, turns, memo) / np.interp(turns, known, optima) - 1.0
+        high = np.flatnonzero((excess > _MARGIN * loss) & ~np.isin(turns, known))
+        for stretch in np.split(high, np.flatnonzero(np.diff(high) > 1) + 1):
+            if len(stretch):
+                ends = max(0, stretch[0] - 1), stretch[0], stretch[-1], stretch[-1] + 1
+                worst = stretch[excess[stretch].argmax()]
+                found |= {turns[index] for index in (*ends, worst) if index < len(turns)}
+    return found
+
+
+def _turns(bucket: Bucket) -> list[int]:
+    """The ends of a bucket and of the ranges in which its rule cuts alike and tiles stay as many.
+
+    Between two that follow each other latency is smooth; short prompts are cut finer, and
+    there every length is one.
+    """
+    lengths = np.arange(bucket.first, bucket.last + 1)
+    tiles = lengths // TILE
+    cut = np.zeros_like(lengths)
+    for share in bucket.rule.shares[:-1]:
+        cut = cut * (tiles[-1] + 2) + np.rint(share * lengths / TILE).astype(np.int64)
+    turned = (np.diff(cut) != 0) | (np.diff((lengths - 1) // _STEP) != 0)
+    turned |= lengths[1:] < 4 * TILE
+    starts = np.append(True, turned)
+    return lengths[starts | np.append(turned, True)].tolist()
 
 
 def _with_losses(
