@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
@@ -111,7 +113,9 @@ def sweep(
     folder = _folder(grid, output)
     waiting = [index for index in range(len(parts)) if not _file(folder, output, index).exists()]
     resumed, done, interrupted = len(parts) - len(waiting), len(parts) - len(waiting), False
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    workers = jobs or os.cpu_count() or 1
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with ProcessPoolExecutor(workers, get_context("spawn"), **quiet) as pool:
         try:
             running = [
                 pool.submit(_compute, grid, parts[index], _file(folder, output, index))
@@ -125,6 +129,11 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
             pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"sweep: a worker process died (out of memory?); {done} of {len(parts)} parts are "
+                "kept, and the same command goes on from there"
+            ) from error
     rows = 0
     if not interrupted:
         rows = merge([_file(folder, output, index) for index in range(len(parts))], output)
