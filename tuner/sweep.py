@@ -114,8 +114,7 @@ def sweep(
     waiting = [index for index in range(len(parts)) if not _file(folder, output, index).exists()]
     resumed, done, interrupted = len(parts) - len(waiting), len(parts) - len(waiting), False
     workers = jobs or os.cpu_count() or 1
-    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
-    with ProcessPoolExecutor(workers, get_context("spawn"), **quiet) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_ctrl_c) as pool:
         try:
             running = [
                 pool.submit(_compute, grid, parts[index], _file(folder, output, index))
@@ -185,6 +184,11 @@ def _folder(grid: Grid, output: Path) -> Path:
 
 def _file(folder: Path, output: Path, index: int) -> Path:
     return folder / f"{index:06}{output.suffix}"
+
+
+def _leave_ctrl_c() -> None:
+    """In a worker: Ctrl-C is for the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _compute(grid: Grid, part: Part, path: Path) -> None:
