@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,10 +196,16 @@ def _claim(shared: Shared, trials: list[FrozenTrial]) -> int | None:
         living = rivals.get(trial.user_attrs[_SLOT], slots[trial.user_attrs[_SLOT]])
         finished = any(other.state.is_finished() for other in living)
         if finished or living[0].number < trial.number or _WHY in trial.user_attrs:
-            shared.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            _fail(shared.storage, trial._trial_id)
             continue
         return trial._trial_id
     return None
+
+
+def _fail(storage: BaseStorage, trial: int) -> None:
+    """End a trial without a reason, unless another worker has ended it already."""
+    with suppress(_TAKEN):
+        storage.set_trial_state_values(trial, TrialState.FAIL)
 
 
 def _study_id(shared: Shared) -> int:
@@ -221,7 +227,7 @@ def _evaluate(shared: Shared, study: optuna.Study, claimed: int, evaluate: Evalu
     except _TAKEN:
         return 0
     except KeyboardInterrupt:
-        shared.storage.set_trial_state_values(claimed, TrialState.FAIL)
+        _fail(shared.storage, claimed)
         raise
     return 1
 
@@ -288,10 +294,7 @@ class _Watch:
             if last != mark:
                 self._seen[trial._trial_id] = mark, now
             elif now - since > self._grace:
-                try:
-                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-                except _TAKEN:
-                    continue
+                _fail(storage, trial._trial_id)
 
 
 def _result(shared: Shared, seconds: float, mine: int, interrupted: bool) -> Trials:

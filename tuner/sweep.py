@@ -9,9 +9,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
@@ -111,7 +113,8 @@ def sweep(
     folder = _folder(grid, output)
     waiting = [index for index in range(len(parts)) if not _file(folder, output, index).exists()]
     resumed, done, interrupted = len(parts) - len(waiting), len(parts) - len(waiting), False
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    workers = jobs or os.cpu_count() or 1
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_ctrl_c) as pool:
         try:
             running = [
                 pool.submit(_compute, grid, parts[index], _file(folder, output, index))
@@ -125,6 +128,11 @@ def sweep(
         except KeyboardInterrupt:
             interrupted = True
             pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"sweep: a worker process died (out of memory?); {done} of {len(parts)} parts are "
+                "kept, and the same command goes on from there"
+            ) from error
     rows = 0
     if not interrupted:
         rows = merge([_file(folder, output, index) for index in range(len(parts))], output)
@@ -176,6 +184,11 @@ def _folder(grid: Grid, output: Path) -> Path:
 
 def _file(folder: Path, output: Path, index: int) -> Path:
     return folder / f"{index:06}{output.suffix}"
+
+
+def _leave_ctrl_c() -> None:
+    """In a worker: Ctrl-C is for the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _compute(grid: Grid, part: Part, path: Path) -> None:

@@ -6,6 +6,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
@@ -76,8 +77,7 @@ def postgres():
         if os.environ.get("ISOTUNE_REQUIRE_POSTGRES"):
             pytest.fail("PostgreSQL is required here and not installed")
         pytest.skip("PostgreSQL is not installed")
-    folder = Path("/tmp/isotune-pg-" + str(os.getpid()))  # a socket's path must be short
-    folder.mkdir(mode=0o777)
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # short, as a socket's path must be
     before = []
     if os.geteuid() == 0:
         user = pwd.getpwnam("postgres")
@@ -105,8 +105,8 @@ def url(request, tmp_path):
     return f"{request.param}:///{tmp_path}/study.{request.param}"
 
 
-def finished(url):
-    study = optuna.load_study(study_name="one", storage=open_storage(url))
+def finished(storage):
+    study = optuna.load_study(study_name="one", storage=storage)
     return Counter(
         trial.user_attrs["slot"]
         for trial in study.get_trials(deepcopy=False)
@@ -122,14 +122,14 @@ def test_killed_workers_lose_no_trial_and_double_none(url):
     workers = [context.Process(target=worker, args=(url,)) for _ in range(WORKERS)]
     for process in workers:
         process.start()
-    while sum(finished(url).values()) < TRIALS // 10:
-        time.sleep(0.1)
+    while sum(finished(there.storage).values()) < TRIALS // 10:
+        time.sleep(0.3)
     for process in workers[:KILLED]:
         os.kill(process.pid, signal.SIGKILL)
     for process in workers[KILLED:]:
         process.join(timeout=120)
         assert process.exitcode == 0
-    assert finished(url) == Counter(range(TRIALS))
+    assert finished(there.storage) == Counter(range(TRIALS))
 
 
 def test_a_search_that_was_stopped_goes_on_and_ends_as_if_it_never_was(tmp_path):
@@ -149,7 +149,7 @@ def test_a_search_that_was_stopped_goes_on_and_ends_as_if_it_never_was(tmp_path)
     assert first.run == first.mine < 12
     second = work(shared(url, trials=12), Evaluator(case(), lambda plan: float(len(plan.chunks))))
     assert (second.run, second.mine, second.interrupted) == (12, 12 - first.run, False)
-    assert finished(url) == Counter(range(12))
+    assert finished(there.storage) == Counter(range(12))
 
 
 def test_a_slot_that_kills_every_worker_fails_in_the_end_with_the_reason(tmp_path):
