@@ -180,6 +180,7 @@ def _buckets(
 ) -> list[Bucket]:
     tokens = sorted(solved)
     rules = list(dict.fromkeys(solved[length].rule for length in tokens))
+    _ask(scenario, rules, tokens, memo)
     times = np.stack([_times(scenario, rule, tokens, memo) for rule in rules])
     excess = times / np.array([solved[length].optimum for length in tokens]) - 1.0
     buckets: list[Bucket] = []
@@ -242,7 +243,7 @@ def _turns(bucket: Bucket) -> list[int]:
     turned = (np.diff(cut) != 0) | (np.diff((lengths - 1) // _STEP) != 0)
     turned |= lengths[1:] < 4 * TILE
     starts = np.append(True, turned)
-    return lengths[starts | np.append(turned, True)].tolist()
+    return [int(length) for length in lengths[starts | np.append(turned, True)]]
 
 
 def _with_losses(
@@ -283,35 +284,37 @@ def _solve(scenario: Scenario, comm_dtype: CommDtype, dropped: tuple[int, ...]) 
     return _Solved(serial, optimum, Rule.of(plan))
 
 
-def _times(scenario: Scenario, rule: Rule, tokens: list[int], memo: _Memo) -> Array:
+def _times(scenario: Scenario, rule: Rule, tokens: Sequence[int], memo: _Memo) -> Array:
     """Seconds of a rule at every length [lengths]; `memo` keeps what was asked before."""
-    known = memo.setdefault(rule, {})
-    new = [length for length in tokens if length not in known]
-    if new:
-        known |= zip(new, _new_times(scenario, rule, new).tolist(), strict=True)
-    return np.array([known[length] for length in tokens])
+    _ask(scenario, [rule], tokens, memo)
+    return np.array([memo[rule][length] for length in tokens])
 
 
-def _new_times(scenario: Scenario, rule: Rule, tokens: list[int]) -> Array:
-    groups: dict[int, list[int]] = {}
-    sizes = [rule.sizes(length) for length in tokens]
-    for index, chunks in enumerate(sizes):
-        groups.setdefault(len(chunks), []).append(index)
-    seconds = np.empty(len(tokens))
-    for count, members in groups.items():
-        here = np.array([tokens[index] for index in members])
-        cut = np.array([sizes[index] for index in members])
+def _ask(scenario: Scenario, rules: Sequence[Rule], tokens: Sequence[int], memo: _Memo) -> None:
+    """Have `memo` know every rule at every length; rules of one shape go into one batch."""
+    groups: dict[tuple[Rule, int], list[tuple[Rule, int, tuple[int, ...]]]] = {}
+    for rule in rules:
+        known = memo.setdefault(rule, {})
+        shape = rule.model_copy(update={"shares": ()})
+        for length in tokens:
+            if length not in known:
+                sizes = rule.sizes(length)
+                groups.setdefault((shape, len(sizes)), []).append((rule, length, sizes))
+    for (_, count), members in groups.items():
+        here = np.array([length for _, length, _ in members])
         ones = np.ones_like(here)
         decode = scenario.workload.phase == "decode"
+        none = np.empty((len(here), 0), dtype=np.int64)
         cuts = Cuts(
             batch=scenario.workload.batch * ones,
             tokens=ones if decode else here,
             context=here if decode else 0 * ones,
-            sizes=cut if count > 1 else np.empty((len(here), 0), dtype=np.int64),
+            sizes=np.array([sizes for _, _, sizes in members]) if count > 1 else none,
         )
-        plan = rule.plan(tokens[members[0]])
-        seconds[members] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
-    return seconds
+        rule, length, _ = members[0]
+        seconds = run(Batch(scenario=scenario, plan=rule.plan(length), cuts=cuts))
+        for (rule, length, _), time in zip(members, seconds.tolist(), strict=True):
+            memo[rule][length] = time
 
 
 def _furthest(excess: Array, loss: float) -> tuple[int, int]:

@@ -37,13 +37,14 @@ class Trials:
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
     no other beats in every objective. `why` counts the reasons of trials without a result;
-    `mine` how many of a shared study this process ran.
+    `mine` how many of a shared study this process ran. Two are equal that found the same,
+    however long they took.
     """
 
     run: int
     pruned: int
     failed: int
-    seconds: float
+    seconds: float = field(compare=False)
     best: Evaluated | None
     front: tuple[Evaluated, ...]
     importances: dict[str, float] = field(default_factory=dict)

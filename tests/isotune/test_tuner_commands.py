@@ -60,7 +60,7 @@ def test_a_grid_file_is_swept_and_options_replace_its_axes(capsys, tmp_path):
 def test_several_objectives_come_with_their_front(capsys, tmp_path):
     plan = str(tmp_path / "plan.yaml")
     asked = ("--comm-dtype", "bf16,int8", "--objectives", "latency,transfer_loss")
-    scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k", "--trials", "60")
+    scenario = ("--hw", "rtx4090", "--model", "llama-2-7b", "--prompt", "2k", "--trials", "60")
     _, out, _ = call(capsys, "search", *scenario, *asked, "-o", plan, "--json")
     front = json.loads(out)["front"]
     assert {point["plan"]["comm_dtype"] for point in front} == {"bf16", "int8"}

@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import hw_profiles
+from simulator import batch
 from simulator.batch import Batch, latencies, run, stream
 from simulator.costs import Pricer
 from simulator.drops import DropSets
 from simulator.hardware import read_profile
 from simulator.model import load_model
-from simulator.plan import Plan
+from simulator.plan import STRATEGIES, Plan
 from simulator.predict import ProgramCosts, predict
 from simulator.predictor import Predictor
 from simulator.prices import Cuts
@@ -129,6 +132,50 @@ def test_plans_in_any_order_and_number_find_their_own_cut_and_drop_set():
         assert latencies(scenario, plan, sizes, drops)[0] == pytest.approx(
             seconds[index], rel=1e-12
         )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_it_equals_the_reference_on_any_plan(make_scenario, plans, strategy, data):
+    scenario = make_scenario(
+        data.draw(st.sampled_from(["llama-2-7b", "llama-2-70b", "opt-13b", "mixtral-8x22b"])),
+        data.draw(st.sampled_from(hw_profiles.names())),
+        blocks=2,
+        phase=data.draw(st.sampled_from(["prefill", "prefill", "decode"])),
+        tp=data.draw(st.sampled_from([1, 2, 8])),
+        prompt=data.draw(st.integers(1, 6000)),
+        batch=data.draw(st.integers(1, 5)),
+        weight_dtype=data.draw(st.sampled_from(["bf16", "int4"])),
+        runtime=data.draw(st.sampled_from(["cuda_graph", "eager"])),
+    )
+    plan = data.draw(plans(scenario, (strategy,)))
+    reference = predict(scenario, plan).latency_s
+    assert latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64)) == pytest.approx(
+        [reference], rel=1e-9
+    )
+
+
+@settings(max_examples=20)
+@given(data=st.data())
+def test_a_plan_costs_the_same_alone_and_among_others(make_scenario, plans, data):
+    scenario = make_scenario("llama-2-70b", prompt=3000, batch=2)
+    several = data.draw(st.lists(plans(scenario, ("iso",)), min_size=2, max_size=6))
+    alike = [plan for plan in several if len(plan.chunks) == len(several[0].chunks)]
+    together = latencies(scenario, several[0], np.array([plan.chunks for plan in alike]))
+    for plan, latency in zip(alike, together, strict=True):
+        same = several[0].model_copy(update={"chunks": plan.chunks})
+        assert latency == pytest.approx(predict(scenario, same).latency_s, rel=1e-9)
+
+
+def test_more_cuts_than_are_priced_at_once_keep_their_order(make_scenario, monkeypatch):
+    scenario = make_scenario(prompt=1000)
+    sizes = np.stack([np.arange(100, 800, 100), 1000 - np.arange(100, 800, 100)], axis=1)
+    plan = Plan(strategy="iso", chunks=(500, 500))
+    whole = latencies(scenario, plan, sizes)
+    monkeypatch.setattr(batch, "CUTS_AT_ONCE", 3)
+    assert latencies(scenario, plan, sizes).tolist() == pytest.approx(whole.tolist(), rel=1e-12)
+    assert len(set(whole)) == len(sizes)
 
 
 def test_no_plans_take_no_time():

@@ -26,7 +26,7 @@ GRID = Grid(
 
 
 def plan_of(row):
-    tokens = row["prompt"] if row["phase"] == "prefill" else 1
+    tokens = int(row["prompt"]) if row["phase"] == "prefill" else 1
     dropped = tuple(range(32 - round(0.7 * 32), 32)) if "spd" in row["strategy"] else ()
     match row["strategy"]:
         case "serial" | "spd":
