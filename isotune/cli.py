@@ -11,6 +11,7 @@ from isotune.commands.calibrate import calibrate
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
 from isotune.text import printable
 from simulator.errors import IsotuneError
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
 app.add_typer(hw.app, name="hw")

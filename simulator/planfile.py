@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import yaml
 from pydantic import Field
@@ -63,10 +63,9 @@ class PlanFile(Schema):
     @classmethod
     def of(cls, prediction: Prediction, hardware: str, model: str) -> Self:
         """The file of a prediction; `hardware` and `model` are the names it was asked with."""
-        shape = prediction.scenario.model
         return cls(
             hardware=hardware,
-            model=ModelReference.of(shape, model),
+            model=ModelReference.of(prediction.scenario.model, model),
             workload=prediction.scenario.workload,
             plan=prediction.plan,
             predicted=Predicted(
@@ -95,8 +94,24 @@ def read_plan(path: Path) -> PlanFile:
     return validate(PlanFile, read_yaml(path), path)
 
 
+class MadeFor(Protocol):
+    """A file that says what it was made for: a plan or a policy."""
+
+    @property
+    def hardware(self) -> str:
+        """Bundled name, or path of a profile."""
+
+    @property
+    def model(self) -> ModelReference:
+        """Which model."""
+
+    @property
+    def workload(self) -> Workload:
+        """What was asked of it."""
+
+
 def scenario_of(
-    file: PlanFile,
+    file: MadeFor,
     folder: Path,
     *,
     hardware: str | None = None,

@@ -7,9 +7,10 @@ import numpy as np
 from simulator.batch import latencies
 from simulator.errors import DoesNotFitError
 from simulator.plan import CommDtype, Plan, Strategy
+from simulator.policy import TILE
 from simulator.predict import SERIAL, Prediction, predict
 from simulator.scenario import Scenario
-from tuner.exact import TILE, best_split, sm_budgets, split_sizes
+from tuner.exact import best_split, sm_budgets, split_sizes
 from tuner.space import Space
 
 LONGEST_PROMPT = 131_072

@@ -75,7 +75,7 @@ def read(parse: Callable[[str], Parsed], option: str, text: str | None) -> Parse
 
 
 Hardware = Annotated[
-    str,
+    str | None,
     typer.Option("--hw", help="Bundled profile name, or path of a profile.", show_default=False),
 ]
 ModelName = Annotated[

@@ -29,11 +29,17 @@ from simulator.errors import InputError
 from simulator.files import checked
 from simulator.plan import STRATEGIES, Plan
 from simulator.planfile import read_plan, scenario_of
+from simulator.policy import read_policy
+from simulator.scenario import Scenario
 
 
 def predict(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Plan file; other options change its scenario.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="Policy file: its plan for this --prompt."),
     ] = None,
     hw: Annotated[
         str | None, typer.Option("--hw", help="Bundled profile name, or path of a profile.")
@@ -83,7 +89,9 @@ def predict(
     }
     if strategy is not None and chunks is None:
         changes["chunks"] = ()
-    if plan is not None:
+    if policy is not None:
+        scenario, wanted = _looked_up(policy, plan, asked, changes, hw, model)
+    elif plan is not None:
         file = read_plan(plan)
         scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))
         wanted = checked(Plan, file.plan.model_dump() | _given(changes), "plan")
@@ -99,6 +107,24 @@ def predict(
     from isotune.render import prediction_view
 
     show(prediction_view(prediction))
+
+
+def _looked_up(
+    path: Path,
+    plan: Path | None,
+    asked: dict[str, Any],
+    changes: dict[str, Any],
+    hw: str | None,
+    model: str | None,
+) -> tuple[Scenario, Plan]:
+    """The scenario and plan that a policy has for a prompt length."""
+    if plan is not None or _given(changes):
+        raise InputError("--policy chooses the plan; leave out --plan and the plan's options")
+    if asked["prompt"] is None:
+        raise InputError("--policy needs --prompt, the length to look up")
+    policy = read_policy(path)
+    scenario = scenario_of(policy, path.parent, hardware=hw, model=model, workload=_given(asked))
+    return scenario, policy.bucket(asked["prompt"]).rule.plan(asked["prompt"])
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

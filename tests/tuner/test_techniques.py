@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from simulator.plan import STRATEGIES, Plan
+from simulator.policy import TILE
 from simulator.predict import predict
 from simulator.scenario import Scenario
-from tuner.exact import TILE, best_split
+from tuner.exact import best_split
 from tuner.techniques import (
     LONGEST_PROMPT,
     Technique,
