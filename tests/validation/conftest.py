@@ -4,9 +4,19 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
-# Without the extra `validate` only the tests of what needs none of it are collected.
-if any(find_spec(name) is None for name in ("torch", "transformers", "safetensors")):
-    collect_ignore_glob = ["test_*.py", "runs.py"]
+# What needs torch is not collected without the extra `validate`; the header says so.
+NEED_TORCH = ["launch", "loop", "measure", "measured", "numbers", "sharding", "validate"]
+MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
+if MISSING:
+    collect_ignore = ["runs.py", *(f"test_{name}.py" for name in NEED_TORCH)]
+
+
+def pytest_report_header() -> str:
+    """Say which tests are left out, and why."""
+    if not MISSING:
+        return "executor tests: collected"
+    return f"executor tests: left out, no {', '.join(MISSING)} (extra `validate`)"
+
 
 SIZES = {
     "hidden_size": 64,
