@@ -1,5 +1,6 @@
 """The command line: one file per command in `isotune.commands`, no modelling anywhere in it."""
 
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -43,6 +44,8 @@ _UsageProblem: type[Exception] = next(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(args=arguments, standalone_mode=False) or 0)
     except _UsageProblem as error:
@@ -54,10 +57,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except IsotuneError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
+        print("isotune: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        _fail(f"cannot write the output ({error.strerror})")
 
 
 def _fail(message: str) -> NoReturn:

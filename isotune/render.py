@@ -10,7 +10,7 @@ from rich.text import Text
 from isotune.text import printable
 from simulator.model import Model
 from simulator.plan import Plan
-from simulator.policy import Policy
+from simulator.policy import TILE, Policy
 from simulator.predict import Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
@@ -51,15 +51,22 @@ def plan_text(plan: Plan) -> str:
     parts = [_NAMES[plan.strategy]]
     if plan.chunks:
         unit = "requests" if plan.strategy == "request_overlap" else "tokens"
-        parts.append(f"chunks of {' + '.join(str(size) for size in plan.chunks)} {unit}")
+        parts.append(f"chunks of {_sizes(plan.chunks)} {unit}")
     parts.append(f"{plan.comm_dtype} transfer")
     if plan.strategy != "serial":
-        parts.append(f"collective on {plan.comm_sms or 'its default number of'} SMs")
+        held = plan.comm_sms or "its default number of"
+        parts.append(f"collective on {held} SM{'' if held == 1 else 's'}")
     if plan.dropped:
         parts.append(
             f"{len(plan.dropped)} attention syncs dropped (blocks {_ranges(plan.dropped)})"
         )
     return ", ".join(parts)
+
+
+def _sizes(chunks: tuple[int, ...]) -> str:
+    if len(chunks) > 8:
+        return f"{min(chunks)} to {max(chunks)} ({len(chunks)} of them)"
+    return " + ".join(str(size) for size in chunks)
 
 
 def _ranges(blocks: tuple[int, ...]) -> str:
@@ -132,8 +139,9 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield _ops_table(both)
     yield _sources(best)
     yield Text()
-    yield _techniques_table(result.techniques)
-    yield Text()
+    if result.techniques:
+        yield _techniques_table(result.techniques)
+        yield Text()
     if len(result.options.objectives) > 1:
         yield _front_table(result)
         yield Text()
@@ -141,9 +149,10 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
 
 
 def _search_notes(result: "SearchResult") -> Iterator[str]:
-    if result.iso_pays_from is not None:
-        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on."
-    elif result.best.scenario.workload.phase == "prefill":
+    if result.iso_asked and result.iso_pays_from is not None:
+        shortest = " (the shortest tried)" if result.iso_pays_from == TILE else ""
+        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on{shortest}."
+    elif result.iso_asked:
         yield "ISO pays at no prompt length up to 131072 tokens."
     trials = result.trials
     yield (

@@ -16,7 +16,8 @@ compute). So each distinct state is simulated once per kind of block, in the ord
 is periodic the walk itself jumps over whole periods once one repeats.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
@@ -24,6 +25,17 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(function: Function) -> Function:
+    """Compile with numba and keep the result on disk, where there is a place to keep it."""
+    try:
+        return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return cast(Function, numba.njit(nogil=True)(function))
+
 
 STATES = 32
 """Distinct states remembered per cut; past them the automaton starts anew."""
@@ -68,7 +80,7 @@ class Layout(NamedTuple):
     tail: int
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
     part: int,
     layout: Layout,
@@ -151,7 +163,7 @@ def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around
     return now
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _begin(states: Array, following: Index, tail: int) -> None:
     """Know but the state before the program: nothing is in flight, nothing waited for."""
     for state in range(len(following)):
@@ -162,13 +174,13 @@ def _begin(states: Array, following: Index, tail: int) -> None:
     states[0, 0], states[0, 1], states[0, 2] = tail, 0.0, 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _copy(source: Array, target: Array) -> None:
     for index in range(len(source)):
         target[index] = source[index]
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _find(states: Array, known: int, wanted: Array) -> int:
     """The known state equal to `wanted`, else `known`; the state before the program never is."""
     for state in range(1, known):
@@ -180,7 +192,7 @@ def _find(states: Array, known: int, wanted: Array) -> int:
     return known
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def walk(  # noqa: PLR0915
     layout: Layout,
     blocks: int,

@@ -1,14 +1,13 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from simulator.errors import InputError
-from simulator.files import read_text, validate
+from simulator.files import read_json, validate
 from simulator.model_config import ARCHITECTURES, Config
 
 Norm = Literal["rms_norm", "layer_norm"]
@@ -170,7 +169,7 @@ def read_model(path: Path) -> Model:
             not supported, a missing field, or a size that is not a positive integer.
     """
     file = path / "config.json" if path.is_dir() else path
-    data = _read_json(file)
+    data = read_json(file)
     if "text_config" in data:
         raise InputError(
             f"{file}: text_config: a multimodal wrapper is not supported "
@@ -186,20 +185,6 @@ def read_model(path: Path) -> Model:
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
     return _model(config, name, architecture)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: line {error.lineno}: malformed JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise InputError(f"{file}: malformed JSON: nested too deeply") from error
-    except ValueError as error:
-        raise InputError(f"{file}: malformed JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{file}: expected a JSON object, found {type(data).__name__}")
-    return data
 
 
 def _model(config: Config, name: str, architecture: str) -> Model:

@@ -64,6 +64,8 @@ class SearchResult:
     trials: Trials
     exact: Best | None
     techniques: list[Technique]
+    iso_asked: bool
+    """Whether ISO was considered, so that `iso_pays_from` says something."""
     iso_pays_from: int | None
     accuracy_cost: float | None
     options: Options = field(repr=False)
@@ -88,23 +90,28 @@ def search(
     options = options or Options()
     check_objectives(options.objectives, options.sensitivity)
     baseline = predict(scenario, SERIAL)
-    _, shown, assumed = _drop_sets(scenario, options)
+    shown = _drop_sets(scenario, options)[1]
     space = space_of(scenario, options)
     exact = exact_of(space, options)
     trials = optimise(space, options, exact, progress)
+    chosen = _chosen(trials, exact, options)
+    work = scenario.workload
+    iso_asked = "iso" in options.strategies and work.phase == "prefill" and work.tp > 1
     return SearchResult(
-        best=predict(scenario, _chosen(trials, exact, options)),
+        best=predict(scenario, chosen),
         baseline=baseline,
         trials=trials,
         exact=exact,
         techniques=techniques(
             scenario,
+            found=chosen,
             dropped=shown,
-            assumed=assumed,
+            sensitivity=options.sensitivity,
             strategies=space.strategies,
             spd=options.spd,
         ),
-        iso_pays_from=pays_from(scenario) if "iso" in space.strategies else None,
+        iso_asked=iso_asked,
+        iso_pays_from=pays_from(scenario) if iso_asked else None,
         accuracy_cost=_accuracy_cost(scenario, options, trials, exact),
         options=options,
     )
@@ -195,19 +202,17 @@ def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strat
     )
 
 
-def _drop_sets(
-    scenario: Scenario, options: Options
-) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-    """Blocks that may be dropped in order of cost, the drop set to show, and whether assumed."""
+def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks that may be dropped in order of cost, and the drop set to show (maybe assumed)."""
     blocks = scenario.model.num_hidden_layers
     if not options.spd or scenario.workload.tp == 1:
-        return (), (), False
+        return (), ()
     if options.sensitivity is None:
         share = round(ASSUMED_SHARE * blocks)
-        return (), tuple(sorted(assumed_order(blocks)[:share])), True
+        return (), tuple(sorted(assumed_order(blocks)[:share]))
     count = options.sensitivity.affordable(options.accuracy_budget)
     order = options.sensitivity.order()[:count]
-    return order, tuple(sorted(order)), False
+    return order, tuple(sorted(order))
 
 
 def exact_of(space: Space, options: Options) -> Best | None:

@@ -87,18 +87,18 @@ def predict(
         "comm_sms": comm_sms,
         "dropped": read(blocks, "--drop", drop),
     }
-    if strategy is not None and chunks is None:
-        changes["chunks"] = ()
     if policy is not None:
         scenario, wanted = _looked_up(policy, plan, asked, changes, hw, model)
     elif plan is not None:
         file = read_plan(plan)
         scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))
-        wanted = checked(Plan, file.plan.model_dump() | _given(changes), "plan")
+        # Another strategy cuts in another unit: what the file says of the cut does not carry over.
+        cut = {"chunks": (), "comm_sms": None} if strategy is not None else {}
+        wanted = checked(Plan, file.plan.model_dump() | cut | _given(changes), "plan")
     elif hw is None:
         raise InputError("give --hw (a machine) or --plan (a plan file)")
     else:
-        scenario = isotune.scenario(model or DEFAULT_MODEL, hw, **asked)
+        scenario = isotune.scenario(DEFAULT_MODEL if model is None else model, hw, **asked)
         wanted = checked(Plan, _given(changes), "plan")
     prediction = isotune.predict(scenario, wanted)
     if as_json:

@@ -144,7 +144,7 @@ def search(
     output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
     scenario = isotune.scenario(
-        model or DEFAULT_MODEL,
+        DEFAULT_MODEL if model is None else model,
         hw,
         tp=tp,
         batch=batch,
@@ -162,11 +162,18 @@ def search(
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
     if many:
-        names_asked = (hw, model or DEFAULT_MODEL)
+        names_asked = (hw, DEFAULT_MODEL if model is None else model)
         search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
         return
     if storage is not None:
-        share_search(scenario, options, (hw, model or DEFAULT_MODEL), storage, study, as_json)
+        share_search(
+            scenario,
+            options,
+            (hw, DEFAULT_MODEL if model is None else model),
+            storage,
+            study,
+            as_json,
+        )
         return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
@@ -174,7 +181,7 @@ def search(
     if robust is not None:
         choice = choose_robust(scenario, result, robust)
         result = replace(result, best=isotune.predict(scenario, choice.plan))
-    PlanFile.of(result.best, hw, model or DEFAULT_MODEL).write(output)
+    PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model).write(output)
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
         print_json(search_dict(result) | extra | {"plan_file": str(output)})

@@ -65,7 +65,7 @@ def random_plan(rng, scenario):
         strategy=strategy,
         chunks=() if strategy == "serial" else random_cut(rng, wholes[strategy], 5),
         comm_dtype=str(rng.choice(["bf16", "fp8", "int8"])),
-        comm_sms=None if rng.random() < 0.5 else int(rng.integers(1, 33)),
+        comm_sms=None if strategy == "serial" or rng.random() < 0.5 else int(rng.integers(1, 33)),
         dropped=tuple(np.flatnonzero(rng.random(blocks) < rng.choice([0, 0.5, 1])).tolist()),
     )
 
