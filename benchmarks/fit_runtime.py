@@ -18,13 +18,12 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from simulator.hardware import HardwareProfile, read_profile
-from validation.end_to_end import run_seconds
+from validation.end_to_end import HELD_BACK_TP, run_seconds
 from validation.engines import LADDER_STATES, Engine
 from validation.runs import Run, read_runs
 
 Vector = npt.NDArray[np.float64]
 OVERLAPPED = ("ladder", "split_overlap_fused_norm")
-HELD_BACK_TP = 4
 
 
 def with_runtime(profile: HardwareProfile, **values: float) -> HardwareProfile:

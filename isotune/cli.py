@@ -8,6 +8,7 @@ import typer
 from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
+from isotune.commands.check import check
 from isotune.commands.predict import predict
 from isotune.commands.search import search
 from isotune.text import printable
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(check)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

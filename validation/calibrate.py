@@ -7,6 +7,7 @@ import numpy as np
 
 from simulator.cost import Array
 from simulator.hardware import Calibration, HardwareProfile, OpError
+from simulator.uncertainty import Errors
 from validation.estimate import Parameter, estimate
 from validation.fits import (
     Section,
@@ -16,7 +17,7 @@ from validation.fits import (
     gemm_section,
 )
 from validation.price import kernel_seconds, why_not
-from validation.provenance import sources_of
+from validation.provenance import CLASS_OF, sources_of
 from validation.table import Rows, Table, unique
 
 HELD_BACK = 0.2
@@ -99,6 +100,7 @@ def calibrate(
         | {
             "name": name,
             "calibration": calibration if reports else base.calibration,
+            "errors": _class_errors(base, reports),
             "sources": sources_of(base, tables, relatives, reports, date),
         }
     )
@@ -139,7 +141,7 @@ def _fit(
     section: Section, profile: HardwareProfile, also: Sequence[Rows], seed: int
 ) -> tuple[HardwareProfile, SectionReport]:
     """The profile with one section estimated on the rows not held back."""
-    kept, held = _split(section.groups, seed)
+    kept, held = split(section.groups, seed)
     own = sum(len(rows) for rows in kept)
     extra = [_thinned(rows, own, seed) for rows in also]
     borrowed = sum(len(rows) for rows in extra)
@@ -181,7 +183,7 @@ def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) 
     return profile.model_copy(update={head: getattr(variant, head)})
 
 
-def _split(groups: Sequence[Rows], seed: int) -> tuple[list[Rows], list[Rows]]:
+def split(groups: Sequence[Rows], seed: int) -> tuple[list[Rows], list[Rows]]:
     """A random fifth of the sizes held back, if that leaves enough rows on both sides."""
     total = sum(len(rows) for rows in groups)
     if total * HELD_BACK < FEWEST_HELD_BACK:
@@ -227,6 +229,18 @@ def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str
         key = f"{report.op}.{report.key.split('.')[2]}" if own else report.op
         errors[key] = report.error
     return errors
+
+
+def standard_error(error: OpError) -> float:
+    """The standard error of a normal variable with these quantiles, the mean of two estimates."""
+    return round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3)
+
+
+def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
+    """The base's errors, those of fitted operations replaced; collectives by the default's."""
+    found = _errors(base, reports)
+    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
+    return base.errors.model_copy(update=update)
 
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from simulator.errors import InputError
 from simulator.hardware import HardwareProfile
 from simulator.model import Model, bundled_models, load_model
-from simulator.predict import ProgramCosts
+from simulator.priced import PricedRun, ProgramCosts
 from simulator.scenario import Scenario
 from simulator.timeline import simulate
 from simulator.workload import Workload
@@ -24,6 +24,9 @@ LINKS = {
 }
 """The all-reduce algorithm behind each `link` of a table; None is the profile's default."""
 
+HELD_BACK_TP = 4
+"""Rank count whose runs no figure of a runtime was fitted to; they measure its error."""
+
 _TUNED_SMS = (4, 8)
 """SM budgets among which a run of split_overlap_fused_norm was tuned."""
 
@@ -33,7 +36,14 @@ _SUFFIXES = re.compile(r"(-(instruct|chat|hf|v0\.\d+|base))+$")
 def run_seconds(
     run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
 ) -> float:
-    """Predicted seconds of one step of a run; `states` as in `engine_of`.
+    """Predicted seconds of one step of a run; see `priced_run`."""
+    return priced_run(run, profile, states).latency
+
+
+def priced_run(
+    run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
+) -> PricedRun:
+    """One step of a run, priced and timed; `states` as in `engine_of`.
 
     Raises:
         InputError: why it cannot be predicted: unknown model, strategy or link, or a `tp` that
@@ -46,10 +56,12 @@ def run_seconds(
     budgets = _TUNED_SMS if run.strategy == "split_overlap_fused_norm" else (None,)
     engine = engine_of(run, states)
     cache = run.prompt + (run.generated or 1)
-    pricers = [
-        EnginePricer(scenario, comm_sms=budget, engine=engine, cache=cache) for budget in budgets
-    ]
-    return min(simulate(program, ProgramCosts(program, p)).latency for p in pricers)
+    tried: list[PricedRun] = []
+    for budget in budgets:
+        pricer = EnginePricer(scenario, comm_sms=budget, engine=engine, cache=cache)
+        costs = ProgramCosts(program, pricer)
+        tried.append(PricedRun(program, costs, simulate(program, costs)))
+    return min(tried, key=lambda done: done.latency)
 
 
 def _scenario(run: Run, profile: HardwareProfile) -> Scenario:
