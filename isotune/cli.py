@@ -9,6 +9,7 @@ import typer
 from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
+from isotune.commands.check import check
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
+app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)

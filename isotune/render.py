@@ -181,10 +181,22 @@ def _verdict(prediction: Prediction) -> str:
     if prediction.plan.strategy == "serial" and not prediction.plan.lossy:
         return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
     change = "saves" if prediction.saving >= 0 else "loses"
+    doubt = "" if prediction.saving_is_certain else ", which is less than its error"
     return (
         f"{_NAMES[prediction.plan.strategy]} takes {now} instead of {before}: "
-        f"{change} {percent(abs(prediction.saving))}."
+        f"{change} {percent(abs(prediction.saving))}{doubt} "
+        f"(80 % interval: {_saving_interval(prediction)})."
     )
+
+
+def _saving_interval(prediction: Prediction) -> str:
+    low, high = (share * 100 for share in prediction.saving_interval)
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def _latency_interval(prediction: Prediction) -> str:
+    low, high = map(milliseconds, prediction.latency_interval_s)
+    return f"{low.removesuffix(' ms')} to {high}"
 
 
 def _share(prediction: Prediction) -> float:
@@ -202,8 +214,9 @@ def new_table(*columns: str) -> Table:
 def _times_table(predictions: dict[str, Prediction]) -> Table:
     table = new_table("", *predictions)
     shown = predictions.values()
+    table.add_row("latency", *(milliseconds(item.latency_s) for item in shown))
+    table.add_row("  80 % interval", *map(_latency_interval, shown))
     for name, attribute in (
-        ("latency", "latency_s"),
         ("compute C", "compute_s"),
         ("communication M", "comm_s"),
         ("exposed communication", "exposed_comm_s"),
@@ -212,6 +225,7 @@ def _times_table(predictions: dict[str, Prediction]) -> Table:
     ):
         table.add_row(name, *(milliseconds(getattr(item, attribute)) for item in shown))
     table.add_row("saving against serial", *(percent(item.saving) for item in shown))
+    table.add_row("  80 % interval", *map(_saving_interval, shown))
     return table
 
 
@@ -239,7 +253,7 @@ def _sources(prediction: Prediction) -> Text:
 
 
 def _techniques_table(techniques: "list[Technique]") -> Table:
-    table = new_table("technique alone", "latency", "saving", "exposed", "numbers")
+    table = new_table("technique alone", "latency", "saving", "80 % interval", "exposed", "numbers")
     for technique in techniques:
         prediction = technique.prediction
         kind = "changed" if technique.lossy else "same"
@@ -247,6 +261,7 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
             technique.name,
             milliseconds(prediction.latency_s),
             percent(prediction.saving),
+            _saving_interval(prediction),
             milliseconds(prediction.exposed_comm_s),
             kind + (" (assumed)" if technique.assumed else ""),
         )

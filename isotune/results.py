@@ -100,11 +100,13 @@ def _technique(technique: "Technique") -> dict[str, Any]:
     }
 
 
-def _times(prediction: Prediction) -> dict[str, float]:
+def _times(prediction: Prediction) -> dict[str, float | list[float]]:
     return {
         "latency_s": prediction.latency_s,
+        "latency_interval_s": list(prediction.latency_interval_s),
         "serial_latency_s": prediction.serial_latency_s,
         "saving": prediction.saving,
+        "saving_interval": list(prediction.saving_interval),
         "compute_s": prediction.compute_s,
         "comm_s": prediction.comm_s,
         "exposed_comm_s": prediction.exposed_comm_s,

@@ -12,7 +12,7 @@ from typing import Any
 from simulator.errors import InputError
 from simulator.units import BYTES_PER_SECOND, format_quantity, parse_quantity
 
-INHERITED = ("gemm", "attention", "elementwise", "runtime")
+INHERITED = ("gemm", "attention", "elementwise", "runtime", "errors")
 DERIVED_ERROR_FACTOR = 2.0
 """How much wider intervals are without a measurement, unless the profile says otherwise."""
 

@@ -23,6 +23,7 @@ from simulator.gemm import GemmParameters
 from simulator.gpu import Gpu
 from simulator.inter_node import InterNode
 from simulator.schema import Schema
+from simulator.uncertainty import CLASSES, SECTION_OF, Errors
 from simulator.units import Bytes, BytesPerSecond, Seconds
 
 
@@ -109,6 +110,7 @@ class HardwareProfile(Schema):
     elementwise: ElementwiseParameters
     collectives: CollectiveParameters
     runtime: Runtime
+    errors: Errors
     inter_node: InterNode | None = None
     calibration: Calibration | None = None
     derived_from: str | None = Field(
@@ -176,6 +178,14 @@ class HardwareProfile(Schema):
                 "calibrated."
             )
         return tuple(found)
+
+    def class_errors(self) -> dict[str, float]:
+        """Relative standard error by operation class, wider where a section is inherited."""
+        return {
+            name: getattr(self.errors, name)
+            * (self.derived_error_factor if self.inherits(SECTION_OF[name]) else 1.0)
+            for name in CLASSES
+        }
 
     def source_of(self, path: str) -> str:
         """The source of a figure or a group of figures, or an empty text."""

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from simulator.costs import Pricer, Rows, StepCost
+from simulator.costs import Pricer
 from simulator.errors import InputError
 from simulator.memory import Memory, check_memory
 from simulator.plan import Plan, check_plan
-from simulator.program import Op, Program, Step, expand
+from simulator.priced import PricedRun, ProgramCosts
+from simulator.program import Op, Program, expand
 from simulator.scenario import Scenario
 from simulator.timeline import Timeline, simulate
+from simulator.uncertainty import latency_interval, saving_interval
 
 SERIAL = Plan()
 
@@ -36,8 +38,34 @@ class Prediction:
     bound_s: float
     op_seconds: Mapping[Op, float]
     memory: Memory
-    program: Program
-    timeline: Timeline
+    run: PricedRun
+    serial: PricedRun
+
+    @property
+    def program(self) -> Program:
+        """The plan's steps."""
+        return self.run.program
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each step runs."""
+        return self.run.timeline
+
+    @cached_property
+    def latency_interval_s(self) -> tuple[float, float]:
+        """The 80 % interval of the latency, from the errors of the profile's operation classes."""
+        return latency_interval(self.run)
+
+    @cached_property
+    def saving_interval(self) -> tuple[float, float]:
+        """The 80 % interval of the saving; what baseline and plan share cancels."""
+        return saving_interval(self.run, self.serial)
+
+    @property
+    def saving_is_certain(self) -> bool:
+        """Whether the saving's interval lies on one side of zero."""
+        low, high = self.saving_interval
+        return low > 0.0 or high < 0.0
 
     @property
     def saving(self) -> float:
@@ -48,69 +76,6 @@ class Prediction:
     def contention_s(self) -> float:
         """What the plan's compute steps lose to the syncs beside them."""
         return max(0.0, self.latency_s - self.exposed_comm_s - self.compute_s)
-
-
-class ProgramCosts:
-    """Prices of one program's steps, each role priced once; see `timeline.StepCosts`."""
-
-    def __init__(self, program: Program, pricer: Pricer, contention: bool = True) -> None:
-        self._role_of, players = program.roles()
-        self.prices = [pricer.step(*_shape(program.steps[player])) for player in players]
-        self._seconds = [float(price.seconds) for price in self.prices]
-        self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
-        self._pricer = pricer
-        self._contention = contention
-        runtime = pricer.scenario.hardware.runtime
-        self.event_wait = runtime.event_wait if contention else 0.0
-
-    def price(self, step: int) -> StepCost:
-        """The full price of a step."""
-        return self.prices[self._role_of[step]]
-
-    def seconds(self, step: int) -> float:
-        """Time of a step with the GPU to itself."""
-        return self._seconds[self._role_of[step]]
-
-    def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
-        """How many times longer a compute step and a sync take while both are in flight."""
-        if not self._contention:
-            return 1.0, 1.0
-        pair = self._role_of[compute], self._role_of[sync]
-        if pair not in self._slowdowns:
-            slower = self._pricer.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
-            self._slowdowns[pair] = float(slower[0]), float(slower[1])
-        return self._slowdowns[pair]
-
-
-def _shape(step: Step) -> tuple[tuple[Op, ...], Rows]:
-    chunk = step.chunk
-    return step.ops, Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """A program with its prices and its timeline."""
-
-    program: Program
-    costs: ProgramCosts
-    timeline: Timeline
-
-    def alone(self, syncs: bool) -> float:
-        """Seconds of all syncs, or of all compute steps, with the GPU to themselves."""
-        steps = enumerate(self.program.steps)
-        return sum(self.costs.seconds(index) for index, step in steps if step.is_sync is syncs)
-
-    @cached_property
-    def computing(self) -> float:
-        times = zip(self.program.steps, self.timeline.starts, self.timeline.ends, strict=True)
-        return sum(end - start for step, start, end in times if not step.is_sync)
-
-    def op_seconds(self) -> dict[Op, float]:
-        total: dict[Op, float] = {}
-        for index in range(len(self.program.steps)):
-            for op, cost in self.costs.price(index).parts:
-                total[op] = total.get(op, 0.0) + float(cost.seconds)
-        return total
 
 
 def predict(scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True) -> Prediction:
@@ -143,12 +108,12 @@ def predict(scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True)
         bound_s=max(min(compute, serial.alone(syncs=False)), comm),
         op_seconds=run.op_seconds(),
         memory=needed,
-        program=run.program,
-        timeline=run.timeline,
+        run=run,
+        serial=serial,
     )
 
 
-def _run(scenario: Scenario, plan: Plan, contention: bool) -> _Run:
+def _run(scenario: Scenario, plan: Plan, contention: bool) -> PricedRun:
     program = expand(scenario.model, scenario.workload, plan)
     costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
-    return _Run(program, costs, simulate(program, costs))
+    return PricedRun(program, costs, simulate(program, costs))

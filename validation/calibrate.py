@@ -8,6 +8,7 @@ import numpy as np
 from simulator.cost import Array
 from simulator.errors import InputError
 from simulator.hardware import Calibration, HardwareProfile, OpError
+from simulator.uncertainty import Errors
 from validation.estimate import Parameter, estimate
 from validation.fits import (
     Section,
@@ -17,7 +18,7 @@ from validation.fits import (
     gemm_section,
 )
 from validation.price import kernel_seconds, why_not
-from validation.provenance import sources_of
+from validation.provenance import CLASS_OF, sources_of
 from validation.sampling import op_error, split, thinned
 from validation.table import Rows, Table, unique
 
@@ -106,6 +107,7 @@ def calibrate(
         | {
             "name": name,
             "calibration": calibration if reports else base.calibration,
+            "errors": _class_errors(base, reports),
             "sources": sources_of(base, tables, relatives, reports, date),
         }
     )
@@ -207,6 +209,18 @@ def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str
 def _default(base: HardwareProfile) -> str:
     """The section of the all-reduce algorithm the machine uses unless told otherwise."""
     return f"collectives.algorithms.{base.collectives.default}.protocols"
+
+
+def standard_error(error: OpError) -> float:
+    """The standard error of a normal variable with these quantiles, the mean of two estimates."""
+    return round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3)
+
+
+def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
+    """The base's errors, those of fitted operations replaced; collectives by the default's."""
+    found = _errors(base, reports)
+    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
+    return base.errors.model_copy(update=update)
 
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:

@@ -7,6 +7,14 @@ from simulator.hardware import HardwareProfile, OpError
 from validation.estimate import Parameter
 from validation.table import Table
 
+CLASS_OF = {
+    "gemm": "gemm",
+    "attention": "attention",
+    "rms_norm": "elementwise",
+    "all_reduce": "collectives",
+}
+"""The operation class whose error the rows of an operation measure."""
+
 
 class Report(Protocol):
     """What a section's fit says of itself."""
@@ -56,6 +64,10 @@ def sources_of(
         for parameter in report.parameters:
             if fitted and not parameter.determined:
                 sources[parameter.path] = _kept(base, parameter.path)
+        if algorithm in ("", base.collectives.default):
+            sources[f"errors.{CLASS_OF[report.op]}"] = (
+                f"from the errors of {report.op} under calibration"
+            )
     return _in_file_order(sources)
 
 

@@ -7,7 +7,6 @@ silently ignored.
 """
 
 import csv
-import gzip
 import io
 import math
 from collections import Counter, defaultdict
@@ -22,6 +21,7 @@ import numpy.typing as npt
 from simulator.cost import Array
 from simulator.errors import InputError
 from simulator.gpu import Dtype
+from validation.csvfile import csv_text
 
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
@@ -34,7 +34,6 @@ SIZES: dict[str, tuple[str, ...]] = {
 LATENCY = {"latency_us": 1e-6, "latency_ms": 1e-3, "latency_s": 1.0}
 _TEXT = ("op", "hw", "dtype", "source", "algorithm")
 _KNOWN = {*_TEXT, *LATENCY, *(name for names in SIZES.values() for name in names)}
-_MAX_BYTES = 200_000_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +103,7 @@ def read_table(path: Path) -> Table:
             missing or unknown column, two latency columns, an unknown op or dtype, a size that
             is no whole number above zero, a latency that is not a positive finite number.
     """
-    reader = csv.DictReader(io.StringIO(_text(path)), strict=True)
+    reader = csv.DictReader(io.StringIO(csv_text(path)), strict=True)
     try:
         unit = _check_header(path, reader.fieldnames or [])
         cells: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
@@ -143,22 +142,6 @@ def unique(rows: Rows) -> Rows:
         latency_s=np.array([np.median(rows.latency_s[part]) for part in split]),
         line=np.array([rows.line[part].min() for part in split]),
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES} bytes")
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot read it ({error})") from error
 
 
 def _check_header(path: Path, names: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ from simulator.errors import DoesNotFitError, InputError
 from simulator.gpu import Gpu
 from simulator.hardware import HardwareProfile
 from simulator.plan import STRATEGIES, Plan, chunked_total
-from simulator.predict import ProgramCosts, predict
+from simulator.predict import predict
+from simulator.priced import ProgramCosts
 from simulator.program import SYNCS, Op, expand
 from simulator.scenario import Scenario
 

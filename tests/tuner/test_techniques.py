@@ -89,7 +89,7 @@ def test_tuned_is_at_least_as_fast_as_even_and_all_at_least_as_fast_as_one_on_a_
 def test_a_found_plan_is_a_candidate_for_iso_and_for_all_together(
     make_scenario: MakeScenario,
 ) -> None:
-    scenario = make_scenario("llama-2-70b", "rtx4090", prompt=4096)
+    scenario = make_scenario("llama-2-70b", "rtx4090", blocks=4, prompt=4096)
     found = Plan(strategy="iso", chunks=(1280, 1536, 1280), comm_sms=1)
     best = min(
         latency(scenario, found), latency(scenario, shown(scenario)["ISO, tuned"].prediction.plan)

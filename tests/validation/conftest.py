@@ -1,8 +1,15 @@
-"""Tiny random models of every family, and real processes to run them."""
+"""Tiny random models of every family, and small synthetic tables of what the model predicts."""
 
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
+
+from simulator.hardware import HardwareProfile, read_profile
+from validation.end_to_end import run_seconds
+from validation.runs import read_runs
 
 # What needs torch is not collected without the extra `validate`; the header says so.
 NEED_TORCH = ["launch", "loop", "measure", "measured", "numbers", "sharding", "validate"]
@@ -48,3 +55,33 @@ def write_config(folder: Path, family: str, **changes: object) -> Path:
     fields = {"model_type": family} | SIZES | VARIANTS[family] | changes
     (folder / "config.json").write_text(json.dumps(fields))
     return folder
+
+
+HEADER = "hw,model,tp,batch,prompt_len,phase,steps,link,runtime,strategy,latency_ms,source"
+RunTable = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def h100() -> HardwareProfile:
+    return read_profile("h100")
+
+
+@pytest.fixture
+def run_table(tmp_path: Path, h100: HardwareProfile) -> RunTable:
+    """A table of whole passes: each row's cells but the latency, which the model predicts.
+
+    `factor` maps a strategy to measured over predicted, 1 unless given.
+    """
+
+    def write(*rows: str, factor: dict[str, float] | None = None) -> Path:
+        path = tmp_path / "runs.csv"
+        cells = [row.split(",") for row in rows]
+        path.write_text("\n".join([HEADER, *(",".join([*c[:10], "1", c[10]]) for c in cells)]))
+        lines = [HEADER]
+        for cell, run in zip(cells, read_runs(path), strict=True):
+            seconds = run_seconds(run, h100) * (factor or {}).get(run.strategy, 1.0)
+            lines.append(",".join([*cell[:10], repr(seconds * run.steps * 1e3), cell[10]]))
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write

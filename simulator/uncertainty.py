@@ -1,0 +1,96 @@
+"""How far off a prediction may be: errors of operation classes, carried through the schedule.
+
+The errors of one class move together: every GEMM of a pass is too slow by the same unknown
+factor, baseline and plan alike. The pass is timed again with each class slower by one standard
+error; the changes, independent between classes, add up in quadrature. A saving is the difference
+of two passes that share their factors, so what both contain cancels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from pydantic import Field
+
+from simulator.program import SYNCS, Op
+from simulator.schema import Schema
+
+Z80 = 1.2815515594
+"""Half width, in standard errors, of the interval that contains 80 % of a normal variable."""
+
+
+class Errors(Schema):
+    """Relative standard error of each operation class, as it appears in a whole pass."""
+
+    gemm: float = Field(ge=0, le=1, description="matrix products")
+    attention: float = Field(ge=0, le=1, description="attention kernels")
+    elementwise: float = Field(ge=0, le=1, description="kernels that only move bytes")
+    collectives: float = Field(ge=0, le=1, description="all-reduces")
+    runtime: float = Field(ge=0, le=1, description="what the engine and its clock add to compute")
+    skew: float = Field(
+        ge=0,
+        le=1,
+        description="what an engine adds to all-reduces: waits, launches, resting clocks",
+    )
+    contention: float = Field(
+        ge=0, le=2, description="what compute and collectives take from each other"
+    )
+
+
+CLASSES: tuple[str, ...] = tuple(Errors.model_fields)
+SECTION_OF = {name: name if name in CLASSES[:4] else "runtime" for name in CLASSES}
+"""The section of a profile whose origin decides how far a class's error can be trusted."""
+
+_GEMMS = frozenset({Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD})
+
+
+def class_of(op: Op) -> str:
+    """The operation class of an op; what the host does is `runtime`."""
+    if op in SYNCS:
+        return "collectives"
+    if op in _GEMMS:
+        return "gemm"
+    return {Op.ATTENTION: "attention", Op.HOST: "runtime"}.get(op, "elementwise")
+
+
+def slower(seconds: Mapping[Op, float], name: str, error: float) -> float:
+    """Seconds of a step, given by op, if class `name` is slower by a factor 1 + `error`.
+
+    `runtime` is the clock and so slows all compute; `skew` slows all syncs.
+    """
+    return sum(
+        value * (1.0 + error) if name in (class_of(op), _engine(op)) else value
+        for op, value in seconds.items()
+    )
+
+
+def _engine(op: Op) -> str:
+    return "skew" if op in SYNCS else "runtime"
+
+
+class Passes(Protocol):
+    """A pass and what it takes with each class slower by one standard error."""
+
+    @property
+    def latency(self) -> float:
+        """Seconds as predicted."""
+
+    @property
+    def shifted(self) -> Sequence[float]:
+        """Seconds with each of `CLASSES` slower."""
+
+
+def latency_interval(run: Passes) -> tuple[float, float]:
+    """The 80 % interval of a latency, seconds: lognormal, so never below zero."""
+    changes = [np.log(shifted / run.latency) for shifted in run.shifted]
+    half = Z80 * float(np.sqrt(np.sum(np.square(changes))))
+    return run.latency * float(np.exp(-half)), run.latency * float(np.exp(half))
+
+
+def saving_interval(plan: Passes, serial: Passes) -> tuple[float, float]:
+    """The 80 % interval of 1 - plan / serial, a fraction; never above 1."""
+    saving = 1.0 - plan.latency / serial.latency
+    pairs = zip(plan.shifted, serial.shifted, strict=True)
+    changes = [1.0 - ours / theirs - saving for ours, theirs in pairs]
+    half = Z80 * float(np.sqrt(np.sum(np.square(changes))))
+    return saving - half, min(saving + half, 1.0)
