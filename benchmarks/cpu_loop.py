@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 
 from simulator.hardware import HardwareProfile, read_profile
+from simulator.model import load_model
+from simulator.planfile import ModelReference
 from validation.netns import Network, NoNamespacesError, network
 
 SKIPPED = 77
@@ -174,11 +176,10 @@ class Loop:
 
     def plan(self, name: str, profile: Path, plan: dict[str, Any]) -> Path:
         """A plan file for this loop's model and workload."""
-        config = json.loads((self.folder / "config.json").read_text())
-        shape = {key: config[key] for key in ("num_hidden_layers", "hidden_size")}
+        model = ModelReference.of(load_model(str(self.folder)), str(self.folder))
         fields = {
             "hardware": str(profile),
-            "model": {"name": str(self.folder), **shape},
+            "model": model.model_dump(),
             "workload": {"prompt": self.prompt, "tp": self.ranks},
             "plan": plan,
         }
@@ -266,7 +267,7 @@ def cpu_profile(
     gloo = nccl | {"protocols": [one], "sms": 1, "sm_bandwidth": "1 GB/s", "interference": 1.0}
     fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
     fields["sources"] = dict.fromkeys(
-        ("gpu", "node", "gemm", "attention", "elementwise", "collectives", "runtime"),
+        [name for name in dict.fromkeys(path.split(".")[0] for path in like.figures())],
         "assumed until calibrated: best rows of this machine, and the shape of a100",
     )
     return fields

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from simulator.hardware import HardwareProfile, read_profile
+from simulator.model import load_model
+from simulator.planfile import ModelReference
 from validation.end_to_end import run_seconds
 from validation.runs import read_runs
 
@@ -55,6 +57,11 @@ def write_config(folder: Path, family: str, **changes: object) -> Path:
     fields = {"model_type": family} | SIZES | VARIANTS[family] | changes
     (folder / "config.json").write_text(json.dumps(fields))
     return folder
+
+
+def model_reference(folder: Path) -> dict[str, object]:
+    """How a plan file names the model in a folder."""
+    return ModelReference.of(load_model(str(folder)), str(folder)).model_dump()
 
 
 HEADER = "hw,model,tp,batch,prompt_len,phase,steps,link,runtime,strategy,latency_ms,source"

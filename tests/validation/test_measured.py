@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import write_config
+from conftest import model_reference, write_config
 
 from isotune.cli import main
 from simulator.model import read_model
@@ -85,7 +85,7 @@ def test_a_run_that_fails_still_shows_the_repeats_that_all_ranks_finished(
     plan = tmp_path / "plan.yaml"
     fields = {
         "hardware": "a800",
-        "model": {"name": str(folder), "num_hidden_layers": 2, "hidden_size": 64},
+        "model": model_reference(folder),
         "workload": {"prompt": 64, "tp": 2},
         "plan": {"strategy": "iso", "chunks": [40, 24]},
     }

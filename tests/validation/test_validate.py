@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
-from conftest import write_config
+from conftest import model_reference, write_config
 from runs import save_random_model
 
 from isotune.cli import main
@@ -38,7 +38,7 @@ def plan(tmp_path):
     def write(plan=PLAN, model=folder, **workload):
         fields = {
             "hardware": "a800",
-            "model": {"name": str(model), "num_hidden_layers": 2, "hidden_size": 64},
+            "model": model_reference(model),
             "workload": {"prompt": 64, "tp": 2, "batch": 2} | workload,
             "plan": plan,
         }
