@@ -267,7 +267,7 @@ def cpu_profile(
     gloo = nccl | {"protocols": [one], "sms": 1, "sm_bandwidth": "1 GB/s", "interference": 1.0}
     fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
     fields["sources"] = dict.fromkeys(
-        [name for name in dict.fromkeys(path.split(".")[0] for path in like.figures())],
+        dict.fromkeys(path.split(".")[0] for path in like.figures()),
         "assumed until calibrated: best rows of this machine, and the shape of a100",
     )
     return fields

@@ -2,7 +2,7 @@
 
     python benchmarks/write_figures.py [END_TO_END_CSV]
 
-Without the table of end-to-end measurements, that section keeps its last content.
+With a table of whole measured passes it writes docs/end_to_end.md as well.
 """
 
 import subprocess
@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-PAGE = FOLDER.parent / "docs" / "figures.md"
+FIGURES = FOLDER.parent / "docs" / "figures.md"
+END_TO_END = FOLDER.parent / "docs" / "end_to_end.md"
 INTRODUCTION = """# Figures
 
 Predictions beside what others measured. Every table is the output of the command above it;
@@ -31,16 +32,21 @@ def printed(script: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def section(title: str, script: str) -> str:
-    """A heading, the command, and its output, with the script's docstring as the text."""
+def section(title: str, script: str, *arguments: str) -> str:
+    """A heading, the script's docstring, the command, and its output."""
     text = (FOLDER / script).read_text().split('"""')[1].strip().split("\n\n")
     about = "\n\n".join(part for part in text if not part.startswith("    python"))
-    return f"## {title}\n\n{about}\n\n```sh\npython benchmarks/{script}\n```\n\n{printed(script)}\n"
+    shown = " ".join([script, *(Path(argument).name for argument in arguments)])
+    result = printed(script, *arguments)
+    return f"## {title}\n\n{about}\n\n```sh\npython benchmarks/{shown}\n```\n\n{result}\n"
 
 
 def main() -> None:
-    """Write the page."""
-    PAGE.write_text("\n".join([INTRODUCTION, *(section(*item) for item in SECTIONS)]))
+    """Write the pages."""
+    FIGURES.write_text("\n".join([INTRODUCTION, *(section(*item) for item in SECTIONS)]))
+    for table in sys.argv[1:2]:
+        page = section("Whole passes on H100", "end_to_end_figures.py", table)
+        END_TO_END.write_text(page.replace("## ", "# ", 1))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A hardware profile: every figure has a unit and a source, and a bad one is named."""
 
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,12 @@ def test_the_longest_source_that_covers_a_figure_is_its_source(a800: dict[str, A
     )
     assert profile.source_of("gpu.memory") == "nvidia-smi"
     assert profile.source_of("gpu.memory_bandwidth") == "data sheet"
+
+
+@pytest.mark.parametrize("name", hw_profiles.names())
+def test_a_source_is_not_the_profile_itself_nor_the_figure_again(name: str) -> None:
+    profile = read_profile(name)
+    for path in profile.figures():
+        source = profile.source_of(path)
+        assert not re.search(rf"kept from {re.escape(name)}\b(?!-)", source), path
+        assert not re.fullmatch(r"[0-9.e+-]+ ?[A-Za-z/]*", source), path
