@@ -103,10 +103,15 @@ def row(item: Case) -> list[str]:
         f"{item.even:.1%}",
         f"{item.tuned:.1%}",
         f"{item.total:.1%}",
-        f"{item.gap:+.2%}",
-        f"{item.default_gap:+.2%}",
+        f"{_clean(item.gap):+.2%}",
+        f"{_clean(item.default_gap):+.2%}",
         chunks,
     ]
+
+
+def _clean(gap: float) -> float:
+    """Without the sign of a zero, which rounding errors would give it."""
+    return round(gap, 4) + 0.0
 
 
 HEADER = [
@@ -148,7 +153,7 @@ def main() -> None:
         print(
             f"{hardware}, {comm_dtype} transfer: mean saving of the tuned split {mean:.1%} over "
             f"{len(fitting)} cases that fit; largest gap to the exact two-chunk "
-            f"optimum {worst:+.2%} of Optuna alone, {default:+.2%} of the search."
+            f"optimum {_clean(worst):+.2%} of Optuna alone, {_clean(default):+.2%} of the search."
         )
         print()
 
