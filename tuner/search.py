@@ -176,7 +176,13 @@ def _chosen(trials: Trials, exact: Best | None, options: Options) -> Plan:
     if not found and (options.latency_limit is not None or trials.failed):
         reason = next(iter(trials.why), "none is fast enough")
         raise InputError(f"no plan within the limits: {reason}")
-    return min(found, key=lambda item: item[0])[1] if found else SERIAL
+    plan = min(found, key=lambda item: item[0])[1] if found else SERIAL
+    if plan.comm_dtype not in options.transfers:
+        raise InputError(
+            f"no plan within the limits: {' or '.join(options.transfers)} transfer costs more than "
+            f"the accuracy budget of {options.accuracy_budget * 100:g} %"
+        )
+    return plan
 
 
 def _accuracy_cost(

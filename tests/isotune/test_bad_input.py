@@ -186,3 +186,15 @@ def test_text_from_files_cannot_style_the_terminal(isotune, tmp_path):
     shown = isotune("hw", "show", str(path)).out
     assert "[bold red]look[/bold red]" in shown
     assert "\x1b[31m" not in shown
+
+
+def test_a_transfer_that_costs_more_than_the_budget_is_not_swapped_for_another(isotune, tmp_path):
+    path = tmp_path / "sensitivity.json"
+    table = {"model": "llama-2-70b", "blocks": [0.001] * 80, "transfer": {"int8": 0.02}}
+    path.write_text(json.dumps(table))
+    options = ("--sensitivity", str(path), "--comm-dtype", "int8", "--trials", "9")
+    refused(
+        isotune("search", "--hw", "a800", "-o", str(tmp_path / "p.yaml"), *options),
+        "int8 transfer",
+        "budget of 1 %",
+    )
