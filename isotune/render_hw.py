@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.render import figure, new_table
+from isotune.render import figure, new_table, percent
 from isotune.text import printable
 from simulator.hardware import HardwareProfile
 
@@ -27,6 +27,21 @@ def profiles_table(profiles: list[HardwareProfile]) -> Table:
         )
     table.caption = "GB/s: per GPU, one direction. kernels: of whom, where not measured."
     table.caption_justify = "left"
+    return table
+
+
+def errors_table(profiles: list[HardwareProfile]) -> Table:
+    """Errors of every calibrated section, on rows held back from its fit."""
+    table = new_table("name", "rows of", "fitted", "held back", "mean", "median", "p90", "bias")
+    table.columns[1].justify = "left"
+    for item in profiles:
+        if item.calibration is None or item.inherits("gemm"):
+            continue
+        for op, error in item.calibration.errors.items():
+            held = str(error.held_back) if error.held_back else "0 (of the fit)"
+            off = (percent(x) for x in (error.mape, error.median, error.p90))
+            bias = f"{error.bias * 100:+.1f} %"
+            table.add_row(item.name, op.replace("_", " "), str(error.rows), held, *off, bias)
     return table
 
 

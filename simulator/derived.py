@@ -101,7 +101,7 @@ def _scale_l2(data: Data, relative: Data) -> None:
     ratio = sms / relative["gpu"]["sms"]
     data["gemm"] = _scaled(data["gemm"], ("l2_bandwidth",), ratio)
     data["sources"]["gemm.l2_bandwidth"] = (
-        f"derived - {relative['name']}'s times {ratio:.3g}, the ratio of the SMs"
+        f"{ORIGIN}{relative['name']}, times {ratio:.3g}, the ratio of the SMs"
     )
 
 

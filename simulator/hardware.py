@@ -142,10 +142,10 @@ class HardwareProfile(Schema):
                 yield from _leaves(getattr(self, name), name)
 
     def inherits(self, section: str) -> bool:
-        """Whether a section comes from another machine."""
-        return self.derived_from is not None and any(
-            text.startswith(ORIGIN) for key, text in self.sources.items() if _covers(section, key)
-        )
+        """Whether a section comes from another machine, with nothing of its own."""
+        texts = [text for key, text in self.sources.items() if _covers(section, key)]
+        inherited = bool(texts) and all(text.startswith(ORIGIN) for text in texts)
+        return self.derived_from is not None and inherited
 
     @property
     def max_ranks(self) -> int:
@@ -160,17 +160,16 @@ class HardwareProfile(Schema):
     def cautions(self, tp: int = 1) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction for `tp` GPUs of this machine."""
         found = []
-        origins: dict[str, list[str]] = {}
-        for section, part, origin in (
-            ("gemm", "kernels", self.derived_from),
-            ("collectives", "collectives", self.collectives_from or self.derived_from),
-        ):
-            if origin is not None and self.inherits(section):
-                origins.setdefault(origin, []).append(part)
+        kernels = [name for name in ("gemm", "attention") if self.inherits(name)]
+        parts = ["kernels"] if len(kernels) == 2 else kernels
+        origins = {self.derived_from: parts} if parts else {}
+        if self.inherits("collectives"):
+            link = self.collectives_from or self.derived_from
+            origins[link] = [*origins.get(link, ()), "collectives"]
         if origins:
-            parts = ", ".join(f"{' and '.join(part)} of {name}" for name, part in origins.items())
+            whose = ", ".join(f"{' and '.join(part)} of {name}" for name, part in origins.items())
             found.append(
-                f"{self.name} was not measured in full: {parts} stand in, scaled to its "
+                f"{self.name} was not measured in full: {whose} stand in, scaled to its "
                 f"specification; errors count {self.derived_error_factor:g} times theirs."
             )
         if tp > self.node.gpus:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.cost import Array
+from simulator.errors import InputError
 from simulator.hardware import Calibration, HardwareProfile, OpError
 from simulator.uncertainty import Errors
 from validation.estimate import Parameter, estimate
@@ -18,11 +19,8 @@ from validation.fits import (
 )
 from validation.price import kernel_seconds, why_not
 from validation.provenance import CLASS_OF, sources_of
+from validation.sampling import op_error, split, thinned
 from validation.table import Rows, Table, unique
-
-HELD_BACK = 0.2
-FEWEST_HELD_BACK = 3
-"""A section with fewer rows to hold back keeps none, and reports the errors of its fit."""
 
 ROWS_PER_GROUP = 3000
 """Rows used to estimate one section; more move no parameter and take longer."""
@@ -77,7 +75,16 @@ def calibrate(
         relatives: measurements of another machine with the same chip; their GEMM rows join
             the fit with the weight of the machine's own, and are never scored.
         seed: which rows are held back.
+
+    Raises:
+        InputError: rows of several machines.
     """
+    machines = sorted({name for table in tables for name in table.machines})
+    if len(machines) > 1:
+        raise InputError(
+            f"{tables[0].name}: column hw: rows of several machines ({', '.join(machines)}); "
+            "one profile describes one (the same chip elsewhere is a --relative)"
+        )
     unused: dict[str, int] = {}
     profile, reports = base, []
     for section in _sections(_usable(tables, base, unused), base):
@@ -93,7 +100,7 @@ def calibrate(
         date=date,
         errors=before | _errors(base, reports),
     )
-    whole = {"gemm", "attention"} <= {report.key for report in reports}
+    whole = {"gemm", "attention", _default(base)} <= {report.key for report in reports}
     own = {"derived_from": None, "collectives_from": None, "derived_error_factor": 1.0}
     documented = profile.model_copy(
         update=(own if whole else {})
@@ -143,9 +150,9 @@ def _fit(
     """The profile with one section estimated on the rows not held back."""
     kept, held = split(section.groups, seed)
     own = sum(len(rows) for rows in kept)
-    extra = [_thinned(rows, own, seed) for rows in also]
+    extra = [thinned(rows, own, seed) for rows in also]
     borrowed = sum(len(rows) for rows in extra)
-    groups = [*(_thinned(rows, ROWS_PER_GROUP, seed) for rows in kept), *extra]
+    groups = [*(thinned(rows, ROWS_PER_GROUP, seed) for rows in kept), *extra]
     scale = [1.0] * len(kept) + [np.sqrt(own / borrowed) if borrowed else 1.0] * len(extra)
     weights = np.concatenate(
         [section.weights(rows) * factor for rows, factor in zip(groups, scale, strict=True)]
@@ -183,46 +190,14 @@ def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) 
     return profile.model_copy(update={head: getattr(variant, head)})
 
 
-def split(groups: Sequence[Rows], seed: int) -> tuple[list[Rows], list[Rows]]:
-    """A random fifth of the sizes held back, if that leaves enough rows on both sides."""
-    total = sum(len(rows) for rows in groups)
-    if total * HELD_BACK < FEWEST_HELD_BACK:
-        return list(groups), []
-    kept, held = [], []
-    for rows in groups:
-        out = np.random.default_rng(seed).permutation(len(rows)) < round(HELD_BACK * len(rows))
-        kept.append(rows.take(~out))
-        held.append(rows.take(out))
-    return [rows for rows in kept if len(rows)], [rows for rows in held if len(rows)]
-
-
-def _thinned(rows: Rows, most: int, seed: int) -> Rows:
-    if len(rows) <= most:
-        return rows
-    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
-
-
 def _error(groups: Sequence[Rows], profile: HardwareProfile, fitted: int, held: bool) -> OpError:
     ratio = np.concatenate([kernel_seconds(rows, profile) / rows.latency_s for rows in groups])
     return op_error(ratio, fitted=fitted, held_back=ratio.size if held else 0)
 
 
-def op_error(ratio: Array, *, fitted: int, held_back: int) -> OpError:
-    """Errors of predicted over measured, shape (rows,), to four decimals."""
-    off = np.abs(ratio - 1)
-    return OpError(
-        rows=fitted,
-        held_back=held_back,
-        mape=round(float(off.mean()), 4),
-        median=round(float(np.median(off)), 4),
-        p90=round(float(np.quantile(off, 0.9)), 4),
-        bias=round(float(np.median(ratio - 1)), 4),
-    )
-
-
 def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str, OpError]:
     """Errors by operation; an all-reduce algorithm other than the default has its own entry."""
-    default = f"collectives.algorithms.{base.collectives.default}.protocols"
+    default = _default(base)
     errors: dict[str, OpError] = {}
     for report in reports:
         own = report.op == "all_reduce" and report.key != default
@@ -232,8 +207,8 @@ def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str
 
 
 def standard_error(error: OpError) -> float:
-    """The standard error of a normal variable with these quantiles, the mean of two estimates."""
-    return round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3)
+    """The standard error of a normal variable with these quantiles: mean of two estimates, or 1."""
+    return min(1.0, round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3))
 
 
 def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
@@ -241,6 +216,11 @@ def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Er
     found = _errors(base, reports)
     update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
     return base.errors.model_copy(update=update)
+
+
+def _default(base: HardwareProfile) -> str:
+    """The section of the all-reduce algorithm the machine uses unless told otherwise."""
+    return f"collectives.algorithms.{base.collectives.default}.protocols"
 
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:

@@ -12,11 +12,11 @@ from simulator.gpu import DTYPE_BYTES
 from simulator.hardware import HardwareProfile
 from simulator.priced import PricedRun
 from simulator.uncertainty import Z80, latency_interval, saving_interval
-from validation.calibrate import split
 from validation.end_to_end import HELD_BACK_TP, priced_run
 from validation.price import kernel_seconds, why_not
 from validation.provenance import CLASS_OF
 from validation.runs import Run
+from validation.sampling import split
 from validation.score import Score, score
 from validation.table import Rows, Table, unique
 

@@ -15,15 +15,20 @@ app = typer.Typer(help="Hardware profiles.", no_args_is_help=True)
 
 
 @app.command("list")
-def hw_list(as_json: Json = False) -> None:
+def hw_list(
+    errors: Annotated[
+        bool, typer.Option("--errors", help="How far each is off rows it was not fitted to.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """The bundled machines."""
     profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
     if as_json:
         print_json([_summary(item) for item in profiles])
         return
-    from isotune.render_hw import profiles_table
+    from isotune.render_hw import errors_table, profiles_table
 
-    show(profiles_table(profiles))
+    show(errors_table(profiles) if errors else profiles_table(profiles))
 
 
 @app.command("show")
@@ -80,4 +85,6 @@ def _summary(profile: HardwareProfile) -> dict[str, object]:
         "description": profile.description,
         "derived_from": profile.derived_from,
         "collectives_from": profile.collectives_from,
+        "derived_error_factor": profile.derived_error_factor,
+        "calibration": profile.calibration.model_dump(mode="json") if profile.calibration else None,
     }

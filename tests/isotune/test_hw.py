@@ -63,3 +63,10 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, ar
     assert code == 2
     assert complaint in err
     assert err.count("\n") == 1
+
+
+def test_errors_are_those_of_the_measured_machines(capsys):
+    _, out, _ = run(capsys, "hw", "list", "--errors")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["h100", "gemm"] in [line[:2] for line in lines]
+    assert not any(line[:1] == ["h800"] for line in lines)

@@ -112,7 +112,11 @@ def test_what_cannot_be_a_profile_is_refused_in_one_line(name: str) -> None:
         ("gpu.ssm", 108, "gpu.ssm: Extra inputs are not permitted (got 108)"),
         ("gpu", 5, "gpu: Input should be a valid dictionary"),
         ("gpu", ..., "gpu: Field required"),
-        ("node.link", "wire", "node.link: Input should be 'nvlink', 'pcie' or 'infinity_fabric'"),
+        (
+            "node.link",
+            "wire",
+            "node.link: Input should be 'nvlink', 'pcie' or 'infinity_fabric' (got 'wire')",
+        ),
         ("node.gpus", 0, "node.gpus: Input should be greater than or equal to 1 (got 0)"),
         ("node.link_bandwidth", "200 GB", "node.link_bandwidth: unknown unit 'GB'"),
         ("runtime.sustained_clock", 1.5, "runtime.sustained_clock: Input should be less than"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from isotune.cli import main
+from simulator.errors import InputError
 from simulator.hardware import read_profile
 from simulator.profile_file import write_profile
 from validation.calibrate import calibrate
@@ -166,6 +167,13 @@ def test_one_rank_count_does_not_pretend_to_know_the_others(tmp_path):
     assert not parameters[line + "bandwidth"].determined
 
 
+def test_rows_of_two_machines_are_no_table_of_one(tmp_path):
+    text = "op,hw,m,n,k,latency_us\ngemm,a100,1,64,64,5\ngemm,h100,1,64,64,4\n"
+    (tmp_path / "both.csv").write_text(text)
+    with pytest.raises(InputError, match=r"both.csv: column hw: rows of several .*a100, h100"):
+        fitted(read_table(tmp_path / "both.csv"))
+
+
 def test_the_record_says_rows_date_base_and_error(tmp_path):
     record = fitted(table(tmp_path, GEMM, noise=0.02)).profile.calibration
     assert record is not None
@@ -189,6 +197,31 @@ def test_the_written_profile_reads_back_the_same(tmp_path):
     write_profile(profile, tmp_path / "mine.yaml", "A line.\nAnother.")
     assert (tmp_path / "mine.yaml").read_text().startswith("# A line.\n# Another.\nname: mine\n")
     assert read_profile(str(tmp_path / "mine.yaml")) == profile
+
+
+@pytest.mark.parametrize(
+    ("cases", "own", "inherited"),
+    [(REDUCE, "collectives", "kernels of a100"), (GEMM, "gemm", "attention and collectives")],
+)
+def test_measuring_part_of_a_derived_machine_keeps_the_rest_inherited(
+    tmp_path, cases, own, inherited
+):
+    rows = table(tmp_path, cases, noise=0.02)
+    done = calibrate([rows], read_profile("a100-pcie"), name="mine", date="2026-01-02")
+    write_profile(done.profile, tmp_path / "mine.yaml", "Mine.")
+    mine = read_profile(str(tmp_path / "mine.yaml"))
+    assert mine == done.profile
+    assert not mine.inherits(own)
+    text = " ".join(mine.cautions())
+    for part in inherited.split(" and "):
+        assert part in text
+
+
+def test_measuring_kernels_and_collectives_ends_the_derivation(tmp_path):
+    rows = table(tmp_path, GEMM + DECODE + REDUCE, noise=0.02)
+    base = read_profile("a100-pcie")
+    mine = calibrate([rows], base, name="mine", date="2026-01-02").profile
+    assert (mine.derived_from, mine.derived_error_factor) == (None, 1)
 
 
 def run(capsys, *arguments):
