@@ -7,6 +7,7 @@
 Times are in seconds, sizes in bytes unless a name says otherwise.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from isotune._version import __version__
@@ -20,6 +21,7 @@ from simulator.scenario import Scenario
 from simulator.workload import Workload
 
 if TYPE_CHECKING:
+    from simulator.predictor import Predictor
     from tuner.search import Options, SearchResult, search
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Plan",
     "PlanFile",
     "Prediction",
+    "Predictor",
     "Scenario",
     "SearchResult",
     "Workload",
@@ -45,7 +48,12 @@ __all__ = [
     "search",
 ]
 
-_SEARCH = {"Options", "SearchResult", "search"}
+_LATE = {
+    "Options": "tuner.search",
+    "Predictor": "simulator.predictor",
+    "SearchResult": "tuner.search",
+    "search": "tuner.search",
+}
 
 
 def scenario(model: str, hardware: str, **workload: Any) -> Scenario:
@@ -69,9 +77,7 @@ def scenario(model: str, hardware: str, **workload: Any) -> Scenario:
 
 
 def __getattr__(name: str) -> Any:
-    # Optuna takes a while to import, and only a search needs it.
-    if name in _SEARCH:
-        import tuner.search
-
-        return getattr(tuner.search, name)
+    # Optuna and numba take a while to import, and a prediction needs neither.
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'isotune' has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """The command line: one file per command in `isotune.commands`, no modelling anywhere in it."""
 
+import io
 import sys
 from typing import Annotated, NoReturn
 
@@ -9,8 +10,11 @@ from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
+from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.sweep import sweep
+from isotune.commands.validate import validate
 from isotune.text import printable
 from simulator.errors import IsotuneError
 
@@ -24,6 +28,9 @@ app.command()(search)
 app.command()(predict)
 app.command()(calibrate)
 app.command()(check)
+app.command()(sweep)
+app.command()(validate)
+app.command()(measure)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
@@ -39,6 +46,8 @@ _UsageProblem: type[Exception] = next(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(args=arguments, standalone_mode=False) or 0)
     except _UsageProblem as error:
@@ -50,10 +59,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except IsotuneError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
+        print("isotune: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        _fail(f"cannot write the output ({error.strerror})")
 
 
 def _fail(message: str) -> NoReturn:

@@ -10,11 +10,14 @@ from rich.text import Text
 from isotune.text import printable
 from simulator.model import Model
 from simulator.plan import Plan
+from simulator.policy import TILE, Policy
 from simulator.predict import Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
+    from tuner.policy import PolicyResult
+    from tuner.robust import RobustChoice
     from tuner.search import SearchResult
     from tuner.techniques import Technique
 
@@ -48,15 +51,22 @@ def plan_text(plan: Plan) -> str:
     parts = [_NAMES[plan.strategy]]
     if plan.chunks:
         unit = "requests" if plan.strategy == "request_overlap" else "tokens"
-        parts.append(f"chunks of {' + '.join(str(size) for size in plan.chunks)} {unit}")
+        parts.append(f"chunks of {_sizes(plan.chunks)} {unit}")
     parts.append(f"{plan.comm_dtype} transfer")
     if plan.strategy != "serial":
-        parts.append(f"collective on {plan.comm_sms or 'its default number of'} SMs")
+        held = plan.comm_sms or "its default number of"
+        parts.append(f"collective on {held} SM{'' if held == 1 else 's'}")
     if plan.dropped:
         parts.append(
             f"{len(plan.dropped)} attention syncs dropped (blocks {_ranges(plan.dropped)})"
         )
     return ", ".join(parts)
+
+
+def _sizes(chunks: tuple[int, ...]) -> str:
+    if len(chunks) > 8:
+        return f"{min(chunks)} to {max(chunks)} ({len(chunks)} of them)"
+    return " + ".join(str(size) for size in chunks)
 
 
 def _ranges(blocks: tuple[int, ...]) -> str:
@@ -129,26 +139,39 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield _ops_table(both)
     yield _sources(best)
     yield Text()
-    yield _techniques_table(result.techniques)
-    yield Text()
+    if result.techniques:
+        yield _techniques_table(result.techniques)
+        yield Text()
+    if len(result.options.objectives) > 1:
+        yield _front_table(result)
+        yield Text()
     yield Text("\n".join(_search_notes(result)))
 
 
 def _search_notes(result: "SearchResult") -> Iterator[str]:
-    if result.iso_pays_from is not None:
-        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on."
-    elif result.best.scenario.workload.phase == "prefill":
+    if result.iso_asked and result.iso_pays_from is not None:
+        shortest = " (the shortest tried)" if result.iso_pays_from == TILE else ""
+        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on{shortest}."
+    elif result.iso_asked:
         yield "ISO pays at no prompt length up to 131072 tokens."
     trials = result.trials
     yield (
-        f"Optuna: {trials.run} trials (seed {result.options.seed}), {trials.pruned} did not fit; "
-        f"best {milliseconds(trials.best_s)}."
+        f"Optuna: {trials.run} trials (seed {result.options.seed}, {trials.per_second:.0f}/s), "
+        f"{trials.pruned} did not fit, {trials.failed} failed; "
+        + (f"best {milliseconds(trials.best.seconds)}." if trials.best else "none within limits.")
     )
+    yield from (f"  {count} x {why}" for why, count in trials.why.items())
+    if trials.importances:
+        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
+        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if result.exact is not None and result.gap_to_exact is not None:
         yield (
-            f"Exact two-chunk optimum over {result.exact.compared} plans: "
-            f"{milliseconds(result.exact.latency_s)}; gap {result.gap_to_exact * 100:+.2f} %."
+            f"Exact optimum over {result.exact.compared} plans of up to three chunks: "
+            f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
+            f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
         )
+    if trials.stopped_at_bound:
+        yield "Stopped early: no plan of this space is faster."
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
 
@@ -245,6 +268,16 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
     return table
 
 
+def _front_table(result: "SearchResult") -> Table:
+    table = new_table("Pareto set", *(name.replace("_", " ") for name in result.options.objectives))
+    table.columns[0].no_wrap = False
+    for item in result.trials.front:
+        values = zip(result.options.objectives, item.values, strict=True)
+        cells = (milliseconds(v) if name == "latency" else f"{v:.4f}" for name, v in values)
+        table.add_row(plan_text(item.plan), *cells)
+    return table
+
+
 def models_table(models: list[Model]) -> Table:
     """One line per model."""
     table = new_table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
@@ -278,3 +311,55 @@ def fields_table(fields: dict[str, object]) -> Table:
         )
         table.add_row(name, Text(printable(text)))
     return table
+
+
+def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> RenderableType:
+    """A policy: what it saves, from where ISO pays, and its buckets."""
+    table = new_table("prompt tokens", "run as", "collective", "loss up to")
+    for bucket in policy.buckets:
+        rule = bucket.rule
+        shares = " + ".join(percent(share) for share in rule.shares)
+        sms = "-" if rule.strategy == "serial" else str(rule.comm_sms or "default")
+        table.add_row(
+            f"{bucket.first} - {bucket.last}",
+            f"ISO {shares}" if rule.shares else "serial",
+            f"{sms} SMs",
+            percent(bucket.loss),
+        )
+    crossover = (
+        "serial at every length"
+        if policy.serial_below is None
+        else "ISO at every length"
+        if policy.serial_below == policy.buckets[0].first
+        else f"serial below {policy.serial_below} tokens"
+    )
+    last = policy.buckets[-1].last
+    fits = f" Longer prompts than {last} tokens do not fit." if last < asked else ""
+    return Group(
+        Text(
+            f"{len(policy.buckets)} buckets save {percent(policy.expected_saving)} over these "
+            f"lengths; {crossover}.",
+            style="bold",
+        ),
+        Text(
+            f"{found.solved} lengths were solved exactly; on them the policy is at most "
+            f"{percent(found.worst_loss)} above the optimum.{fits}"
+        ),
+        Text(),
+        table,
+    )
+
+
+def robust_view(choice: "RobustChoice") -> RenderableType:
+    """What a robust choice rests on, and which other plan errors of the model would make best."""
+    low, high = choice.saving_interval
+    lines = [
+        f"Robust ({choice.mode} over {choice.draws} draws of the profile's errors): "
+        f"{plan_text(choice.plan)}.",
+        f"It saves {percent(low)} to {percent(high)} (5-95 %), is the best plan in "
+        f"{percent(choice.best_in)} of the draws and within 1 % of it in "
+        f"{percent(choice.near_best_in)}.",
+    ]
+    others = [(plan, share) for plan, share in choice.winners if plan != choice.plan]
+    lines += [f"In {percent(share)}: {plan_text(plan)}." for plan, share in others[:3]]
+    return Text("\n".join(lines))

@@ -6,7 +6,9 @@ from isotune._version import __version__
 from simulator.predict import Prediction
 
 if TYPE_CHECKING:
+    from tuner.robust import RobustChoice
     from tuner.search import SearchResult
+    from tuner.study import Evaluated
     from tuner.techniques import Technique
 
 
@@ -45,19 +47,47 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
         "trials": {
             "run": result.trials.run,
             "pruned": result.trials.pruned,
-            "best_s": result.trials.best_s,
+            "failed": result.trials.failed,
+            "why": result.trials.why,
+            "per_second": result.trials.per_second,
+            "importances": result.trials.importances,
+            "stopped_at_bound": result.trials.stopped_at_bound,
+            "best_s": result.trials.best.seconds if result.trials.best else None,
             "seed": result.options.seed,
             "interrupted": result.trials.interrupted,
         },
+        "front": [_evaluated(result, item) for item in result.trials.front],
         "exact": None
         if exact is None
         else {
             "latency_s": exact.latency_s,
             "compared": exact.compared,
+            "bound_s": exact.bound_s,
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
     }
+
+
+def robust_dict(choice: "RobustChoice") -> dict[str, Any]:
+    """A robust choice and how it could change; seconds, and shares of the draws."""
+    return {
+        "mode": choice.mode,
+        "plan": choice.plan.model_dump(mode="json"),
+        "expected_s": choice.expected_s,
+        "worst_s": choice.worst_s,
+        "saving_interval": list(choice.saving_interval),
+        "best_in": choice.best_in,
+        "near_best_in": choice.near_best_in,
+        "winners": [
+            {"plan": plan.model_dump(mode="json"), "share": share} for plan, share in choice.winners
+        ],
+    }
+
+
+def _evaluated(result: "SearchResult", item: "Evaluated") -> dict[str, Any]:
+    values = zip(result.options.objectives, item.values, strict=True)
+    return dict(values) | {"plan": item.plan.model_dump(mode="json")}
 
 
 def _technique(technique: "Technique") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading and writing the files a user touches: YAML in, one-line errors out."""
 
+import json
 import os
 import tempfile
 from collections.abc import Hashable
@@ -80,6 +81,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: malformed YAML: {first}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: unreadable file, malformed JSON (with its line), or not an object.
+    """
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: malformed JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: malformed JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{path}: malformed JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(data).__name__}")
     return data
 
 

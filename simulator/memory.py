@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from simulator.cost import Array
 from simulator.errors import DoesNotFitError, InputError
+from simulator.gemm import Size
 from simulator.gpu import DTYPE_BYTES
 from simulator.model import check_tp
 from simulator.plan import Plan
@@ -33,24 +37,43 @@ def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memor
     Activations: the residual stream of every chunk in flight (residual, block input, partial
     sum) and the widest intermediate of the largest chunk.
     """
-    model, workload = scenario.model, scenario.workload
-    tp = workload.tp if tp is None else tp
-    width = DTYPE_BYTES[workload.dtype]
-    blocks = model.num_hidden_layers * model.block_weight_elements(tp)
-    rest = model.embedding_weight_elements(tp)
-    tokens = workload.batch * (workload.context + workload.tokens)
-    rows = sum(chunk.rows for chunk in program.chunks)
-    largest = max(chunk.rows for chunk in program.chunks)
-    ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
-    heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
-    logits = workload.batch * model.vocab_size / tp * 4.0
+    workload = scenario.workload
+    weights, kv_cache, activations = gpu_bytes(
+        scenario,
+        workload.tp if tp is None else tp,
+        batch=workload.batch,
+        tokens=workload.batch * (workload.context + workload.tokens),
+        rows=sum(chunk.rows for chunk in program.chunks),
+        largest=max(chunk.rows for chunk in program.chunks),
+    )
     return Memory(
-        weights=blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width,
-        kv_cache=tokens * model.num_hidden_layers * model.kv_elements_per_token(tp) * width,
-        activations=(3 * rows * model.hidden_size + largest * max(ffn, heads)) * width + logits,
+        weights=float(weights),
+        kv_cache=float(kv_cache),
+        activations=float(activations),
         reserved=scenario.hardware.runtime.memory_reserved,
         capacity=scenario.hardware.gpu.memory,
     )
+
+
+def gpu_bytes(
+    scenario: Scenario, tp: int, *, batch: Size, tokens: Size, rows: Size, largest: Size
+) -> tuple[float, Array, Array]:
+    """Bytes of weights, KV cache and activations per GPU; sizes may be arrays of one shape.
+
+    `tokens` are held in the cache, `rows` are in flight, `largest` of them in one chunk.
+    """
+    model, workload = scenario.model, scenario.workload
+    width = DTYPE_BYTES[workload.dtype]
+    blocks = model.num_hidden_layers * model.block_weight_elements(tp)
+    rest = model.embedding_weight_elements(tp)
+    ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
+    heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
+    weights = blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width
+    kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
+    kv_cache = np.asarray(tokens * (kv_elements * width), dtype=np.float64)
+    in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
+    logits = batch * (model.vocab_size / tp * 4.0)
+    return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)
 
 
 def check_memory(scenario: Scenario, plan: Plan) -> Memory:

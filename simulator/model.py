@@ -1,14 +1,13 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from simulator.errors import InputError
-from simulator.files import read_text, validate
+from simulator.files import read_json, validate
 from simulator.model_config import ARCHITECTURES, Config
 
 Norm = Literal["rms_norm", "layer_norm"]
@@ -140,12 +139,22 @@ def load_model(name_or_path: str) -> Model:
         InputError: neither a bundled name nor a path (the nearest names are given), or a
             config that `read_model` refuses.
     """
+    return read_model(model_config_file(name_or_path))
+
+
+def model_config_file(name_or_path: str) -> Path:
+    """The config.json of a bundled model, of a folder, or at a path.
+
+    Raises:
+        InputError: neither a bundled name nor a path (the nearest names are given).
+    """
     known = bundled_models()
     if name_or_path.lower() in known:
-        return read_model(_BUNDLED / f"{name_or_path.lower()}.json")
+        return _BUNDLED / f"{name_or_path.lower()}.json"
     # Unlike Path.exists this is false, not an OSError, for an overlong name.
     if os.path.exists(name_or_path):  # noqa: PTH110
-        return read_model(Path(name_or_path))
+        path = Path(name_or_path)
+        return path / "config.json" if path.is_dir() else path
     wanted = name_or_path.lower().rsplit("/", 1)[-1].removesuffix("-hf")
     near = difflib.get_close_matches(wanted, known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"bundled: {', '.join(known)}"
@@ -160,7 +169,7 @@ def read_model(path: Path) -> Model:
             not supported, a missing field, or a size that is not a positive integer.
     """
     file = path / "config.json" if path.is_dir() else path
-    data = _read_json(file)
+    data = read_json(file)
     if "text_config" in data:
         raise InputError(
             f"{file}: text_config: a multimodal wrapper is not supported "
@@ -176,20 +185,6 @@ def read_model(path: Path) -> Model:
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
     return _model(config, name, architecture)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: line {error.lineno}: malformed JSON: {error.msg}") from error
-    except RecursionError as error:
-        raise InputError(f"{file}: malformed JSON: nested too deeply") from error
-    except ValueError as error:
-        raise InputError(f"{file}: malformed JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{file}: expected a JSON object, found {type(data).__name__}")
-    return data
 
 
 def _model(config: Config, name: str, architecture: str) -> Model:

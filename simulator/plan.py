@@ -14,6 +14,8 @@ CommDtype = Literal["bf16", "fp8", "int8"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 _Count = Annotated[int, Field(gt=0, strict=True)]
 COMM_DTYPES: tuple[CommDtype, ...] = get_args(CommDtype)
+MAX_CHUNKS = 256
+"""More would have a name for every tile; no schedule gains from so many."""
 
 
 class Plan(Schema):
@@ -25,7 +27,7 @@ class Plan(Schema):
     """
 
     strategy: Strategy = "serial"
-    chunks: tuple[_Count, ...] = ()
+    chunks: tuple[_Count, ...] = Field(default=(), max_length=MAX_CHUNKS)
     comm_dtype: CommDtype = Field(default="bf16", description="what an all-reduce sends")
     comm_sms: _Count | None = Field(
         default=None, description="SMs the collective may hold; the library's choice if absent"
@@ -62,6 +64,10 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
     if plan.strategy == "serial":
         if plan.chunks:
             raise InputError("plan: chunks: a serial plan has none (allowed: [])")
+        if plan.comm_sms is not None:
+            raise InputError(
+                "plan: comm_sms: a serial plan has nothing to share SMs with (allowed: null)"
+            )
         return
     whole = chunked_total(plan.strategy, workload)
     if not plan.chunks or sum(plan.chunks) != whole:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import yaml
 from pydantic import Field
@@ -63,10 +63,9 @@ class PlanFile(Schema):
     @classmethod
     def of(cls, prediction: Prediction, hardware: str, model: str) -> Self:
         """The file of a prediction; `hardware` and `model` are the names it was asked with."""
-        shape = prediction.scenario.model
         return cls(
             hardware=hardware,
-            model=ModelReference.of(shape, model),
+            model=ModelReference.of(prediction.scenario.model, model),
             workload=prediction.scenario.workload,
             plan=prediction.plan,
             predicted=Predicted(
@@ -95,8 +94,24 @@ def read_plan(path: Path) -> PlanFile:
     return validate(PlanFile, read_yaml(path), path)
 
 
+class MadeFor(Protocol):
+    """A file that says what it was made for: a plan or a policy."""
+
+    @property
+    def hardware(self) -> str:
+        """Bundled name, or path of a profile."""
+
+    @property
+    def model(self) -> ModelReference:
+        """Which model."""
+
+    @property
+    def workload(self) -> Workload:
+        """What was asked of it."""
+
+
 def scenario_of(
-    file: PlanFile,
+    file: MadeFor,
     folder: Path,
     *,
     hardware: str | None = None,
@@ -111,19 +126,20 @@ def scenario_of(
         InputError: the hardware or model cannot be read, the plan is for another model, or a
             field of `workload` has the wrong type or range.
     """
-    shape = load_model(model or _locate(file.model.name, folder))
+    shape = load_model(model or locate(file.model.name, folder))
     wanted = file.model
     here = ModelReference.of(shape, shape.name)
     if here.model_copy(update={"name": wanted.name}) != wanted:
         raise InputError(f"the plan is for {wanted}, not for {here}")
     return Scenario(
         model=shape,
-        hardware=read_profile(hardware or _locate(file.hardware, folder)),
+        hardware=read_profile(hardware or locate(file.hardware, folder)),
         workload=checked(Workload, file.workload.model_dump() | (workload or {}), "workload"),
     )
 
 
-def _locate(name: str, folder: Path) -> str:
+def locate(name: str, folder: Path) -> str:
+    """A name or path in a plan file: as it is, or beside the file where only that exists."""
     # Unlike Path.exists this is false, not an OSError, for an overlong name.
     beside = folder / name
     found = os.path.exists(name) or not os.path.exists(beside)  # noqa: PTH110

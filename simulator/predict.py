@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from simulator.costs import Pricer
+from simulator.errors import InputError
 from simulator.memory import Memory, check_memory
 from simulator.plan import Plan, check_plan
 from simulator.priced import PricedRun, ProgramCosts
@@ -88,6 +89,9 @@ def predict(scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True)
         DoesNotFitError: its memory exceeds the GPU's.
     """
     check_plan(plan, scenario.model, scenario.workload)
+    sms = scenario.hardware.gpu.sms
+    if plan.comm_sms is not None and plan.comm_sms > sms:
+        raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
     needed = check_memory(scenario, plan)
     run = _run(scenario, plan, contention)
     serial = run if plan == SERIAL else _run(scenario, SERIAL, contention)

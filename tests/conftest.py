@@ -62,7 +62,7 @@ def _plans(
         strategy=strategy,
         chunks=() if strategy == "serial" else draw(_chunks(total, most_chunks)),
         comm_dtype=draw(st.sampled_from(COMM_DTYPES)),
-        comm_sms=draw(st.none() | st.integers(1, 40)),
+        comm_sms=None if strategy == "serial" else draw(st.none() | st.integers(1, 40)),
         dropped=tuple(sorted(draw(st.sets(st.integers(0, blocks - 1))))),
     )
 

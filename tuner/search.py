@@ -1,23 +1,23 @@
 """`isotune search`: Optuna over the space of plans, an exact reference beside it."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import optuna
-
-from simulator.errors import DoesNotFitError
-from simulator.memory import check_memory
+from simulator.errors import InputError
 from simulator.plan import STRATEGIES, CommDtype, Plan, Strategy
 from simulator.predict import SERIAL, Prediction, predict
 from simulator.scenario import Scenario
 from tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
-from tuner.exact import Best, best_split, sm_budgets
+from tuner.dropping import joint_optimum
+from tuner.exact import Best, best_split, most_chunks
+from tuner.objectives import Evaluator, Judge, Objective, ObjectiveName, check_objectives
+from tuner.samplers import SamplerName
 from tuner.space import MAX_CHUNKS, Space
-from tuner.techniques import Technique, latency, pays_from, techniques
+from tuner.study import Progress, Settings, Trials, run_study
+from tuner.techniques import Technique, pays_from, techniques
 
-Progress = Callable[[int, int], None]
-"""Called after each trial with how many are done and how many there will be."""
+__all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
+_AT_BOUND = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,31 +25,34 @@ class Options:
     """How to search.
 
     `strategies` are the overlap strategies allowed, `spd` whether syncs may be dropped.
-    `comm_dtype` is the transfer type the plan must use. Syncs are dropped only within
-    `accuracy_budget` (relative growth of perplexity) by a `sensitivity` table; without one,
-    SPD is shown beside the plan but never chosen. `start_from_exact` hands Optuna the exact
-    two-chunk optimum as its first trial; without it, it starts from even splits only.
+    `comm_dtype` is the transfer type the plan must use, unless `comm_dtypes` gives a choice.
+    Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by a
+    `sensitivity` table; without one, SPD is shown beside the plan but never chosen.
+
+    With several `objectives` the result has a Pareto front; `latency_limit` is in seconds.
+    `objective` replaces the prediction by any callable from plan to seconds, such as a real run.
+    `exact` solves what can be solved exactly first, and starts and measures the search by it.
     """
 
     strategies: tuple[Strategy, ...] = STRATEGIES
     spd: bool = True
     comm_dtype: CommDtype = "bf16"
+    comm_dtypes: tuple[CommDtype, ...] = ()
     trials: int = 200
     seed: int = 0
+    sampler: SamplerName = "auto"
+    max_chunks: int = MAX_CHUNKS
+    objectives: tuple[ObjectiveName, ...] = ("latency",)
     sensitivity: Sensitivity | None = None
     accuracy_budget: float = 0.01
-    start_from_exact: bool = True
+    latency_limit: float | None = None
+    objective: Objective | None = None
+    exact: bool = True
 
-
-@dataclass(frozen=True, kw_only=True)
-class Trials:
-    """What the Optuna study did, and the best it saw."""
-
-    run: int
-    pruned: int
-    best: Plan
-    best_s: float
-    interrupted: bool = False
+    @property
+    def transfers(self) -> tuple[CommDtype, ...]:
+        """Transfer types to choose from."""
+        return self.comm_dtypes or (self.comm_dtype,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,54 +64,127 @@ class SearchResult:
     trials: Trials
     exact: Best | None
     techniques: list[Technique]
+    iso_asked: bool
+    """Whether ISO was considered, so that `iso_pays_from` says something."""
     iso_pays_from: int | None
     accuracy_cost: float | None
     options: Options = field(repr=False)
 
     @property
     def gap_to_exact(self) -> float | None:
-        """How far Optuna's best lies above (or below) the exact two-chunk optimum, relative."""
-        return None if self.exact is None else self.trials.best_s / self.exact.latency_s - 1.0
+        """How far Optuna's best lies above (or below) the exact optimum, relative."""
+        if self.exact is None or self.trials.best is None:
+            return None
+        return self.trials.best.seconds / self.exact.latency_s - 1.0
 
 
 def search(
     scenario: Scenario, options: Options | None = None, progress: Progress | None = None
 ) -> SearchResult:
-    """Find the plan of lowest predicted latency.
+    """Find the plan of lowest latency within the limits.
 
     Raises:
+        InputError: objectives that cannot be known, or no plan within the limits.
         DoesNotFitError: the serial baseline does not fit in memory.
     """
     options = options or Options()
+    check_objectives(options.objectives, options.sensitivity)
     baseline = predict(scenario, SERIAL)
-    allowed, shown, assumed = _drop_sets(scenario, options)
-    space = Space(
-        scenario=scenario,
-        strategies=_usable(scenario, options.strategies),
-        comm_dtypes=(options.comm_dtype,),
-        drop_order=allowed,
-    )
-    exact = _exact(space, options)
-    trials = _study(space, options, exact, progress)
-    plan = trials.best
-    if exact is not None and exact.latency_s < trials.best_s:
-        plan = exact.plan
+    shown = _drop_sets(scenario, options)[1]
+    space = space_of(scenario, options)
+    exact = exact_of(space, options)
+    trials = optimise(space, options, exact, progress)
+    chosen = _chosen(trials, exact, options)
+    work = scenario.workload
+    iso_asked = "iso" in options.strategies and work.phase == "prefill" and work.tp > 1
     return SearchResult(
-        best=predict(scenario, plan),
+        best=predict(scenario, chosen),
         baseline=baseline,
         trials=trials,
         exact=exact,
         techniques=techniques(
             scenario,
+            found=chosen,
             dropped=shown,
-            assumed=assumed,
+            sensitivity=options.sensitivity,
             strategies=space.strategies,
             spd=options.spd,
         ),
-        iso_pays_from=pays_from(scenario) if "iso" in space.strategies else None,
-        accuracy_cost=options.sensitivity.cost(plan.dropped) if options.sensitivity else None,
+        iso_asked=iso_asked,
+        iso_pays_from=pays_from(scenario) if iso_asked else None,
+        accuracy_cost=_accuracy_cost(scenario, options, trials, exact),
         options=options,
     )
+
+
+def space_of(scenario: Scenario, options: Options) -> Space:
+    """The plans that the options allow."""
+    return Space(
+        scenario=scenario,
+        strategies=_usable(scenario, options.strategies),
+        comm_dtypes=options.transfers,
+        drop_order=_drop_sets(scenario, options)[0],
+        most_chunks=options.max_chunks,
+    )
+
+
+def judge_of(scenario: Scenario, options: Options) -> Judge:
+    """What the options judge plans by."""
+    return Judge(
+        scenario=scenario,
+        objectives=options.objectives,
+        sensitivity=options.sensitivity,
+        accuracy_budget=options.accuracy_budget if options.sensitivity else None,
+        latency_limit=options.latency_limit,
+    )
+
+
+def optimise(
+    space: Space, options: Options, exact: Best | None, progress: Progress | None = None
+) -> Trials:
+    """Ask and tell, starting from serial, even splits and the exact optimum."""
+    inside = exact is not None and _covered(space)
+    single = options.objectives == ("latency",)
+    return run_study(
+        space,
+        judge_of(space.scenario, options),
+        Evaluator(space.scenario, options.objective),
+        Settings(
+            trials=options.trials,
+            seed=options.seed,
+            sampler=options.sampler,
+            stop_at=exact.bound_s * (1 + _AT_BOUND) if exact and inside and single else None,
+        ),
+        starts(space, exact),
+        progress,
+    )
+
+
+def _covered(space: Space) -> bool:
+    """Whether the exact optimum is over all of the space, so that its bound holds there."""
+    known = set(space.strategies) <= {"serial", "iso"}
+    return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
+
+
+def _chosen(trials: Trials, exact: Best | None, options: Options) -> Plan:
+    """The faster of the two; with a limit on latency both must keep to it."""
+    found = [(trials.best.seconds, trials.best.plan)] if trials.best else []
+    if exact is not None:
+        found.append((exact.latency_s, exact.plan))
+    if options.latency_limit is not None:
+        found = [item for item in found if item[0] <= options.latency_limit]
+    if not found and (options.latency_limit is not None or trials.failed):
+        reason = next(iter(trials.why), "none is fast enough")
+        raise InputError(f"no plan within the limits: {reason}")
+    return min(found, key=lambda item: item[0])[1] if found else SERIAL
+
+
+def _accuracy_cost(
+    scenario: Scenario, options: Options, trials: Trials, exact: Best | None
+) -> float | None:
+    if options.sensitivity is None:
+        return None
+    return judge_of(scenario, options).accuracy_cost(_chosen(trials, exact, options))
 
 
 def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
@@ -126,81 +202,42 @@ def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strat
     )
 
 
-def _drop_sets(
-    scenario: Scenario, options: Options
-) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
-    """Blocks that may be dropped in order of cost, the drop set to show, and whether assumed."""
+def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks that may be dropped in order of cost, and the drop set to show (maybe assumed)."""
     blocks = scenario.model.num_hidden_layers
     if not options.spd or scenario.workload.tp == 1:
-        return (), (), False
+        return (), ()
     if options.sensitivity is None:
         share = round(ASSUMED_SHARE * blocks)
-        return (), tuple(sorted(assumed_order(blocks)[:share])), True
+        return (), tuple(sorted(assumed_order(blocks)[:share]))
     count = options.sensitivity.affordable(options.accuracy_budget)
     order = options.sensitivity.order()[:count]
-    return order, tuple(sorted(order)), False
+    return order, tuple(sorted(order))
 
 
-def _exact(space: Space, options: Options) -> Best | None:
-    if "iso" not in space.strategies:
+def exact_of(space: Space, options: Options) -> Best | None:
+    """The exact optimum of the part of the space that can be solved; None if unwanted."""
+    if "iso" not in space.strategies or not options.exact or options.objective is not None:
         return None
-    drop_sets = {(), tuple(sorted(space.drop_order))}
-    return best_split(space.scenario, comm_dtypes=(options.comm_dtype,), drop_sets=drop_sets)
+    chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
+    table = options.sensitivity
+    if table is not None and options.spd:
+        return joint_optimum(
+            space.scenario,
+            table,
+            options.accuracy_budget,
+            comm_dtypes=space.comm_dtypes,
+            chunks=chunks,
+        )
+    return best_split(space.scenario, comm_dtypes=space.comm_dtypes, chunks=chunks)
 
 
-def _study(space: Space, options: Options, exact: Best | None, progress: Progress | None) -> Trials:
-    """Ask and tell, starting from serial, even splits and the exact optimum."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=options.seed, multivariate=True)
-    study = optuna.create_study(sampler=sampler)
-    for plan in _starts(space, options, exact):
-        study.enqueue_trial(space.parameters(plan), skip_if_exists=True)
-    seen: dict[Plan, float | None] = {}
-    pruned = done = 0
-    interrupted = False
-    try:
-        while done < options.trials:
-            trial = study.ask()
-            plan = space.plan(trial)
-            if plan not in seen:
-                seen[plan] = _evaluate(space.scenario, plan)
-            seconds = seen[plan]
-            if seconds is None:
-                pruned += 1
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            else:
-                study.tell(trial, seconds)
-            done += 1
-            if progress:
-                progress(done, options.trials)
-    except KeyboardInterrupt:
-        interrupted = True
-    fitting = {plan: seconds for plan, seconds in seen.items() if seconds is not None}
-    fitting = fitting or {SERIAL: latency(space.scenario, SERIAL)}
-    best = min(fitting, key=lambda plan: fitting[plan])
-    return Trials(run=done, pruned=pruned, best=best, best_s=fitting[best], interrupted=interrupted)
-
-
-def _starts(space: Space, options: Options, exact: Best | None) -> list[Plan]:
-    """Serial, even splits of every strategy, even halves with every SM budget, the optimum."""
-    starts = [Plan()]
+def starts(space: Space, exact: Best | None) -> Sequence[Plan]:
+    """Plans to begin with: serial, even splits of every strategy, and the exact optimum."""
+    plans = [Plan()]
     for strategy in space.strategies:
         if strategy != "serial":
-            even = [space.even(strategy, count) for count in range(2, MAX_CHUNKS + 1)]
-            starts += [plan for plan in even if plan is not None]
-    halves = space.even("iso", 2) if "iso" in space.strategies else None
-    if halves is not None:
-        budgets = sm_budgets(space.scenario)
-        starts += [halves.model_copy(update={"comm_sms": sms}) for sms in budgets]
-    starts = [plan.model_copy(update={"comm_dtype": options.comm_dtype}) for plan in starts]
-    return [*starts, exact.plan] if exact and options.start_from_exact else starts
-
-
-def _evaluate(scenario: Scenario, plan: Plan) -> float | None:
-    try:
-        check_memory(scenario, plan)
-    except DoesNotFitError:
-        return None
-    return latency(scenario, plan)
+            even = [space.even(strategy, count) for count in range(2, space.most_chunks + 1)]
+            plans += [plan for plan in even if plan is not None]
+    plans = [plan.model_copy(update={"comm_dtype": space.comm_dtypes[0]}) for plan in plans]
+    return [*plans, exact.plan] if exact else plans

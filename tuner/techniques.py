@@ -1,15 +1,19 @@
 """What each technique alone would bring, and from which prompt length on ISO pays."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.batch import latencies
 from simulator.errors import DoesNotFitError
-from simulator.plan import CommDtype, Plan, Strategy
+from simulator.plan import Plan, Strategy
+from simulator.policy import TILE
 from simulator.predict import SERIAL, Prediction, predict
 from simulator.scenario import Scenario
-from tuner.exact import TILE, best_split, sm_budgets, split_sizes
+from tuner.accuracy import Sensitivity
+from tuner.exact import best_split, sm_budgets, split_sizes
 from tuner.space import Space
 
 LONGEST_PROMPT = 131_072
@@ -18,7 +22,7 @@ _MAX_TILES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Technique:
-    """One technique by itself. `assumed` marks a drop set that no sensitivity file backs."""
+    """One technique by itself. `assumed` marks a loss that no sensitivity file measures."""
 
     name: str
     prediction: Prediction
@@ -33,8 +37,9 @@ class Technique:
 def techniques(
     scenario: Scenario,
     *,
+    found: Plan,
     dropped: tuple[int, ...],
-    assumed: bool,
+    sensitivity: Sensitivity | None,
     strategies: tuple[Strategy, ...],
     spd: bool,
 ) -> list[Technique]:
@@ -42,8 +47,9 @@ def techniques(
 
     Args:
         scenario: what is run, and on what.
+        found: the best plan of a search, a candidate for the last and for ISO.
         dropped: the drop set that stands for SPD.
-        assumed: whether that drop set rests on an assumption.
+        sensitivity: what lossy techniques cost; those it does not tell are marked as assumed.
         strategies: overlap strategies to show.
         spd: whether dropping is among the techniques to show.
     """
@@ -56,37 +62,51 @@ def techniques(
         plans.append(
             ("ISO, even split", Space(scenario=scenario, strategies=("iso",)).even("iso", 2))
         )
-        exact = best_split(scenario)
-        plans.append(("ISO, tuned", exact.plan if exact else None))
+        plans.append(("ISO, tuned", _tuned(scenario, found)))
     if spd:
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
-    plans.append(("all combined", combined(scenario, "int8", dropped if spd else (), strategies)))
+    alone = [plan for _, plan in plans if plan is not None]
+    candidates = [found, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
+    plans.append(("all combined", _fastest(scenario, candidates)))
     shown: list[Technique] = []
     for name, plan in plans:
         if plan is not None and scenario.workload.tp > 1:
-            guess = assumed and bool(plan.dropped)
-            try:
-                shown.append(
-                    Technique(name=name, prediction=predict(scenario, plan), assumed=guess)
-                )
-            except DoesNotFitError:
-                continue
+            with suppress(DoesNotFitError):
+                prediction, guess = predict(scenario, plan), _assumed(plan, sensitivity)
+                shown.append(Technique(name=name, prediction=prediction, assumed=guess))
     return shown
 
 
-def combined(
-    scenario: Scenario,
-    comm_dtype: CommDtype,
-    dropped: tuple[int, ...],
-    strategies: tuple[Strategy, ...],
-) -> Plan:
-    """Quantised transfer, the drop set where it helps, and the best overlap on top."""
-    serial = Plan(comm_dtype=comm_dtype, dropped=dropped)
-    exact = None
+def _assumed(plan: Plan, sensitivity: Sensitivity | None) -> bool:
+    """Whether a plan loses accuracy in a way that no measurement backs."""
+    if sensitivity is None:
+        return plan.lossy
+    return plan.comm_dtype != "bf16" and plan.comm_dtype not in sensitivity.transfer
+
+
+def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
+    """The best lossless ISO plan known; None where the prompt cannot be split."""
+    exact = best_split(scenario)
+    plans = [exact.plan] if exact else []
+    if found.strategy == "iso" and not found.lossy:
+        plans.append(found)
+    return _fastest(scenario, plans) if plans else None
+
+
+def _combinations(
+    scenario: Scenario, dropped: tuple[int, ...], strategies: tuple[Strategy, ...]
+) -> Iterator[Plan]:
+    """Quantised transfer and the drop set, without overlap and under the best ISO split."""
+    yield Plan(comm_dtype="int8", dropped=dropped)
     if "iso" in strategies:
-        exact = best_split(scenario, comm_dtypes=(comm_dtype,), drop_sets={(), dropped})
-    return exact.plan if exact and exact.latency_s < latency(scenario, serial) else serial
+        exact = best_split(scenario, comm_dtypes=("bf16", "int8"), drop_sets={(), dropped})
+        if exact is not None:
+            yield exact.plan
+
+
+def _fastest(scenario: Scenario, plans: Sequence[Plan]) -> Plan:
+    return min(plans, key=lambda plan: latency(scenario, plan))
 
 
 def latency(scenario: Scenario, plan: Plan) -> float:

@@ -206,21 +206,22 @@ def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str
     return errors
 
 
+def _default(base: HardwareProfile) -> str:
+    """The section of the all-reduce algorithm the machine uses unless told otherwise."""
+    return f"collectives.algorithms.{base.collectives.default}.protocols"
+
+
 def standard_error(error: OpError) -> float:
-    """The standard error of a normal variable with these quantiles: mean of two estimates, or 1."""
-    return min(1.0, round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3))
+    """The standard error of a normal variable with these quantiles, the mean of two estimates."""
+    return round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3)
 
 
 def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
     """The base's errors, those of fitted operations replaced; collectives by the default's."""
     found = _errors(base, reports)
-    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
+    # Beyond 100 % a relative error says no more than that nothing is known.
+    update = {CLASS_OF[op]: min(standard_error(found[op]), 1.0) for op in CLASS_OF if op in found}
     return base.errors.model_copy(update=update)
-
-
-def _default(base: HardwareProfile) -> str:
-    """The section of the all-reduce algorithm the machine uses unless told otherwise."""
-    return f"collectives.algorithms.{base.collectives.default}.protocols"
 
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:

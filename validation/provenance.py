@@ -88,7 +88,7 @@ def _kept(base: HardwareProfile, path: str) -> str:
     """The base's own source where it says more than that it was fitted to other rows."""
     before = base.source_of(path)
     if before.startswith("fitted to"):
-        return f"not determined by the rows, kept from {base.name}"
+        return f"an earlier fit, kept from {base.name} - the rows do not determine it"
     return before
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their texts are read."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -14,10 +15,10 @@ TECHNIQUES = (*STRATEGIES, "spd")
 
 def tokens(text: str) -> int:
     """`4096` or `4k` (k = 1024) as a number of tokens."""
-    digits, factor = (text[:-1], 1024) if text[-1:] in ("k", "K") else (text, 1)
-    if not digits.lstrip("-").isdigit() or len(digits) > 12:
-        raise InputError(f"{text!r} is not a number of tokens such as 4096 or 4k")
-    return int(digits) * factor
+    match = re.fullmatch(r"(-?[0-9]{1,12})([kK]?)", text)
+    if match is None:
+        raise InputError(f"{text!r:.60} is not a number of tokens such as 4096 or 4k")
+    return int(match[1]) * (1024 if match[2] else 1)
 
 
 def fraction(text: str) -> float:
@@ -41,12 +42,11 @@ def blocks(text: str) -> tuple[int, ...]:
     """`0-3,7` as block numbers, sorted; an empty text drops nothing."""
     found: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or len(part) > 20:
-            raise InputError(f"{part!r} is not a block or a range of blocks such as 0-3,7")
-        if int(last or first) - int(first) > 100_000:
-            raise InputError(f"{part!r} is too long a range of blocks")
-        found.update(range(int(first), int(last or first) + 1))
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
+            raise InputError(f"{part!r:.60} is not a block or a range of blocks such as 0-3,7")
+        found.update(range(first, last + 1))
     return tuple(sorted(found))
 
 
@@ -55,7 +55,9 @@ def names(text: str) -> tuple[str, ...]:
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in found:
         if name not in TECHNIQUES:
-            raise InputError(f"unknown technique {name!r} (allowed: {', '.join(TECHNIQUES)})")
+            raise InputError(f"unknown technique {name!r:.60} (allowed: {', '.join(TECHNIQUES)})")
+    if not found:
+        raise InputError(f"no technique given (allowed: {', '.join(TECHNIQUES)})")
     return found
 
 
@@ -75,7 +77,7 @@ def read(parse: Callable[[str], Parsed], option: str, text: str | None) -> Parse
 
 
 Hardware = Annotated[
-    str,
+    str | None,
     typer.Option("--hw", help="Bundled profile name, or path of a profile.", show_default=False),
 ]
 ModelName = Annotated[

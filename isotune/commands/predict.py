@@ -29,11 +29,17 @@ from simulator.errors import InputError
 from simulator.files import checked
 from simulator.plan import STRATEGIES, Plan
 from simulator.planfile import read_plan, scenario_of
+from simulator.policy import read_policy
+from simulator.scenario import Scenario
 
 
 def predict(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Plan file; other options change its scenario.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option("--policy", help="Policy file: its plan for this --prompt."),
     ] = None,
     hw: Annotated[
         str | None, typer.Option("--hw", help="Bundled profile name, or path of a profile.")
@@ -81,16 +87,18 @@ def predict(
         "comm_sms": comm_sms,
         "dropped": read(blocks, "--drop", drop),
     }
-    if strategy is not None and chunks is None:
-        changes["chunks"] = ()
-    if plan is not None:
+    if policy is not None:
+        scenario, wanted = _looked_up(policy, plan, asked, changes, hw, model)
+    elif plan is not None:
         file = read_plan(plan)
         scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))
-        wanted = checked(Plan, file.plan.model_dump() | _given(changes), "plan")
+        # Another strategy cuts in another unit: what the file says of the cut does not carry over.
+        cut = {"chunks": (), "comm_sms": None} if strategy is not None else {}
+        wanted = checked(Plan, file.plan.model_dump() | cut | _given(changes), "plan")
     elif hw is None:
         raise InputError("give --hw (a machine) or --plan (a plan file)")
     else:
-        scenario = isotune.scenario(model or DEFAULT_MODEL, hw, **asked)
+        scenario = isotune.scenario(DEFAULT_MODEL if model is None else model, hw, **asked)
         wanted = checked(Plan, _given(changes), "plan")
     prediction = isotune.predict(scenario, wanted)
     if as_json:
@@ -99,6 +107,24 @@ def predict(
     from isotune.render import prediction_view
 
     show(prediction_view(prediction))
+
+
+def _looked_up(
+    path: Path,
+    plan: Path | None,
+    asked: dict[str, Any],
+    changes: dict[str, Any],
+    hw: str | None,
+    model: str | None,
+) -> tuple[Scenario, Plan]:
+    """The scenario and plan that a policy has for a prompt length."""
+    if plan is not None or _given(changes):
+        raise InputError("--policy chooses the plan; leave out --plan and the plan's options")
+    if asked["prompt"] is None:
+        raise InputError("--policy needs --prompt, the length to look up")
+    policy = read_policy(path)
+    scenario = scenario_of(policy, path.parent, hardware=hw, model=model, workload=_given(asked))
+    return scenario, policy.bucket(asked["prompt"]).rule.plan(asked["prompt"])
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

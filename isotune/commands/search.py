@@ -1,7 +1,8 @@
 """`isotune search`: the main job."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -26,7 +27,9 @@ from isotune.commands.options import (
     tokens,
 )
 from isotune.commands.output import print_json, progress, show
-from isotune.results import search_dict
+from isotune.commands.policy import search_policy
+from isotune.commands.shared import join_search, share_search
+from isotune.results import robust_dict, search_dict
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
 from simulator.plan import STRATEGIES, Plan
@@ -34,11 +37,14 @@ from simulator.planfile import PlanFile
 from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
-    from tuner.search import Options
+    from tuner.objectives import ObjectiveName
+    from tuner.robust import RobustChoice
+    from tuner.samplers import SamplerName
+    from tuner.search import Options, SearchResult
 
 
 def search(
-    hw: Hardware,
+    hw: Hardware = None,
     model: ModelName = None,
     tp: Tp = None,
     batch: Batch = None,
@@ -61,6 +67,24 @@ def search(
     seed: Annotated[
         int, typer.Option("--seed", min=0, max=2**32 - 1, help="Same seed, same plan.")
     ] = 0,
+    sampler: Annotated[
+        str, typer.Option("--sampler", help="auto, tpe, nsga2, gp, cmaes or random.")
+    ] = "auto",
+    max_chunks: Annotated[
+        int, typer.Option("--max-chunks", min=2, max=64, help="Most chunks of a prompt.")
+    ] = 4,
+    objectives: Annotated[
+        str,
+        typer.Option(
+            "--objectives",
+            metavar="NAMES",
+            help="By comma: latency, accuracy_cost, transfer_loss; several give a Pareto set.",
+        ),
+    ] = "latency",
+    latency_limit: Annotated[
+        float | None,
+        typer.Option("--latency-limit", min=0.0, metavar="MS", help="Slowest plan allowed."),
+    ] = None,
     sensitivity: Annotated[
         Path | None,
         typer.Option(
@@ -76,37 +100,113 @@ def search(
             show_default="1%",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Plan file.")] = Path("plan.yaml"),
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage", help="Share the search: postgresql://, sqlite:/// or journal:///."
+        ),
+    ] = None,
+    study: Annotated[
+        str, typer.Option("--study", help="Name of the shared search; the same name resumes it.")
+    ] = "isotune",
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="STUDY", help="Work on a shared search; needs --storage."),
+    ] = None,
+    robust: Annotated[
+        str | None,
+        typer.Option("--robust", help="expected or worst: best over the profile's errors."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Plan file, or policy file for a range of prompts.",
+            show_default="plan.yaml or policy.yaml",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the best plan for a machine, and say what each technique would bring."""
     from tuner.search import search as run_search
 
+    if join is not None:
+        join_search(join, storage, as_json)
+        return
+    if hw is None:
+        raise InputError("give --hw (a machine), or --join (a study) and --storage")
+    many = prompts is not None or ":" in (prompt or "")
+    output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
     scenario = isotune.scenario(
-        model or DEFAULT_MODEL,
+        DEFAULT_MODEL if model is None else model,
         hw,
         tp=tp,
         batch=batch,
-        prompt=read(tokens, "--prompt", prompt),
+        prompt=None if many else read(tokens, "--prompt", prompt),
         phase=phase,
         dtype=dtype,
         weight_dtype=weight_dtype or dtype,
         runtime=runtime,
     )
-    options = _options(scenario, comm_dtype, strategies, trials, seed, sensitivity, accuracy_budget)
+    options = replace(
+        _options(scenario, comm_dtype, strategies, trials, seed, sensitivity, accuracy_budget),
+        sampler=cast("SamplerName", sampler),
+        max_chunks=max_chunks,
+        objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
+        latency_limit=None if latency_limit is None else latency_limit / 1e3,
+    )
+    if many:
+        names_asked = (hw, DEFAULT_MODEL if model is None else model)
+        search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
+        return
+    if storage is not None:
+        share_search(
+            scenario,
+            options,
+            (hw, DEFAULT_MODEL if model is None else model),
+            storage,
+            study,
+            as_json,
+        )
+        return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
-    PlanFile.of(result.best, hw, model or DEFAULT_MODEL).write(output)
+    choice = None
+    if robust is not None:
+        choice = choose_robust(scenario, result, robust)
+        result = replace(result, best=isotune.predict(scenario, choice.plan))
+    PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model).write(output)
     if as_json:
-        print_json(search_dict(result) | {"plan_file": str(output)})
+        extra = {"robust": robust_dict(choice)} if choice else {}
+        print_json(search_dict(result) | extra | {"plan_file": str(output)})
     else:
-        from isotune.render import search_view
+        from isotune.render import robust_view, search_view
 
         show(search_view(result))
+        if choice is not None:
+            show(robust_view(choice))
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
+
+
+def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
+    """The plan that is best over the profile's errors, the search's own among the candidates."""
+    from tuner.robust import errors_of, robust_choice
+
+    return robust_choice(
+        scenario,
+        errors_of(scenario.hardware),
+        mode,
+        also=result.best.plan,
+        overlap="iso" in result.options.strategies,
+    )
 
 
 def _options(
@@ -126,13 +226,17 @@ def _options(
             "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
         )
     table = read_sensitivity(sensitivity, scenario.model) if sensitivity else None
-    plan = checked(Plan, {"comm_dtype": comm_dtype or "bf16"}, "--comm-dtype")
+    transfers = tuple(
+        checked(Plan, {"comm_dtype": name.strip()}, "--comm-dtype").comm_dtype
+        for name in (comm_dtype or "bf16").split(",")
+    )
     budget = read(fraction, "--accuracy-budget", accuracy_budget)
     wanted = read(names, "--strategies", strategies) or TECHNIQUES
     return Options(
         strategies=tuple(name for name in STRATEGIES if name in wanted),
         spd="spd" in wanted,
-        comm_dtype=plan.comm_dtype,
+        comm_dtype=transfers[0],
+        comm_dtypes=transfers,
         trials=trials,
         seed=seed,
         sensitivity=table,

@@ -46,6 +46,17 @@ def refused(outcome, *parts):
         (["predict", "--hw", "a800", "--weight-dtype", "int2"], ["weight_dtype", "int4"]),
         (["predict", "--hw", "a800", "--comm-dtype", "int4"], ["comm_dtype", "int8"]),
         (["predict", "--hw", "a800", "--comm-sms", "0"], ["comm_sms", "greater than 0"]),
+        (["predict", "--hw", "a800", "--comm-sms", "4"], ["comm_sms", "serial"]),
+        (
+            ["predict", "--hw=a800", "--strategy=iso", "--chunks=2k,2k", "--comm-sms=109"],
+            ["comm_sms", "108 SMs", "109"],
+        ),
+        (["predict", "--hw", "a800", "--prompt", "\N{SUPERSCRIPT TWO}"], ["--prompt"]),
+        (["predict", "--hw", "a800", "--prompt", "--5"], ["--prompt", "'--5'"]),
+        (["predict", "--hw", "a800", "--drop", "5-3"], ["--drop", "'5-3'"]),
+        (["predict", "--hw", "a800", "--drop", "\N{ARABIC-INDIC DIGIT THREE}"], ["--drop"]),
+        (["predict", "--hw", "a800", "--model", ""], ["model"]),
+        (["search", "--hw", "a800", "--strategies", ","], ["--strategies", "no technique"]),
         (["predict", "--hw", "a800", "--strategy", "magic"], ["strategy", "'iso'"]),
         (
             ["predict", "--hw", "a800", "--strategy", "iso", "--chunks", "2048,2047"],
@@ -157,13 +168,14 @@ def test_a_wrong_model_config_names_its_field(isotune, tmp_path, change, parts):
 
 def test_a_sensitivity_table_for_another_model_is_refused(isotune, tmp_path):
     path = tmp_path / "sensitivity.json"
-    path.write_text(json.dumps({"model": "x", "blocks": [0.1, 0.2]}))
-    refused(
-        isotune("search", "--hw", "a800", "--sensitivity", str(path)),
-        "sensitivity.json",
-        "2 sensitivities",
-        "80 blocks",
-    )
+    for table, parts in (
+        ({"model": "llama-2-70b", "blocks": [0.1, 0.2]}, ["2 sensitivities", "80 blocks"]),
+        ({"model": "opt-66b", "blocks": [0.1] * 80}, ["model", "'opt-66b'", "'llama-2-70b'"]),
+        ({"model": "llama-2-70b", "blocks": [True] * 80}, ["blocks.0", "valid number"]),
+    ):
+        path.write_text(json.dumps(table))
+        outcome = isotune("search", "--hw", "a800", "--sensitivity", str(path))
+        refused(outcome, "sensitivity.json", *parts)
 
 
 def test_text_from_files_cannot_style_the_terminal(isotune, tmp_path):

@@ -50,7 +50,7 @@ def test_search_for_people_has_everything_the_main_job_promises(isotune, tmp_pat
         "all combined",
         "ISO pays from prompts",
         "Optuna: 25 trials",
-        "Exact two-chunk optimum",
+        "Exact optimum over",
         "isotune predict --plan",
     ):
         assert promised in text, promised
@@ -202,19 +202,20 @@ def test_help_and_predict_import_neither_optuna_nor_torch():
 
 
 def test_an_interrupted_search_keeps_the_best_so_far(isotune, tmp_path, monkeypatch):
-    import tuner.search
+    from tuner.objectives import Evaluator
 
-    evaluate, calls = tuner.search._evaluate, []
+    evaluate, calls = Evaluator.__call__, []
 
-    def interrupted(scenario, plan):
-        calls.append(plan)
-        if len(calls) > 5:
+    def interrupted(self, plans):
+        calls.append(plans)
+        if len(calls) > 2:
             raise KeyboardInterrupt
-        return evaluate(scenario, plan)
+        return evaluate(self, plans)
 
-    monkeypatch.setattr(tuner.search, "_evaluate", interrupted)
+    monkeypatch.setattr(Evaluator, "__call__", interrupted)
     out = tmp_path / "p.yaml"
     done = isotune("search", "--hw", "a800", "-o", str(out))
     assert done.code == 130
     assert "Interrupted" in done.out
+    assert "Optuna: 16 trials" in done.out
     assert Path(out).exists()

@@ -126,19 +126,27 @@ def test_progress_counts_every_trial(make_scenario: MakeScenario) -> None:
     seen: list[tuple[int, int]] = []
     scenario = make_scenario("llama-2-70b", blocks=4)
     result = search(scenario, QUICK, lambda done, total: seen.append((done, total)))
-    assert seen == [(done, QUICK.trials) for done in range(1, QUICK.trials + 1)]
+    counts = [done for done, _ in seen]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == QUICK.trials
+    assert {total for _, total in seen} == {QUICK.trials}
+    assert len(seen) > 2
     assert (result.trials.run, result.trials.interrupted) == (QUICK.trials, False)
 
 
 def test_an_interrupt_keeps_what_was_found(make_scenario: MakeScenario) -> None:
+    reported: list[int] = []
+
     def interrupt(done: int, total: int) -> None:
-        if done == 10 < total:
+        reported.append(done)
+        if 10 <= done < total:
             raise KeyboardInterrupt
 
     scenario = make_scenario("llama-2-70b", blocks=4)
     result = search(scenario, QUICK, interrupt)
     assert result.trials.interrupted
-    assert result.trials.run == 10
+    assert result.trials.run == reported[-1] < QUICK.trials
+    assert result.trials.best is not None
     assert result.best.latency_s <= result.baseline.latency_s
 
 

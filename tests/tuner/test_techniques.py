@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from simulator.plan import STRATEGIES, Plan
-from simulator.predict import predict
+from simulator.policy import TILE
+from simulator.predict import SERIAL, predict
 from simulator.scenario import Scenario
-from tuner.exact import TILE, best_split
+from tuner.accuracy import Sensitivity
+from tuner.exact import best_split
 from tuner.techniques import (
     LONGEST_PROMPT,
     Technique,
@@ -22,8 +24,21 @@ MakeScenario = Callable[..., Scenario]
 DROPPED = (1, 2, 3)
 
 
-def shown(scenario: Scenario, *, assumed: bool = True, spd: bool = True) -> dict[str, Technique]:
-    listed = techniques(scenario, dropped=DROPPED, assumed=assumed, strategies=STRATEGIES, spd=spd)
+def shown(
+    scenario: Scenario,
+    *,
+    found: Plan = SERIAL,
+    sensitivity: Sensitivity | None = None,
+    spd: bool = True,
+) -> dict[str, Technique]:
+    listed = techniques(
+        scenario,
+        found=found,
+        dropped=DROPPED,
+        sensitivity=sensitivity,
+        strategies=STRATEGIES,
+        spd=spd,
+    )
     return {technique.name: technique for technique in listed}
 
 
@@ -49,13 +64,18 @@ def test_every_technique_stands_alone_and_all_stand_together(listed: dict[str, T
 def test_what_changes_the_models_numbers_is_marked(listed: dict[str, Technique]) -> None:
     lossy = {name for name, technique in listed.items() if technique.lossy}
     assert lossy == {"SPD, 3 blocks", "int8 transfer", "all combined"}
-    assert listed["SPD, 3 blocks"].assumed
-    assert not listed["int8 transfer"].assumed
+    assert {name for name, technique in listed.items() if technique.assumed} == lossy
 
 
-def test_a_measured_drop_set_is_not_marked_as_assumed(make_scenario: MakeScenario) -> None:
+def test_what_a_sensitivity_table_measures_is_not_marked_as_assumed(
+    make_scenario: MakeScenario,
+) -> None:
     scenario = make_scenario("llama-2-70b", blocks=4, prompt=1024)
-    assert not any(technique.assumed for technique in shown(scenario, assumed=False).values())
+    drops = Sensitivity(model="llama-2-70b", blocks=(0.0,) * 4)
+    assert not shown(scenario, sensitivity=drops)["SPD, 3 blocks"].assumed
+    assert shown(scenario, sensitivity=drops)["int8 transfer"].assumed
+    both = drops.model_copy(update={"transfer": {"int8": 0.001}})
+    assert not any(t.assumed for t in shown(scenario, sensitivity=both).values())
 
 
 def test_tuned_is_at_least_as_fast_as_even_and_all_at_least_as_fast_as_one_on_a_slow_link(
@@ -63,7 +83,18 @@ def test_tuned_is_at_least_as_fast_as_even_and_all_at_least_as_fast_as_one_on_a_
 ) -> None:
     took = {name: technique.prediction.latency_s for name, technique in listed.items()}
     assert took["ISO, tuned"] <= took["ISO, even split"]
-    assert took["all combined"] <= min(took["SPD, 3 blocks"], took["int8 transfer"])
+    assert took["all combined"] == min(took.values())
+
+
+def test_a_found_plan_is_a_candidate_for_iso_and_for_all_together(
+    make_scenario: MakeScenario,
+) -> None:
+    scenario = make_scenario("llama-2-70b", "rtx4090", blocks=4, prompt=4096)
+    found = Plan(strategy="iso", chunks=(1280, 1536, 1280), comm_sms=1)
+    best = min(
+        latency(scenario, found), latency(scenario, shown(scenario)["ISO, tuned"].prediction.plan)
+    )
+    assert latency(scenario, shown(scenario, found=found)["ISO, tuned"].prediction.plan) == best
 
 
 def test_request_overlap_needs_two_requests(make_scenario: MakeScenario) -> None:

@@ -1,0 +1,310 @@
+"""The loop closed without a GPU: measure, calibrate, search, validate, on links of three rates.
+
+    python benchmarks/cpu_loop.py [--ranks 2] [--quick] [--keep FOLDER]
+
+Ranks run in network namespaces whose links are paced, so that communication takes half, as
+much as, and twice the compute. For each rate the table has the serial run, ISO, SPD and both,
+predicted beside measured, and a measured scan of two-chunk splits beside the predicted best.
+Needs root, `ip` and `tc`; says why and ends with code 77 where namespaces are not allowed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from simulator.hardware import HardwareProfile, read_profile
+from simulator.model import load_model
+from simulator.planfile import ModelReference
+from validation.netns import Network, NoNamespacesError, network
+
+SKIPPED = 77
+RATIOS = (0.5, 1.0, 2.0)
+MODEL = {
+    "model_type": "llama",
+    "hidden_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "intermediate_size": 1376,
+    "vocab_size": 1000,
+    "max_position_embeddings": 4096,
+}
+UNPACED = 20e9
+UNITS = 16
+ISOTUNE = [sys.executable, "-m", "isotune"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one small rate: does it all run?")
+    parser.add_argument("--keep", type=Path, help="folder for all files")
+    options = parser.parse_args()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="isotune-loop-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with network(options.ranks) as net:
+            Loop(net, folder.resolve(), options.quick).run()
+    except NoNamespacesError as error:
+        print(f"skipped: {error}")
+        return SKIPPED
+    return 0
+
+
+class Loop:
+    """One closed loop: a network, a folder for its files, and how much to run."""
+
+    def __init__(self, net: Network, folder: Path, quick: bool) -> None:
+        self.net, self.folder, self.quick = net, folder, quick
+        self.ranks, self.prompt = len(net.namespaces), 256 if quick else 1024
+        layers = 2 if quick else MODEL["num_hidden_layers"]
+        (folder / "config.json").write_text(json.dumps(MODEL | {"num_hidden_layers": layers}))
+        self.repeat = "3" if quick else "15"
+
+    def run(self) -> None:
+        """Measure compute once, then go around for each rate."""
+        self.net.pace(UNPACED)
+        kernels = self.measure("kernels", "gemm,attention,rms_norm")
+        self.net.pace(UNPACED)
+        base = self.base(kernels)
+        syncs = 2 * json.loads((self.folder / "config.json").read_text())["num_hidden_layers"]
+        sent = self.prompt * int(str(MODEL["hidden_size"])) * 2 * 2 * (self.ranks - 1) / self.ranks
+        serial = self.validate("serial", self.plan("serial", base, {}))
+        compute = sum(
+            kind["measured_s"]
+            for name, kind in serial["time"]["kinds"].items()
+            if not name.endswith("sync")
+        )
+        print(_HEADER)
+        for ratio in RATIOS[1:2] if self.quick else RATIOS:
+            rate = syncs * sent * 8 / (ratio * compute)
+            self.net.pace(rate)
+            self.around(f"r{ratio:g}", ratio, rate, kernels, base)
+
+    def around(self, name: str, ratio: float, rate: float, kernels: Path, base: Path) -> None:
+        """Calibrate to one rate, search, and validate what was found."""
+        table = self.measure(f"{name}-links", "all_reduce,contention")
+        profile = self.folder / f"{name}.yaml"
+        base = self.contended(base, table.with_name(f"{table.stem}-contention.csv"))
+        tables = [str(kernels), str(table)]
+        self.isotune("calibrate", *tables, "--base", str(base), "-o", str(profile))
+        found = self.search(name, profile)
+        best = found["plan"]
+        iso = best if best["strategy"] == "iso" else {"strategy": "iso", "chunks": self.even()}
+        lossless = {"strategy": "iso", "chunks": iso["chunks"]}
+        dropped = {"dropped": list(range(found["blocks"]))}
+        for label, plan in (("ISO", lossless), ("SPD", dropped), ("both", lossless | dropped)):
+            path = self.plan(f"{name}-{label}", profile, plan)
+            result = self.validate(f"{name}-{label}", path)
+            print(_row(label, ratio, rate, result["time"]), flush=True)
+            if not result["numbers"]["ok"]:
+                raise SystemExit(f"{path}: the numbers are not the model's")
+        if not self.quick:
+            self.scan(name, profile, lossless["chunks"])
+
+    def scan(self, name: str, profile: Path, predicted: Sequence[int]) -> None:
+        """Measure two-chunk splits; how far the predicted best is from the best of them."""
+        times: dict[int, float] = {}
+        shares = {round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)}
+        for first in sorted(shares | ({predicted[0]} if len(predicted) == 2 else set())):
+            plan = {"strategy": "iso", "chunks": [first, self.prompt - first]}
+            path = self.plan(f"{name}-scan{first}", profile, plan)
+            times[first] = self.validate(path.stem, path, check="none")["time"]["measured_s"]
+        best = min(times, key=lambda first: times[first])
+        scan = ", ".join(f"{first}: {time * 1e3:.1f} ms" for first, time in sorted(times.items()))
+        print(
+            f"  scan of first chunks: {scan}; best {best}, predicted {list(predicted)}", flush=True
+        )
+        if predicted[0] in times:
+            print(f"  predicted split is {times[predicted[0]] / times[best] - 1:.1%} off the best")
+
+    def measure(self, name: str, ops: str) -> Path:
+        """Microbenchmarks, every rank in its namespace."""
+        table = self.folder / f"{name}.csv"
+        seconds = "0.01" if self.quick else "0.1"
+        self.ranked(
+            *("measure", "-o", str(table), "--name", "cpu-gloo", "--model", str(self.folder)),
+            *("--nproc", str(self.ranks), "--tokens", str(self.prompt), "--device", "cpu"),
+            *("--ops", ops, "--seconds", seconds),
+        )
+        return table
+
+    def base(self, kernels: Path) -> Path:
+        """A profile to calibrate: the specification of this machine as its best rows show it."""
+        rows = [dict(row) for row in _rows(kernels)]
+        gemms = [row for row in rows if row["op"] == "gemm"]
+        flops = max(2e6 * m * n * k / t for m, n, k, t in (_numbers(r, "mnk") for r in gemms))
+        norms = [_numbers(row, ("tokens", "hidden")) for row in rows if row["op"] == "rms_norm"]
+        bandwidth = max(8e6 * tokens * hidden / t for tokens, hidden, t in norms)
+        path = self.folder / "base.yaml"
+        fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.5)
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+        read_profile(str(path))
+        return path
+
+    def contended(self, base: Path, beside: Path) -> Path:
+        """The base with what a collective takes from compute, and compute from it, as measured."""
+        names = ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us")
+        rows = [[float(row[name]) for name in names] for row in _rows(beside)]
+        taken = 1 - 1 / max(median(slow / alone for alone, slow, _, _ in rows), 1.0)
+        slower = min(max(median(slow / alone for _, _, alone, slow in rows), 1.0), 3.0)
+        fields = yaml.safe_load(base.read_text())
+        gloo = fields["collectives"]["algorithms"]["gloo"]
+        gloo |= {"sms": max(1, round(taken * UNITS)), "interference": round(slower, 3)}
+        path = base.with_name(f"{beside.stem}-base.yaml")
+        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+        return path
+
+    def search(self, name: str, profile: Path) -> dict[str, Any]:
+        """The best lossless plan, and how many blocks there are."""
+        done = self.isotune(
+            *("search", "--hw", str(profile), "--model", str(self.folder), "--json"),
+            *("--tp", str(self.ranks), "--prompt", str(self.prompt), "--trials", "100"),
+            *("-o", str(self.folder / f"{name}-plan.yaml")),
+        )
+        blocks = json.loads((self.folder / "config.json").read_text())["num_hidden_layers"]
+        return dict(json.loads(done)) | {"blocks": blocks}
+
+    def plan(self, name: str, profile: Path, plan: dict[str, Any]) -> Path:
+        """A plan file for this loop's model and workload."""
+        model = ModelReference.of(load_model(str(self.folder)), str(self.folder))
+        fields = {
+            "hardware": str(profile),
+            "model": model.model_dump(),
+            "workload": {"prompt": self.prompt, "tp": self.ranks},
+            "plan": plan,
+        }
+        path = self.folder / f"{name}.plan.yaml"
+        path.write_text(yaml.safe_dump(fields))
+        return path
+
+    def validate(self, name: str, plan: Path, check: str = "float32") -> dict[str, Any]:
+        """Run a plan in the namespaces."""
+        trace = str(self.folder / f"{name}.trace.json")
+        done = self.ranked(
+            *("validate", str(plan), "--json", "--device", "cpu", "--trace", trace),
+            *("--repeat", self.repeat, "--check-dtype", check),
+        )
+        return dict(json.loads(done))
+
+    def even(self) -> list[int]:
+        """An even split."""
+        return [self.prompt // 2, self.prompt - self.prompt // 2]
+
+    def isotune(self, *arguments: str) -> str:
+        """A command in one process; what it prints."""
+        done = subprocess.run(
+            [*ISOTUNE, *arguments], capture_output=True, text=True, env=_environment(), check=False
+        )
+        if done.returncode:
+            raise SystemExit(f"isotune {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout
+
+    def ranked(self, *arguments: str) -> str:
+        """A command on every rank, each in its namespace; what rank 0 prints."""
+        ranks = [
+            subprocess.Popen(
+                self.net.command(rank, [*ISOTUNE, *arguments]),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=_environment(),
+            )
+            for rank in range(self.ranks)
+        ]
+        try:
+            outputs = [process.communicate(timeout=900) for process in ranks]
+        finally:
+            for process in ranks:
+                process.kill()
+        failed = [rank for rank, process in enumerate(ranks) if process.returncode]
+        if failed:
+            raise SystemExit(f"isotune {arguments[0]}: {outputs[failed[0]][1].strip()}")
+        return outputs[0][0]
+
+
+def cpu_profile(
+    like: HardwareProfile, ranks: int, flops: float, bandwidth: float
+) -> dict[str, Any]:
+    """The fields of a profile for CPU ranks over gloo, for calibrate to start from.
+
+    A rank is a device of `UNITS` execution units, so that a collective can hold a share of it;
+    what no measurement says stays as `like`.
+    """
+    fields = like.model_dump(mode="json", exclude_none=True)
+    for inherited in ("calibration", "derived_from", "collectives_from"):
+        fields.pop(inherited, None)
+    fields["name"], fields["description"] = "cpu-gloo", f"{ranks} CPU ranks over gloo"
+    fields["gpu"] = fields["gpu"] | {
+        "sms": UNITS,
+        "bf16": f"{flops / 1e9:.3f} GFLOP/s",
+        "memory": "16 GB",
+        "memory_bandwidth": f"{bandwidth / 1e9:.3f} GB/s",
+        "l2": "1 MB",
+    }
+    node = {"gpus": ranks, "link": "pcie", "link_bandwidth": "100 MB/s", "peer_to_peer": False}
+    fields["node"] = fields["node"] | node
+    still = ("launch_gap", "graph_overlap", "host_launch", "eager_step", "sync_skew", "event_wait")
+    runtime = fields["runtime"]
+    fields["runtime"] = (
+        runtime
+        | {name: "0 s" for name in still if name in runtime}
+        | {name: 0.0 for name in ("memory_interference",) if name in runtime}
+        | {"sustained_clock": 1.0, "memory_reserved": "0 B"}
+    )
+    nccl = fields["collectives"]["algorithms"]["nccl"]
+    one = nccl["protocols"][-1] | {"name": "tcp", "latency": "300 us", "latency_per_rank": "50 us"}
+    one |= {"bandwidth": "100 MB/s", "bandwidth_many": "100 MB/s", "pattern": "ring"}
+    gloo = nccl | {"protocols": [one], "sms": 1, "sm_bandwidth": "1 GB/s", "interference": 1.0}
+    fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
+    fields["sources"] = dict.fromkeys(
+        dict.fromkeys(path.split(".")[0] for path in like.figures()),
+        "assumed until calibrated: best rows of this machine, and the shape of a100",
+    )
+    return fields
+
+
+_HEADER = (
+    "plan  M/C   rate        serial: predicted  measured  error  "
+    "plan: predicted  measured  error  saving: predicted measured"
+)
+
+
+def _row(label: str, ratio: float, rate: float, time: dict[str, Any]) -> str:
+    def sides(prefix: str) -> str:
+        predicted, measured = time[f"{prefix}predicted_s"], time[f"{prefix}measured_s"]
+        error = predicted / measured - 1
+        return f"{predicted * 1e3:15.1f} ms {measured * 1e3:6.1f} ms {error:+6.1%}"
+
+    return (
+        f"{label:5} {ratio:3g} {rate / 1e6:6.0f} Mbit/s {sides('serial_')}    {sides('')}    "
+        f"{time['predicted_saving']:12.1%} {time['measured_saving']:8.1%}"
+    )
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    import csv
+
+    with table.open() as file:
+        return list(csv.DictReader(file))
+
+
+def _numbers(row: dict[str, str], names: Sequence[str]) -> list[float]:
+    return [float(row[name]) for name in (*names, "latency_us")]
+
+
+def _environment() -> dict[str, str]:
+    return {"OMP_NUM_THREADS": "1"} | dict(os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

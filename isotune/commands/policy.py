@@ -1,0 +1,70 @@
+"""`isotune search` over many prompt lengths: a policy instead of a plan."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isotune.commands.options import read, tokens
+from isotune.commands.output import print_json, progress, show
+from simulator.errors import InputError
+from simulator.planfile import ModelReference
+from simulator.policy import Policy
+from simulator.scenario import Scenario
+
+if TYPE_CHECKING:
+    from tuner.policy import Lengths
+    from tuner.search import Options
+
+
+def search_policy(
+    scenario: Scenario,
+    options: "Options",
+    lengths: tuple[str | None, Path | None],
+    names: tuple[str, str],
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Find, write and show the policy for `lengths`, a range `1k:128k` or a CSV.
+
+    `names` are those the hardware and the model were asked by.
+    """
+    from tuner.policy import find_policy
+
+    wanted = _lengths(*lengths)
+    dropped: tuple[int, ...] = ()
+    if options.sensitivity is not None and options.spd:
+        count = options.sensitivity.affordable(options.accuracy_budget)
+        dropped = tuple(sorted(options.sensitivity.order()[:count]))
+    with progress("solving prompt lengths", not as_json) as report:
+        found = find_policy(
+            scenario, wanted, comm_dtype=options.comm_dtype, dropped=dropped, progress=report
+        )
+    hardware, model = names
+    workload = scenario.workload.model_copy(update={"prompt": found.longest})
+    policy = Policy(
+        hardware=hardware,
+        model=ModelReference.of(scenario.model, model),
+        workload=workload,
+        serial_below=found.serial_below,
+        expected_saving=found.expected_saving,
+        buckets=found.buckets,
+    )
+    policy.write(output)
+    if as_json:
+        print_json(policy.model_dump(mode="json") | {"policy_file": str(output)})
+        return
+    from isotune.render import policy_view
+
+    show(policy_view(policy, found, wanted.tokens[-1]))
+    show(f"wrote {output}; look a length up with: isotune predict --policy {output} --prompt N")
+
+
+def _lengths(prompt: str | None, prompts: Path | None) -> "Lengths":
+    from tuner.policy import Lengths, read_lengths
+
+    if prompts is not None:
+        if prompt is not None:
+            raise InputError("give --prompt or --prompts, not both")
+        return read_lengths(prompts)
+    first, _, last = (prompt or "").partition(":")
+    between = read(tokens, "--prompt", first), read(tokens, "--prompt", last)
+    return Lengths.between(between[0] or 0, between[1] or 0)

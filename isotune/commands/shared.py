@@ -1,0 +1,148 @@
+"""`isotune search --storage` and `--join`: one search by many processes and machines."""
+
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+import isotune
+from isotune.commands.output import print_json, progress, show
+from simulator.errors import InputError
+from simulator.files import checked
+from simulator.scenario import Scenario
+from simulator.workload import Workload
+
+if TYPE_CHECKING:
+    from tuner.search import Options
+    from tuner.study import Trials
+
+_KEPT = (
+    "strategies",
+    "spd",
+    "comm_dtype",
+    "comm_dtypes",
+    "trials",
+    "seed",
+    "sampler",
+    "max_chunks",
+    "objectives",
+    "accuracy_budget",
+    "latency_limit",
+)
+
+
+def share_search(
+    scenario: Scenario,
+    options: "Options",
+    names: tuple[str, str],
+    url: str,
+    study: str,
+    as_json: bool,
+) -> None:
+    """Put a search up in a storage and work on it; `names` are those of hardware and model."""
+    from tuner.search import exact_of, space_of, starts
+    from tuner.shared import create, open_storage
+
+    storage = open_storage(url)
+    hardware, model = names
+    table = options.sensitivity
+    definition = {
+        "hardware": hardware,
+        "model": model,
+        "workload": scenario.workload.model_dump(mode="json"),
+        "options": {name: _plain(getattr(options, name)) for name in _KEPT},
+        "sensitivity": table.model_dump(mode="json") if table else None,
+    }
+    space = space_of(scenario, options)
+    shared = _shared(storage, study, scenario, options)
+    create(shared, list(starts(space, exact_of(space, options))), definition)
+    _work(storage, study, scenario, options, as_json)
+
+
+def join_search(study: str, url: str | None, as_json: bool) -> None:
+    """Work on a search that someone else put up.
+
+    Raises:
+        InputError: no --storage, or no such study in it.
+    """
+    from tuner.accuracy import Sensitivity
+    from tuner.search import Options
+    from tuner.shared import definition_of, open_storage
+
+    if url is None:
+        raise InputError("--join needs --storage, where the study is")
+    storage = open_storage(url)
+    data = definition_of(storage, study)
+    workload = checked(Workload, data["workload"], f"study {study}").model_dump()
+    scenario = isotune.scenario(data["model"], data["hardware"], **workload)
+    known = {item.name for item in fields(Options)}
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in data["options"].items()
+        if name in known
+    }
+    table = data["sensitivity"]
+    sensitivity = checked(Sensitivity, table, f"study {study}") if table else None
+    _work(storage, study, scenario, replace(Options(**chosen), sensitivity=sensitivity), as_json)
+
+
+def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") -> Any:
+    from tuner.search import judge_of, space_of
+    from tuner.shared import Shared
+
+    return Shared(
+        storage=storage,
+        name=study,
+        space=space_of(scenario, options),
+        judge=judge_of(scenario, options),
+        trials=options.trials,
+        seed=options.seed,
+        sampler=options.sampler,
+    )
+
+
+def _work(storage: Any, study: str, scenario: Scenario, options: "Options", as_json: bool) -> None:
+    from tuner.objectives import Evaluator
+    from tuner.shared import work
+
+    shared = _shared(storage, study, scenario, options)
+    with progress(f"study {study}", not as_json) as report:
+        trials = work(shared, Evaluator(scenario, options.objective), report)
+    _show(trials, study, as_json)
+    if trials.interrupted:
+        raise typer.Exit(130)
+
+
+def _show(trials: "Trials", study: str, as_json: bool) -> None:
+    best = trials.best
+    if as_json:
+        print_json(
+            {
+                "study": study,
+                "run": trials.run,
+                "mine": trials.mine,
+                "pruned": trials.pruned,
+                "failed": trials.failed,
+                "why": trials.why,
+                "interrupted": trials.interrupted,
+                "latency_s": best.seconds if best else None,
+                "plan": best.plan.model_dump(mode="json") if best else None,
+            }
+        )
+        return
+    from isotune.render import milliseconds, plan_text
+
+    if best is not None:
+        show(f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}")
+    show(
+        f"study {study}: {trials.run} trials done, {trials.mine} of them here; "
+        f"{trials.pruned} did not fit, {trials.failed} failed"
+    )
+    for why, count in trials.why.items():
+        show(f"  {count} x {why}")
+    if trials.interrupted:
+        show(f"interrupted; go on with: isotune search --join {study} --storage URL")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

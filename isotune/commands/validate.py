@@ -1,0 +1,116 @@
+"""`isotune validate`: a plan run for real."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isotune._version import __version__
+from isotune.commands.options import Json
+from isotune.commands.output import print_json, progress, show
+from simulator.errors import InputError
+from simulator.files import check_writable, write_text
+from simulator.planfile import read_plan
+from validation.extra import require_validate_extra
+
+if TYPE_CHECKING:
+    from validation.compare import Validation
+
+_DEVICES = ("cpu", "cuda")
+_CHECKS = ("float32", "bf16", "fp16", "none")
+
+
+def validate(
+    plan: Annotated[Path, typer.Argument(help="Plan file, as search writes it.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Hugging Face folder (its weights are read), config.json or bundled name "
+            "(random weights).",
+            show_default="the plan's",
+        ),
+    ] = None,
+    hw: Annotated[
+        str | None,
+        typer.Option("--hw", help="Profile to predict with.", show_default="the plan's"),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option("--layers", min=1, help="Run only the first blocks.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")
+    ] = None,
+    nproc: Annotated[
+        int | None, typer.Option("--nproc", min=1, help="Ranks to start.", show_default="plan's tp")
+    ] = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 10,
+    warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them.")] = 2,
+    check_dtype: Annotated[
+        str,
+        typer.Option(
+            "--check-dtype", help="Type in which numbers are compared: float32, bf16, fp16, none."
+        ),
+    ] = "float32",
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=1.0, help="Seconds without progress after which it ends."),
+    ] = 120.0,
+    trace: Annotated[
+        Path | None,
+        typer.Option("--trace", help="Chrome/Perfetto trace, measured beside predicted."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a plan for real: are the numbers the model's, is the time the prediction's?"""
+    if device not in (None, *_DEVICES):
+        raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")
+    if check_dtype not in _CHECKS:
+        raise InputError(f"--check-dtype: {check_dtype!r} (allowed: {', '.join(_CHECKS)})")
+    if trace is not None:
+        check_writable(trace)
+    file = read_plan(plan)
+    require_validate_extra()
+    from validation.setup import Setup, default_device
+    from validation.validate import validate as run
+
+    setup = Setup.of(
+        file,
+        plan.parent,
+        device=device or default_device(),  # type: ignore[arg-type]
+        model=model,
+        hardware=hw,
+        layers=layers,
+        check_dtype=check_dtype,  # type: ignore[arg-type]
+        repeat=repeat,
+        warmup=warmup,
+    )
+    with progress("measuring", not as_json) as report:
+        result = run(setup, timeout_s=timeout, ranks=nproc, on_message=report)
+    if result is not None:
+        _show(result, trace, as_json)
+
+
+def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
+    from isotune.validation_view import validation_view
+    from validation.compare import validation_dict
+    from validation.trace import trace as trace_of
+
+    if trace is not None and result.plan.measured is not None:
+        prediction, ran = result.plan.prediction, result.plan.measured
+        rows = {
+            "predicted": (prediction.program, prediction.timeline),
+            "measured": (ran.program, ran.timeline),
+        }
+        write_text(trace, json.dumps(trace_of(rows)))
+    if as_json:
+        print_json({"isotune": __version__} | validation_dict(result))
+    else:
+        show(validation_view(result))
+    if result.failure is not None:
+        typer.echo(f"isotune: {result.failure}", err=True)
+        raise typer.Exit(130 if result.failure == "interrupted" else 1)
+    if result.numbers is not None and not result.numbers.ok:
+        typer.echo("isotune: the numbers are not the model's", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,333 @@
+"""The compiled engine: latencies of plans whose blocks come in two kinds, whole and dropped.
+
+Both streams are in order, so every wait reduces to one: a compute step waits for the last sync it
+depends on, a sync for one compute step. At the end of a block only its last syncs (one per chunk
+or tile: the *tail*) can be in flight, so that what the past means for the future is a short
+vector, relative to now:
+
+    done     how many syncs of the tail have ended
+    started  whether the next one is in flight, and `left`, the work left in it
+    times    of each sync of the tail: its end if it ended, else the moment it may start
+
+The same vector at the start of a block means the same block again, and identical blocks soon
+repeat it (a two-chunk schedule has two such states: compute waits for syncs, or syncs for
+compute). So each distinct state is simulated once per kind of block, in the order of
+`timeline.simulate`, and everything after is a walk through a small automaton. Where the drop set
+is periodic the walk itself jumps over whole periods once one repeats.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Index = npt.NDArray[np.int64]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _compiled(function: Function) -> Function:
+    """Compile with numba and keep the result on disk, where there is a place to keep it."""
+    try:
+        return cast(Function, numba.njit(cache=True, nogil=True)(function))
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        return cast(Function, numba.njit(nogil=True)(function))
+
+
+STATES = 32
+"""Distinct states remembered per cut; past them the automaton starts anew."""
+_HEAD = 3  # done, started, left
+
+
+class Automaton(NamedTuple):
+    """States [states, 3 + tail] met so far, and where each part of the program leads from them.
+
+    `following` and `elapsed` [states, 3] are the state after, and the time taken by, a whole
+    block, a dropped block, and what stands before the first or after the last; -1 if unknown.
+    """
+
+    states: Array
+    following: Index
+    elapsed: Array
+
+    @classmethod
+    def empty(cls, tail: int) -> "Automaton":
+        """One that knows nothing yet; `states` has one more row, for scratch."""
+        return cls(
+            np.zeros((STATES + 1, _HEAD + tail)),
+            np.full((STATES, 3), -1, dtype=np.int64),
+            np.zeros((STATES, 3)),
+        )
+
+
+class Layout(NamedTuple):
+    """The steps of the four parts of a program: whole block, dropped block, head, and end.
+
+    `compute` [4, steps] and `syncs` [4, tail + syncs] hold roles, -1 past the end; a part's syncs
+    come after the tail of the block before it. `needs` [4, steps] is the last sync a compute step
+    waits for, -1 for none; `after` [4, tail + syncs] the compute step a sync waits for. `pair`
+    [roles, roles] is the column in the slowdowns of a compute role beside a sync role.
+    """
+
+    compute: Index
+    syncs: Index
+    needs: Index
+    after: Index
+    pair: Index
+    tail: int
+
+
+@_compiled
+def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
+    part: int,
+    layout: Layout,
+    seconds: Array,
+    slowdowns: Array,
+    wait: float,
+    state: Array,
+    times: Array,
+) -> float:
+    """Run one part from `state`, leave the new state there, and return the time elapsed."""
+    tail, steps = layout.tail, layout.compute.shape[1]
+    syncs, most = layout.syncs[part], layout.syncs.shape[1]
+    at, started, left = int(state[0]), state[1] > 0.0, state[2]
+    for index in range(tail):
+        times[index] = state[_HEAD + index]
+    known, now, free, since = tail, 0.0, 0.0, 0.0
+    for step in range(steps):
+        role = layout.compute[part, step]
+        if role < 0:
+            break
+        begin, needed = now, layout.needs[part, step]
+        while at <= needed:  # the compute stream is idle until these syncs have ended
+            if not started:
+                since, left = max(free, times[at]), seconds[syncs[at]]
+            free = since + left
+            times[at], started = free, False
+            at += 1
+        if needed >= 0:
+            begin = max(now, times[needed] + wait)
+        while at < known and now < begin:  # syncs that run alone meanwhile
+            if not started:
+                start = max(free, times[at])
+                if start >= begin:
+                    break
+                since, left, started = start, seconds[syncs[at]], True
+            if since + left > begin:
+                left -= begin - since
+                break
+            free = since + left
+            times[at], started = free, False
+            at += 1
+        now, work = begin, seconds[role]
+        while True:  # the step beside whatever syncs are in flight
+            if not started:
+                if at == known:
+                    now += work
+                    break
+                start = max(free, times[at])
+                if start >= now + work:
+                    now += work
+                    break
+                if start > now:
+                    work -= start - now
+                    now = start
+                started, left = True, seconds[syncs[at]]
+            pair = layout.pair[role, syncs[at]]
+            slower, slower_sync = slowdowns[2 * pair], slowdowns[2 * pair + 1]
+            until, until_sync = work * slower, left * slower_sync
+            if until < until_sync:
+                now += until
+                left -= until / slower_sync
+                break
+            now += until_sync
+            work -= until_sync / slower
+            times[at], free, started = now, now, False
+            at += 1
+            if until == until_sync:
+                break
+        since = now
+        while known < most and layout.after[part, known] == step:
+            times[known] = now + wait
+            known += 1
+    first = known - tail
+    state[0], state[1], state[2] = at - first, started, left if started else 0.0
+    for index in range(tail):
+        time = times[first + index] - now
+        state[_HEAD + index] = max(time, -wait if first + index < at else 0.0)
+    if started:
+        state[_HEAD + at - first] = 0.0
+    return now
+
+
+@_compiled
+def _begin(states: Array, following: Index, tail: int) -> None:
+    """Know but the state before the program: nothing is in flight, nothing waited for."""
+    for state in range(len(following)):
+        for kind in range(3):
+            following[state, kind] = -1
+    for index in range(_HEAD + tail):
+        states[0, index] = -np.inf
+    states[0, 0], states[0, 1], states[0, 2] = tail, 0.0, 0.0
+
+
+@_compiled
+def _copy(source: Array, target: Array) -> None:
+    for index in range(len(source)):
+        target[index] = source[index]
+
+
+@_compiled
+def _find(states: Array, known: int, wanted: Array) -> int:
+    """The known state equal to `wanted`, else `known`; the state before the program never is."""
+    for state in range(1, known):
+        index = 0
+        while index < len(wanted) and states[state, index] == wanted[index]:
+            index += 1
+        if index == len(wanted):
+            return state
+    return known
+
+
+@_compiled
+def walk(  # noqa: PLR0915
+    layout: Layout,
+    blocks: int,
+    seconds: Array,
+    slowdowns: Array,
+    wait: float,
+    cut_of: Index,
+    masks: Index,
+    periods: Index,
+    order: Index,
+    automaton: Automaton,
+    latency: Array,
+) -> None:
+    """Fill `latency` [plans] for the plans that `order` names; fastest where cuts follow in runs.
+
+    Args:
+        layout: the program's parts.
+        blocks: decoder blocks.
+        seconds: of each role of each cut [cuts, roles].
+        slowdowns: of each pair of each cut [cuts, 2 * pairs], compute first.
+        wait: delay of a step that waits for the other stream, in seconds.
+        cut_of: the cut of each plan [plans].
+        masks: the drop set of each plan, one bit per block of a period [plans or 1, words].
+        periods: after how many blocks a plan's drop set repeats [plans or 1].
+        order: indices of plans.
+        automaton: scratch space.
+        latency: seconds [plans].
+    """
+    states, following, elapsed = automaton
+    scratch, times = states[STATES], np.empty(layout.syncs.shape[1])
+    known, cut = 0, -1
+    for plan in order:
+        row = plan if len(periods) > 1 else 0
+        if cut_of[plan] != cut:
+            cut, known = cut_of[plan], 1
+            _begin(states, following, layout.tail)
+        period, here, block, total = periods[row], 0, -1, 0.0
+        place, last_here, last_total = 0, -1, 0.0
+        while block <= blocks:
+            kind = part = 2  # the head
+            if block == blocks:
+                part = 3  # the end
+            elif block >= 0:
+                if place == period:
+                    place = 0
+                if place == 0 and 2 * period <= blocks:
+                    if here == last_here:
+                        repeats = (blocks - block) // period
+                        total += repeats * (total - last_total)
+                        block += repeats * period
+                        last_here = -1
+                        continue
+                    last_here, last_total = here, total
+                first, stop = place, min(period, place + blocks - block)
+                while place < stop:
+                    kind = (masks[row, place >> 6] >> (place & 63)) & 1
+                    then = following[here, kind]
+                    if then < 0:
+                        break
+                    total += elapsed[here, kind]
+                    here = then
+                    place += 1
+                block += place - first
+                if place == stop:
+                    continue
+                part = kind
+                place += 1
+            then = following[here, kind]
+            if then >= 0:
+                took = elapsed[here, kind]
+            else:
+                _copy(states[here], scratch)
+                took = _part(part, layout, seconds[cut], slowdowns[cut], wait, scratch, times)
+                then = _find(states, known, scratch)
+                if then == STATES:  # full: keep the first state, forget the others
+                    _begin(states, following, layout.tail)
+                    known, then, last_here = 1, 1, -1
+                else:
+                    following[here, kind], elapsed[here, kind] = then, took
+                if then == known:
+                    _copy(scratch, states[then])
+                    known += 1
+            total += took
+            here = then
+            block += 1
+        latency[plan] = total
+
+
+class Transitions(NamedTuple):
+    """A cut's whole automaton: `following` and `elapsed` [states, 2] by kind of block.
+
+    State 0 stands before the first block, `head` seconds into the program; `finish` [states] is
+    the time from the end of the last block to the end of the program.
+    """
+
+    following: Index
+    elapsed: Array
+    head: float
+    finish: Array
+
+
+def transitions(
+    layout: Layout, blocks: int, seconds: Array, slowdowns: Array, wait: float, most: int = 256
+) -> Transitions | None:
+    """Every state any drop set of `blocks` blocks can lead to; None if they exceed `most`.
+
+    From a state that only the last block reaches, going on takes forever.
+    """
+    times = np.empty(layout.syncs.shape[1])
+    state = np.full(_HEAD + layout.tail, -np.inf)
+    state[:_HEAD] = layout.tail, 0.0, 0.0
+
+    def after(part: int, before: Array) -> tuple[Array, float]:
+        then = before.copy()
+        took = _part(part, layout, seconds, slowdowns, wait, then, times)
+        return then, float(took)
+
+    first, head = after(2, state)
+    states, place, depths = [first], {first.tobytes(): 0}, [0]
+    following: list[tuple[int, ...]] = []
+    elapsed: list[tuple[float, ...]] = []
+    while len(following) < len(states):
+        here = len(following)
+        if depths[here] == blocks:
+            following.append((here, here))
+            elapsed.append((np.inf, np.inf))
+            continue
+        reached = [after(kind, states[here]) for kind in (0, 1)]
+        for then, _ in reached:
+            if place.setdefault(then.tobytes(), len(states)) == len(states):
+                states.append(then)
+                depths.append(depths[here] + 1)
+        following.append(tuple(place[then.tobytes()] for then, _ in reached))
+        elapsed.append(tuple(took for _, took in reached))
+        if len(states) > most:
+            return None
+    finish = [after(3, then)[1] for then in states]
+    return Transitions(np.array(following), np.array(elapsed), head, np.array(finish))

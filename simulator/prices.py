@@ -1,0 +1,156 @@
+"""Prices of every role of a program for many cuts at once: what the compiled engine reads.
+
+A *cut* is one way to cut one pass: its requests, tokens and context, and the chunk sizes. Roles
+that run the same ops are priced in one call, whatever their number.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from simulator.costs import Pricer, Rows, StepCost
+from simulator.engine import Array, Index
+from simulator.layout import DROPPED, WHOLE, Structure
+from simulator.plan import Strategy
+from simulator.program import SYNCS, Op, Step
+from simulator.scenario import Scenario
+from simulator.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cuts:
+    """Requests, tokens each puts through, and tokens each holds [cuts]; `sizes` [cuts, chunks]."""
+
+    batch: Index
+    tokens: Index
+    context: Index
+    sizes: Index
+    _known: dict[tuple[Any, ...], tuple[Scenario, StepCost]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @classmethod
+    def of(cls, workload: Workload, sizes: Index) -> Self:
+        """Cuts of one workload by the rows of `sizes`."""
+        ones = np.ones(len(sizes), dtype=np.int64)
+        return cls(
+            batch=workload.batch * ones,
+            tokens=workload.tokens * ones,
+            context=workload.context * ones,
+            sizes=sizes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def step(
+        self,
+        pricer: Pricer,
+        strategy: Strategy,
+        ops: tuple[Op, ...],
+        roles: tuple[int, ...],
+        shapes: list[Rows],
+    ) -> StepCost:
+        """Price of ops in some roles [cuts, roles]; compute is priced once for all transfers."""
+        rows = Rows(*(np.stack(sizes, -1) for sizes in zip(*shapes, strict=True)))
+        if ops[0] in SYNCS:
+            return pricer.step(ops, rows)
+        key = (id(pricer.scenario), strategy, ops, roles)
+        if key not in self._known:
+            self._known[key] = pricer.scenario, pricer.step(ops, rows)
+        return self._known[key][1]
+
+    def part(self, rows: slice) -> "Cuts":
+        """Some of the cuts."""
+        return Cuts(
+            batch=self.batch[rows],
+            tokens=self.tokens[rows],
+            context=self.context[rows],
+            sizes=self.sizes[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """Seconds [cuts, roles] alone, and slowdowns [cuts, 2 * pairs] of the pairs that can meet."""
+
+    seconds: Array
+    slowdowns: Array
+
+
+def price(
+    pricer: Pricer,
+    strategy: Strategy,
+    structure: Structure,
+    cuts: Cuts,
+    kinds: frozenset[int],
+    factors: Mapping[Op, float] | None = None,
+) -> Prices:
+    """Prices of the roles that occur where only blocks of the given `kinds` do.
+
+    `factors` makes every op so many times slower than it is priced. Roles of the other kind
+    stay NaN, so that an engine that used them would show it.
+    """
+    unused = {WHOLE, DROPPED} - kinds
+    used = frozenset().union(
+        *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
+    )
+    seconds = np.full((len(cuts), len(structure.players)), np.nan)
+    slowdowns = np.full((len(cuts), 2 * len(structure.pairs)), np.nan)
+    groups: dict[tuple[Op, ...], list[int]] = {}
+    for role in sorted(used):
+        groups.setdefault(structure.players[role].ops, []).append(role)
+    prices: dict[tuple[Op, ...], StepCost] = {}
+    for ops, roles in groups.items():
+        shapes = [_shape(strategy, cuts, structure.players[role]) for role in roles]
+        prices[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
+        seconds[:, roles] = _seconds(prices[ops], factors)
+    meetings: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
+    for column, (role, sync) in enumerate(structure.pairs):
+        if role in used and sync in used:
+            key = structure.players[role].ops, structure.players[sync].ops
+            meetings.setdefault(key, []).append(column)
+    for (ops, sync_ops), columns in meetings.items():
+        pairs = [structure.pairs[column] for column in columns]
+        compute = _take(prices[ops], [groups[ops].index(role) for role, _ in pairs])
+        sync = _take(prices[sync_ops], [groups[sync_ops].index(role) for _, role in pairs])
+        slower, slower_sync = pricer.slowdowns(compute, sync)
+        slowdowns[:, [2 * column for column in columns]] = slower
+        slowdowns[:, [2 * column + 1 for column in columns]] = slower_sync
+    return Prices(seconds, slowdowns)
+
+
+def _seconds(cost: StepCost, factors: Mapping[Op, float] | None) -> Array:
+    if factors is None:
+        return cost.seconds
+    parts = [factors.get(op, 1.0) * part.seconds for op, part in cost.parts]
+    return np.asarray(sum(parts), dtype=np.float64)
+
+
+def _take(cost: Any, roles: list[int]) -> Any:
+    """A step's price with the columns of some roles, in every array it holds."""
+    if isinstance(cost, np.ndarray):
+        return cost[:, roles] if cost.ndim == 2 and cost.shape[1] > 1 else cost
+    if isinstance(cost, tuple):
+        taken = [_take(field, roles) for field in cost]
+        return type(cost)(*taken) if hasattr(cost, "_fields") else tuple(taken)
+    return cost
+
+
+def _shape(strategy: Strategy, cuts: Cuts, step: Step) -> Rows:
+    """The step's rows in every cut [cuts], by its chunk's or tile's place."""
+    index, sizes = step.chunk.index, cuts.sizes
+    if step.tile is not None:
+        return Rows(sizes[:, step.tile], cuts.batch, cuts.tokens, cuts.context)
+    if index == (sizes.shape[1] if strategy in ("iso", "request_overlap") else 1):
+        return Rows(cuts.batch, cuts.batch, np.ones_like(cuts.batch), np.zeros_like(cuts.batch))
+    if strategy == "iso":
+        tokens = sizes[:, index]
+        start = cuts.context + sizes[:, :index].sum(axis=1)
+        return Rows(tokens * cuts.batch, cuts.batch, tokens, start)
+    if strategy == "request_overlap":
+        requests = sizes[:, index]
+        return Rows(requests * cuts.tokens, requests, cuts.tokens, cuts.context)
+    return Rows(cuts.batch * cuts.tokens, cuts.batch, cuts.tokens, cuts.context)

@@ -1,0 +1,78 @@
+"""A rank that fails ends the run with one clear line, within the timeout, and leaves nothing."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from jobs import Failing
+
+from validation.job import Timed
+from validation.launch import RunFailedError, launch
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie that waits for its parent has)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@pytest.mark.parametrize(
+    ("how", "parts"),
+    [
+        ("die", ["rank 1 of 2", "measuring, step 3", "killed by SIGKILL", "memory runs out"]),
+        ("hang", ["rank 1 of 2", "measuring, step 3", "did nothing for 5 s"]),
+        ("memory", ["rank 1 of 2", "measuring, step 3", "ran out of memory", "no room for 3 GB"]),
+        ("disagree", ["joining", "rank 1 disagrees with rank 0 about the plan"]),
+    ],
+)
+def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, parts):
+    sent = []
+    begin = time.monotonic()
+    with pytest.raises(RunFailedError) as failure:
+        launch(
+            Failing(how),
+            2,
+            device="cpu",
+            timeout_s=5.0,
+            on_message=lambda _, message: sent.append(message),
+        )
+    assert time.monotonic() - begin < 60
+    text = str(failure.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+    pids = [message for message in sent if isinstance(message, int)]
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+    # What was measured before is kept.
+    measured = [message for message in sent if isinstance(message, Timed)]
+    assert len(measured) == (0 if how == "disagree" else 2)
+
+
+def test_ranks_end_when_the_process_that_started_them_is_killed():
+    code = (
+        "from jobs import Failing\nfrom validation.launch import launch\n"
+        "if __name__ == '__main__':\n"
+        "    launch(Failing('hang'), 2, device='cpu', timeout_s=100,\n"
+        "        on_message=lambda _, m: isinstance(m, int) and print(m, flush=True))\n"
+    )
+    script = Path(__file__).with_name("jobs.py").parent
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(script), *sys.path])},
+    ) as starter:
+        assert starter.stdout is not None
+        pids = [int(starter.stdout.readline()) for _ in range(2)]
+        starter.kill()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not all(map(gone, pids)):
+        time.sleep(0.1)
+    assert all(map(gone, pids))

@@ -1,0 +1,79 @@
+"""`isotune measure` writes the table that calibrate reads."""
+
+import csv
+
+import pytest
+from conftest import write_config
+
+from isotune.cli import main
+from simulator.model import read_model
+from validation.measure.cases import Range, cases, token_counts
+
+COLUMNS = (
+    "op,hw,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,tokens,hidden,bytes,ranks,"
+    "algorithm,latency_us,source"
+)
+SIZES = {
+    "gemm": {"m", "n", "k"},
+    "attention": {"batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"},
+    "rms_norm": {"tokens", "hidden"},
+    "all_reduce": {"bytes", "ranks", "algorithm"},
+}
+
+
+def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path):
+    folder, table = write_config(tmp_path / "tiny", "llama"), tmp_path / "table.csv"
+    arguments = ["measure", "-o", table, "--name", "here", "--model", folder, "--nproc", "2"]
+    small = ["--tokens", "96", "--device", "cpu", "--seconds", "0.005"]
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments + small])
+    assert not stop.value.code
+    assert table.read_text().splitlines()[0] == COLUMNS
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["op"] for row in rows} == set(SIZES)
+    for row in rows:
+        assert {name for name in set().union(*SIZES.values()) if row[name]} == SIZES[row["op"]]
+        assert (row["hw"], row["dtype"]) == ("here", "bf16")
+        assert float(row["latency_us"]) > 0
+        assert "torch" in row["source"]
+    with (tmp_path / "table-contention.csv").open() as file:
+        beside = list(csv.DictReader(file))
+    assert len(beside) == 4
+    for row in beside:
+        for name in ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us"):
+            assert float(row[name]) > 0
+
+
+def test_shapes_are_those_of_the_models_shards(tmp_path):
+    model = read_model(write_config(tmp_path, "llama"))
+    wanted = Range(model=model, tp=2, tokens=128, ranks=2)
+    found = cases(wanted)
+    gemms = {(c.sizes["n"], c.sizes["k"]) for c in found if c.op == "gemm"}
+    # qkv of 4 + 2 + 2 heads of 8, its output, gate and up of 48 each, down.
+    assert gemms == {(64, 64), (64, 32), (96, 64), (64, 48)}
+    assert max(c.sizes["bytes"] for c in found if c.op == "all_reduce") == 128 * 64 * 2
+    alone = cases(Range(model=model, tp=2, tokens=128, ranks=1))
+    assert {c.op for c in alone} == {"gemm", "attention", "rms_norm"}
+    assert token_counts(256) == [1, 16, 32, 64, 96, 128, 192, 256]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--ops", "gemm,sort"], ["--ops", "sort", "all_reduce"]),
+        (["--dtype", "fp64"], ["--dtype", "bf16, fp16"]),
+        (["--device", "tpu"], ["--device", "cpu, cuda"]),
+        (["--tokens", "many"], ["--tokens", "'many'"]),
+        (["--model", "llama-9"], ["llama-9"]),
+        (["--nproc", "3"], ["tp: 3", "llama-2-7b"]),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(tmp_path, capsys, arguments, parts):
+    with pytest.raises(SystemExit) as stop:
+        main(["measure", "-o", str(tmp_path / "t.csv"), *arguments])
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err

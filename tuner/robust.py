@@ -1,0 +1,154 @@
+"""The plan that is best over the errors of the profile, not only at its nominal figures.
+
+Every class of ops (gemm, attention, elementwise, collectives) gets one factor per draw, log-normal
+with the relative error of its calibration; all candidates are timed under the same draws, so that
+they are compared, not their noise.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from simulator.batch import Batch, run
+from simulator.engine import Array
+from simulator.errors import InputError
+from simulator.hardware import HardwareProfile
+from simulator.plan import Plan
+from simulator.prices import Cuts
+from simulator.program import SYNCS, Op
+from simulator.scenario import Scenario
+from tuner.exact import chosen_plan, spaces
+
+DRAWS = 64
+NEAR = 0.01
+MODES = ("expected", "worst")
+_GEMMS: Final = (Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD)
+CLASSES: Final = {
+    "gemm": frozenset(_GEMMS),
+    "attention": frozenset({Op.ATTENTION}),
+    "collectives": frozenset(SYNCS),
+    "elementwise": frozenset(Op) - frozenset(_GEMMS) - {Op.ATTENTION} - SYNCS,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustChoice:
+    """The chosen plan, and how the choice could change.
+
+    `saving_interval` holds 5 and 95 % of its saving against serial under the same draw; `best_in`
+    and `near_best_in` the shares of draws in which it is the best plan, or within 1 % of it;
+    `winners` the plans that are best in some draw, the most frequent first.
+    """
+
+    mode: str
+    plan: Plan
+    expected_s: float
+    worst_s: float
+    saving_interval: tuple[float, float]
+    best_in: float
+    near_best_in: float
+    winners: tuple[tuple[Plan, float], ...]
+    draws: int
+
+
+def errors_of(hardware: HardwareProfile) -> dict[str, float]:
+    """Relative error (standard deviation) of each class of ops.
+
+    Raises:
+        InputError: the profile has none.
+    """
+    errors: Any = getattr(hardware, "errors", None)
+    if errors is not None and not isinstance(errors, Mapping):
+        errors = {name: getattr(errors, name, None) for name in CLASSES}
+    known = {name: float(errors[name]) for name in CLASSES if errors and errors.get(name)}
+    if not known:
+        raise InputError(
+            f"--robust: profile {hardware.name} has no errors (needed: {', '.join(CLASSES)})"
+        )
+    return known
+
+
+def robust_choice(
+    scenario: Scenario,
+    errors: Mapping[str, float],
+    mode: str = "expected",
+    *,
+    also: Plan | None = None,
+    overlap: bool = True,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> RobustChoice:
+    """The best of serial, every two-chunk ISO plan and `also`, over draws of the errors.
+
+    `also` gives transfer type and drop set of them all.
+
+    Raises:
+        InputError: an unknown mode or class of ops.
+    """
+    if mode not in MODES:
+        raise InputError(f"--robust: unknown {mode!r} (allowed: {', '.join(MODES)})")
+    if unknown := set(errors) - set(CLASSES):
+        raise InputError(f"errors: unknown {min(unknown)!r} (allowed: {', '.join(CLASSES)})")
+    base = also or Plan()
+    drawn = _draws(errors, draws, seed)
+    batches = [_single(scenario, Plan(comm_dtype=base.comm_dtype, dropped=base.dropped))]
+    if also is not None and also.strategy != "serial":
+        batches.append(_single(scenario, also))
+    if overlap and scenario.workload.tp > 1:
+        for batch in spaces(scenario, 2, (base.comm_dtype,)):
+            plan = batch.plan.model_copy(update={"dropped": base.dropped})
+            batches.append(replace(batch, plan=plan))
+    times = np.stack([_times(batches, factors) for factors in drawn])
+    serial = np.array([run(replace(_single(scenario, Plan()), factors=f))[0] for f in drawn])
+    return _choose(batches, times, serial, mode)
+
+
+def _choose(batches: list[Batch], times: Array, serial: Array, mode: str) -> RobustChoice:
+    """Choose a column of `times` [draws, plans] beside `serial` [draws]."""
+    plans = [
+        chosen_plan(batch, cut, batch.plan.dropped)
+        for batch in batches
+        for cut in range(len(batch.cuts))
+    ]
+    score = times.mean(axis=0) if mode == "expected" else times.max(axis=0)
+    chosen = int(score.argmin())
+    best = times.min(axis=1)
+    wins = Counter(plans[index] for index in times.argmin(axis=1).tolist())
+    saving = 1.0 - times[:, chosen] / serial
+    return RobustChoice(
+        mode=mode,
+        plan=plans[chosen],
+        expected_s=float(times[:, chosen].mean()),
+        worst_s=float(times[:, chosen].max()),
+        saving_interval=(float(np.quantile(saving, 0.05)), float(np.quantile(saving, 0.95))),
+        best_in=wins[plans[chosen]] / len(times),
+        near_best_in=float((times[:, chosen] <= (1 + NEAR) * best).mean()),
+        winners=tuple((plan, count / len(times)) for plan, count in wins.most_common()),
+        draws=len(times),
+    )
+
+
+def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[dict[Op, float]]:
+    """Factors of every op, one for all ops of a class; their mean is one."""
+    rng = np.random.default_rng(seed)
+    found: list[dict[Op, float]] = []
+    for _ in range(draws):
+        factors: dict[Op, float] = {}
+        for name, ops in CLASSES.items():
+            sigma = np.sqrt(np.log1p(errors.get(name, 0.0) ** 2))
+            factor = float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
+            factors |= dict.fromkeys(ops, factor)
+        found.append(factors)
+    return found
+
+
+def _single(scenario: Scenario, plan: Plan) -> Batch:
+    sizes = np.array([plan.chunks], dtype=np.int64)
+    return Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
+
+
+def _times(batches: list[Batch], factors: Mapping[Op, float]) -> Array:
+    return np.concatenate([run(replace(batch, factors=factors)) for batch in batches])

@@ -1,0 +1,196 @@
+"""A Hugging Face decoder layer driven piece by piece, one class per family.
+
+The layer's own modules compute; what transformers joins in one `forward` is taken apart here
+at the ops of a program. Its parameters are one rank's shards, so the row-parallel ops give
+partial sums, without their biases: those count once, whatever the number of ranks.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of a chunk's positions."""
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values, each [requests, heads, tokens, head_dim]."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class DecoderLayer:
+    """Llama, Mistral, Qwen2, Qwen3 and Gemma: separate projections, rotary, gated MLP.
+
+    Activations are [requests, tokens, width]; the row-parallel ops take rows of the flat
+    [requests x tokens, width].
+    """
+
+    names = ("input_layernorm", "post_attention_layernorm")
+    out_name = "o_proj"
+
+    def __init__(self, layer: Any) -> None:
+        self._layer: Any = layer
+        self.attention: Any = layer.self_attn
+        self.mlp: Any = getattr(layer, "mlp", None)
+        self.attention_norm, self.mlp_norm = (getattr(layer, name) for name in self.names)
+        self._out = getattr(self.attention, self.out_name)
+        self.out_bias: Tensor | None = self._out.bias
+        self.head_dim: int = self.attention.head_dim
+        self.scaling: float = self.attention.scaling
+
+    def qkv(self, hidden: Tensor) -> Heads:
+        """Projections of normed activations, cut into this rank's heads."""
+        module = self.attention
+        return Heads(
+            self._heads(module.q_proj(hidden), getattr(module, "q_norm", None)),
+            self._heads(module.k_proj(hidden), getattr(module, "k_norm", None)),
+            self._heads(module.v_proj(hidden)),
+        )
+
+    def rope(self, heads: Heads, rotation: Rotation) -> Heads:
+        """Rotate queries and keys by their positions."""
+        family = sys.modules[type(self.attention).__module__]
+        query, key = family.apply_rotary_pos_emb(heads.query, heads.key, *rotation)
+        return Heads(query, key, heads.value)
+
+    def attention_out(self, mixed: Tensor) -> Tensor:
+        """Partial sums [rows, hidden] of the heads' outputs [rows, heads x head_dim]."""
+        return functional.linear(mixed, self._out.weight)
+
+    def mlp_up(self, hidden: Tensor) -> Any:
+        """Column-parallel projections of normed activations [rows, hidden]."""
+        return self.mlp.gate_proj(hidden), self.mlp.up_proj(hidden)
+
+    def activation(self, up: Any) -> Any:
+        """What the down projection takes."""
+        gate, linear = up
+        return self.mlp.act_fn(gate) * linear
+
+    def mlp_down(self, activated: Any, rows: slice) -> Tensor:
+        """Partial sums [rows, hidden] of a range of rows."""
+        return functional.linear(activated[rows], self.mlp.down_proj.weight)
+
+    @property
+    def down_bias(self) -> Tensor | None:
+        """Bias of the down projection."""
+        bias: Tensor | None = self.mlp.down_proj.bias
+        return bias
+
+    def _heads(self, projected: Tensor, norm: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        heads = projected.view(*projected.shape[:-1], -1, self.head_dim)
+        return (norm(heads) if norm else heads).transpose(1, 2)
+
+
+class OptLayer(DecoderLayer):
+    """OPT: biases everywhere, LayerNorm, learned positions, one up projection."""
+
+    names = ("self_attn_layer_norm", "final_layer_norm")
+    out_name = "out_proj"
+
+    def mlp_up(self, hidden: Tensor) -> Any:
+        """See `DecoderLayer`."""
+        return self._layer.fc1(hidden)
+
+    def activation(self, up: Any) -> Any:
+        """See `DecoderLayer`."""
+        return self._layer.activation_fn(up)
+
+    def mlp_down(self, activated: Any, rows: slice) -> Tensor:
+        """See `DecoderLayer`."""
+        return functional.linear(activated[rows], self._layer.fc2.weight)
+
+    @property
+    def down_bias(self) -> Tensor | None:
+        """See `DecoderLayer`."""
+        bias: Tensor | None = self._layer.fc2.bias
+        return bias
+
+
+class Phi3Layer(DecoderLayer):
+    """Phi-3: query, key and value in one projection, gate and up in another."""
+
+    def qkv(self, hidden: Tensor) -> Heads:
+        """See `DecoderLayer`; keys and values are equally wide."""
+        module = self.attention
+        fused = module.qkv_proj(hidden)
+        queries = module.o_proj.weight.shape[1]
+        keys = (fused.shape[-1] - queries) // 2
+        return Heads(*map(self._heads, fused.split((queries, keys, keys), dim=-1)))
+
+    def mlp_up(self, hidden: Tensor) -> Any:
+        """See `DecoderLayer`."""
+        return self.mlp.gate_up_proj(hidden).chunk(2, dim=-1)
+
+    def activation(self, up: Any) -> Any:
+        """See `DecoderLayer`."""
+        gate, linear = up
+        return self.mlp.activation_fn(gate) * linear
+
+
+class _Routed(NamedTuple):
+    """One expert's tokens (rows, ascending), their routing weights, and its activations."""
+
+    expert: int
+    rows: Tensor
+    weights: Tensor
+    values: Tensor
+
+
+class MixtralLayer(DecoderLayer):
+    """Mixtral: every rank holds a slice of every expert, so the router needs no exchange."""
+
+    def mlp_up(self, hidden: Tensor) -> Any:
+        """See `DecoderLayer`; one entry for each expert that gets a token."""
+        _, weights, chosen = self.mlp.gate(hidden)
+        routed = []
+        for expert in chosen.unique().tolist():
+            rows, place = (chosen == expert).nonzero(as_tuple=True)
+            up = functional.linear(hidden[rows], self.mlp.experts.gate_up_proj[expert])
+            routed.append(_Routed(expert, rows, weights[rows, place, None], up))
+        return routed
+
+    def activation(self, up: Any) -> Any:
+        """See `DecoderLayer`."""
+        activated = []
+        for routed in up:
+            gate, linear = routed.values.chunk(2, dim=-1)
+            activated.append(routed._replace(values=self.mlp.experts.act_fn(gate) * linear))
+        return activated
+
+    def mlp_down(self, activated: Any, rows: slice) -> Tensor:
+        """See `DecoderLayer`."""
+        weight: Tensor = self.mlp.experts.down_proj
+        total = weight.new_zeros(rows.stop - rows.start, weight.shape[1])
+        for expert, at, shares, values in activated:
+            here = (at >= rows.start) & (at < rows.stop)
+            out = functional.linear(values[here], weight[expert]) * shares[here]
+            total.index_add_(0, at[here] - rows.start, out.to(total.dtype))
+        return total
+
+    @property
+    def down_bias(self) -> Tensor | None:
+        """Experts have none."""
+        return None
+
+
+_FAMILIES: dict[str, type[DecoderLayer]] = {
+    "llama": DecoderLayer,
+    "mistral": DecoderLayer,
+    "qwen2": DecoderLayer,
+    "qwen3": DecoderLayer,
+    "gemma": DecoderLayer,
+    "opt": OptLayer,
+    "phi3": Phi3Layer,
+    "mixtral": MixtralLayer,
+}
+
+
+def pieces(layer: nn.Module, family: str) -> DecoderLayer:
+    """The pieces of a decoder layer of a supported family."""
+    return _FAMILIES[family](layer)

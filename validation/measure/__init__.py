@@ -1,0 +1,1 @@
+"""Microbenchmarks: what kernels and collectives take on this machine, as a table."""

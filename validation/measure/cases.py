@@ -1,0 +1,112 @@
+"""Which shapes are measured: those that a model's ranks run, over a range of sizes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from simulator.model import Model
+
+Op = Literal["gemm", "attention", "rms_norm", "all_reduce", "contention"]
+OPS: tuple[Op, ...] = ("gemm", "attention", "rms_norm", "all_reduce", "contention")
+_SM_BUDGETS = (2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement; `sizes` are the columns of its op, and what a contention case adds."""
+
+    op: Op
+    sizes: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.op} {', '.join(f'{name}={size}' for name, size in self.sizes.items())}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """What to measure: a model's shapes at `tp`, up to `tokens` rows, among `ranks` ranks."""
+
+    model: Model
+    tp: int
+    tokens: int
+    ranks: int
+    ops: tuple[Op, ...] = OPS
+    cuda: bool = False
+
+
+def cases(wanted: Range) -> tuple[Case, ...]:
+    """The measurements of a range, in the order of `OPS`."""
+    makers = {
+        "gemm": _gemms,
+        "attention": _attention,
+        "rms_norm": _norms,
+        "all_reduce": _all_reduces,
+        "contention": _contention,
+    }
+    return tuple(case for op in OPS if op in wanted.ops for case in makers[op](wanted))
+
+
+def token_counts(largest: int) -> list[int]:
+    """Powers of two and the points halfway between them, up to the largest."""
+    sizes = {1, largest}
+    power = 16
+    while power <= largest:
+        sizes |= {power, power * 3 // 2} if power >= 64 else {power}
+        power *= 2
+    return sorted(size for size in sizes if size <= largest)
+
+
+def _gemms(wanted: Range) -> Iterator[Case]:
+    for n, k in _projections(wanted):
+        for m in token_counts(wanted.tokens):
+            yield Case("gemm", {"m": m, "n": n, "k": k})
+
+
+def _projections(wanted: Range) -> list[tuple[int, int]]:
+    """(outputs, inputs) of the four projections of a block, per rank."""
+    model, tp = wanted.model, wanted.tp
+    heads = model.heads_per_gpu(tp) * model.head_dim
+    qkv = heads + model.kv_elements_per_token(tp)
+    ffn, hidden = model.intermediate_size // tp, model.hidden_size
+    up = ffn * (2 if model.gated_mlp else 1)
+    return [(qkv, hidden), (hidden, heads), (up, hidden), (hidden, ffn)]
+
+
+def _attention(wanted: Range) -> Iterator[Case]:
+    model, tp = wanted.model, wanted.tp
+    heads = {
+        "heads": model.heads_per_gpu(tp),
+        "kv_heads": model.kv_heads_per_gpu(tp),
+        "head_dim": model.head_dim,
+    }
+    counts = [count for count in token_counts(wanted.tokens) if count >= 64] or [wanted.tokens]
+    for kv_len in counts:
+        for q_len in sorted({1, max(kv_len // 4, 1), max(kv_len // 2, 1), kv_len}):
+            yield Case("attention", {"batch": 1, "q_len": q_len, "kv_len": kv_len, **heads})
+
+
+def _norms(wanted: Range) -> Iterator[Case]:
+    for tokens in token_counts(wanted.tokens):
+        yield Case("rms_norm", {"tokens": tokens, "hidden": wanted.model.hidden_size})
+
+
+def _all_reduces(wanted: Range) -> Iterator[Case]:
+    largest = wanted.tokens * wanted.model.hidden_size * 2
+    ranks = 2
+    while ranks <= wanted.ranks:
+        size = 1024
+        while size < 2 * largest:
+            yield Case("all_reduce", {"bytes": min(size, largest), "ranks": ranks})
+            size *= 2
+        ranks *= 2
+
+
+def _contention(wanted: Range) -> Iterator[Case]:
+    """Each projection of half the tokens, while half the tokens' sums are in flight."""
+    if wanted.ranks < 2:
+        return
+    rows = max(wanted.tokens // 2, 1)
+    message = {"bytes": rows * wanted.model.hidden_size * 2, "ranks": wanted.ranks}
+    for n, k in _projections(wanted):
+        for sms in (0, *_SM_BUDGETS) if wanted.cuda else (0,):
+            yield Case("contention", {"m": rows, "n": n, "k": k, **message, "sms": sms})

@@ -1,0 +1,66 @@
+"""The front door of the microbenchmarks."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from simulator.errors import InputError
+from validation.launch import RunFailedError, launch
+from validation.measure.cases import Range, cases
+from validation.measure.job import MeasureJob, Row
+from validation.torchrun import place, run_as_rank, under_torchrun
+
+
+def measure(
+    wanted: Range,
+    *,
+    dtype: str,
+    budget_s: float,
+    timeout_s: float,
+    on_row: Callable[[int, int], None] | None = None,
+) -> tuple[list[Row], str | None] | None:
+    """Rows measured, and the one line of a run that ended early; None on a rank that is not 0.
+
+    Raises:
+        InputError: too few GPUs, or another number of ranks than torchrun started.
+    """
+    todo, rows = cases(wanted), list[Row]()
+    device = "cuda" if wanted.cuda else "cpu"
+
+    def take(_: int, row: Any) -> None:
+        rows.append(row)
+        if on_row:
+            on_row(len(rows), len(todo))
+
+    job = MeasureJob(wanted, dtype, budget_s)
+    common: dict[str, Any] = {
+        "device": device,
+        "timeout_s": timeout_s,
+        "where": lambda step: str(todo[step]),
+        "on_message": take,
+    }
+    if under_torchrun():
+        if place().ranks != wanted.ranks:
+            raise InputError(f"--nproc: torchrun started {place().ranks} ranks, not {wanted.ranks}")
+        first, failure = run_as_rank(job, **common)
+        return (rows, failure) if first else None
+    if wanted.cuda and torch.cuda.device_count() < wanted.ranks:
+        raise InputError(
+            f"--nproc: {wanted.ranks} ranks need as many GPUs, this machine has "
+            f"{torch.cuda.device_count()}"
+        )
+    try:
+        launch(job, wanted.ranks, **common)
+    except RunFailedError as error:
+        return rows, str(error)
+    except KeyboardInterrupt:
+        return rows, "interrupted"
+    return rows, None
+
+
+def source_text(wanted: Range) -> str:
+    """What measured: for the table's `source` column."""
+    where = torch.cuda.get_device_name(0) if wanted.cuda else platform.machine()
+    return f"isotune measure, torch {torch.__version__}, {where}"

@@ -1,0 +1,99 @@
+"""A slow network on one Linux machine: a namespace per rank, joined through a paced bridge.
+
+Each rank's egress passes a token bucket filter, so an all-reduce takes the time that a link of
+that rate would take. Needs root and the `ip` and `tc` commands; nothing outlives the block.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from simulator.errors import IsotuneError
+
+PORT = 29400
+LINK = "pacedlink"
+_BURST_S = 1e-3
+
+
+class NoNamespacesError(IsotuneError):
+    """Network namespaces cannot be made here, and why."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Namespaces of the ranks, in order."""
+
+    namespaces: tuple[str, ...]
+
+    def command(self, rank: int, arguments: Sequence[str]) -> list[str]:
+        """A command that runs as a rank, with what torch.distributed needs in its environment."""
+        environment = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": len(self.namespaces),
+            "LOCAL_WORLD_SIZE": len(self.namespaces),
+            "MASTER_ADDR": _address(0),
+            "MASTER_PORT": PORT,
+            "GLOO_SOCKET_IFNAME": LINK,
+        }
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        return ["ip", "netns", "exec", self.namespaces[rank], "env", *settings, *arguments]
+
+    def pace(self, bits_per_second: float) -> None:
+        """Give every rank's egress this rate."""
+        # The bucket must hold a few segments of 64 KiB, or large sends never get through.
+        burst = max(int(bits_per_second / 8 * _BURST_S), 3 * 65536)
+        for namespace in self.namespaces:
+            rate = f"rate {bits_per_second:.0f}bit burst {burst} latency 200ms"
+            _run(f"ip netns exec {namespace} tc qdisc replace dev {LINK} root tbf {rate}")
+
+
+@contextmanager
+def network(ranks: int) -> Iterator[Network]:
+    """Namespaces for so many ranks, joined without a limit until `Network.pace` sets one.
+
+    Raises:
+        NoNamespacesError: no root, no `ip` or `tc`, or the kernel refuses.
+    """
+    missing = [name for name in ("ip", "tc") if shutil.which(name) is None]
+    if missing:
+        raise NoNamespacesError(f"no command {' or '.join(missing)} (iproute2)")
+    if os.geteuid() != 0:
+        raise NoNamespacesError("network namespaces need root")
+    prefix = f"isotune{os.getpid()}"
+    hub, names = f"{prefix}-hub", tuple(f"{prefix}-{rank}" for rank in range(ranks))
+    try:
+        _run(f"ip netns add {hub}")
+        _run(f"ip -n {hub} link add bridge type bridge")
+        _run(f"ip -n {hub} link set bridge up")
+        for rank, name in enumerate(names):
+            _join(hub, name, rank)
+        yield Network(names)
+    finally:
+        for name in (*names, hub):
+            with suppress(NoNamespacesError):
+                _run(f"ip netns del {name}")
+
+
+def _join(hub: str, name: str, rank: int) -> None:
+    _run(f"ip netns add {name}")
+    _run(f"ip -n {hub} link add port{rank} type veth peer name {LINK} netns {name}")
+    _run(f"ip -n {hub} link set port{rank} master bridge")
+    _run(f"ip -n {hub} link set port{rank} up")
+    _run(f"ip -n {name} addr add {_address(rank)}/24 dev {LINK}")
+    _run(f"ip -n {name} link set dev {LINK} up")
+    _run(f"ip -n {name} link set lo up")
+
+
+def _address(rank: int) -> str:
+    return f"10.213.7.{rank + 1}"
+
+
+def _run(command: str) -> None:
+    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        reason = next(iter(done.stderr.strip().splitlines()), "no reason given")
+        raise NoNamespacesError(f"{command!r} failed: {reason}")

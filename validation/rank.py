@@ -1,0 +1,153 @@
+"""What one rank of a run knows, and how its process joins the others."""
+
+import os
+import resource
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, MutableSequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed as dist
+
+from simulator.errors import InputError
+
+PHASES = ("starting", "joining", "loading", "checking numbers", "warming up", "measuring")
+"""What a rank may be doing, in order."""
+
+
+@dataclass
+class Rank:
+    """A rank's place, its device, and how it tells what it is doing.
+
+    `progress` is memory shared with the process that watches: phase, step (-1 outside a
+    program) and a count that grows with every report.
+    """
+
+    index: int
+    ranks: int
+    device: torch.device
+    send: Callable[[Any], None]
+    progress: MutableSequence[int] = field(default_factory=lambda: [0, -1, 0])
+    program: int = 0
+
+    def at(self, phase: str) -> None:
+        """Say that a phase begins."""
+        self.progress[0], self.progress[1] = PHASES.index(phase), -1
+        self.tick()
+
+    def step(self, index: int) -> None:
+        """Say that a step of the running program (number `program`) begins."""
+        self.progress[1] = self.program * STEPS + index
+        self.tick()
+
+    def tick(self) -> None:
+        """Say that this rank is alive."""
+        self.progress[2] += 1
+
+
+STEPS = 2**32
+"""More steps than a program has: a progress of `n * STEPS + i` is step i of program n."""
+
+
+class Job(Protocol):
+    """What every rank runs; picklable."""
+
+    def __call__(self, rank: Rank) -> None:
+        """Do it; results go through `rank.send`."""
+
+
+@contextmanager
+def joined(rank: Rank, init_method: str, timeout_s: float) -> Iterator[None]:
+    """Be part of the process group within the block."""
+    rank.at("joining")
+    cuda = rank.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(rank.device)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        init_method=init_method,
+        rank=rank.index,
+        world_size=rank.ranks,
+        timeout=timedelta(seconds=timeout_s),
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def use_cores(local_ranks: int) -> None:
+    """Share the machine's cores among the ranks, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_ranks))
+
+
+def spawned(  # the entry of a process that `launch` started
+    job: Job, index: int, ranks: int, device: str, store: str, timeout_s: float, *shared: Any
+) -> None:
+    """Run a job as one rank of a local run; what happens goes through the pipe.
+
+    The process ends with the one that started it, however that one ends.
+    """
+    pipe, progress = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    use_cores(ranks)
+    where = torch.device(f"cuda:{index}" if device == "cuda" else device)
+    rank = Rank(index, ranks, where, lambda message: pipe.send(("message", message)), progress)
+    try:
+        with joined(rank, f"file://{store}", timeout_s):
+            job(rank)
+        pipe.send(("done", ""))
+    except BaseException as error:
+        pipe.send(describe(error))
+        # Not sys.exit: a comm thread may still hang in a collective.
+        os._exit(1)
+
+
+def peak_resident_bytes() -> float:
+    """The most memory this process has held; what its parent held before does not count."""
+    try:
+        status = Path("/proc/self/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in status)
+        return float(fields["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """The kind of a failure and one line about it.
+
+    Kinds: `input` (the user's), `memory`, `peers` (the consequence of another rank's failure
+    or of a lost link) and `error`.
+    """
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if isinstance(error, InputError):
+        return "input", text
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+        return "memory", f"ran out of memory: {text}"
+    signs = ("gloo", "onnection", "NCCL", "Timed out", "timed out", "peer")
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs):
+        return "peers", f"lost the other ranks: {text}"
+    return "error", f"{type(error).__name__}: {text}"
+
+
+def store_path() -> tuple[tempfile.TemporaryDirectory[str], str]:
+    """A folder to be removed after the run, and the rendezvous file in it."""
+    folder = tempfile.TemporaryDirectory(prefix="isotune-")
+    return folder, os.path.join(folder.name, "rendezvous")  # noqa: PTH118
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

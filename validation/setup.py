@@ -1,0 +1,195 @@
+"""What a validation runs, checked before any process starts. Imports no torch."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from simulator.errors import InputError
+from simulator.gpu import DTYPE_BYTES
+from simulator.memory import check_memory, memory
+from simulator.model import bundled_models, model_config_file
+from simulator.plan import Plan, check_plan
+from simulator.planfile import PlanFile, locate, scenario_of
+from simulator.program import expand
+from simulator.scenario import Scenario
+from validation.families import check_family
+
+Device = Literal["cpu", "cuda"]
+CheckDtype = Literal["float32", "bf16", "fp16", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A plan with everything a rank needs to run it; picklable.
+
+    `scenario` has the model cut to the blocks that run, `config` is its config.json, and
+    `weights` the folder of its safetensors, or None for random ones. `check_dtype` is the
+    number type in which the numbers are compared, whatever type the timed runs have.
+    """
+
+    scenario: Scenario
+    plan: Plan
+    config: Path
+    weights: Path | None
+    device: Device
+    check_dtype: CheckDtype = "float32"
+    repeat: int = 10
+    warmup: int = 2
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        file: PlanFile,
+        folder: Path,
+        *,
+        device: Device,
+        model: str | None = None,
+        hardware: str | None = None,
+        layers: int | None = None,
+        check_dtype: CheckDtype = "float32",
+        repeat: int = 10,
+        warmup: int = 2,
+    ) -> Self:
+        """The setup of a plan file in `folder`.
+
+        Raises:
+            InputError: the model, plan or number types cannot run for real.
+        """
+        scenario = scenario_of(file, folder, hardware=hardware, model=model)
+        name = model or locate(file.model.name, folder)
+        config = model_config_file(name)
+        check_family(scenario.model)
+        scenario, plan, notes = _cut(scenario, file.plan, layers)
+        check_plan(plan, scenario.model, scenario.workload)
+        check_memory(scenario, plan)
+        _check_types(scenario)
+        if device == "cuda":
+            # The executor launches kernels one by one.
+            workload = scenario.workload.model_copy(update={"runtime": "eager"})
+            scenario = replace(scenario, workload=workload)
+        elif plan.comm_sms is not None:
+            notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
+        if device == "cpu" and not scenario.hardware.name.startswith("cpu"):
+            name_of = scenario.hardware.name
+            notes = (*notes, f"times are predicted for {name_of} and measured on this cpu")
+        return cls(
+            scenario=scenario,
+            plan=plan,
+            config=config,
+            weights=None if name.lower() in bundled_models() else _weights_beside(config, name),
+            device=device,
+            check_dtype=check_dtype,
+            repeat=repeat,
+            warmup=warmup,
+            notes=notes,
+        )
+
+    @property
+    def ranks(self) -> int:
+        """Processes the plan needs."""
+        return self.scenario.workload.tp
+
+
+def check_machine(setup: Setup, ranks: int, local_ranks: int) -> None:
+    """Refuse a run that this machine cannot hold.
+
+    Raises:
+        InputError: another number of ranks than the plan's tp, too few devices, or too
+            little memory for the ranks that run here.
+    """
+    if ranks != setup.ranks:
+        raise InputError(
+            f"the plan is for tp {setup.ranks}, not for {ranks} ranks (allowed: --nproc "
+            f"{setup.ranks}, or a plan made with --tp {ranks})"
+        )
+    if setup.device == "cuda":
+        _check_gpus(local_ranks)
+    needed, there = local_ranks * _bytes_per_rank(setup), _free_bytes(setup.device, local_ranks)
+    if needed > there:
+        raise InputError(
+            f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
+            f"{needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free (use fewer --layers)"
+        )
+
+
+def default_device() -> Device:
+    """`cuda` where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_gpus(local_ranks: int) -> None:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus < local_ranks:
+        raise InputError(
+            f"--device cuda: {local_ranks} ranks need as many GPUs, this machine has {gpus} "
+            "(allowed: --device cpu)"
+        )
+
+
+def _cut(
+    scenario: Scenario, plan: Plan, layers: int | None
+) -> tuple[Scenario, Plan, tuple[str, ...]]:
+    blocks = scenario.model.num_hidden_layers
+    if layers is None or layers == blocks:
+        return scenario, plan, ()
+    if not 1 <= layers < blocks:
+        raise InputError(
+            f"--layers: {scenario.model.name} has {blocks} blocks (allowed: 1 to {blocks})"
+        )
+    check_plan(plan, scenario.model, scenario.workload)
+    cut = replace(scenario.model, num_hidden_layers=layers)
+    kept = tuple(block for block in plan.dropped if block < layers)
+    notes = (f"model cut to its first {layers} of {blocks} blocks",)
+    return replace(scenario, model=cut), plan.model_copy(update={"dropped": kept}), notes
+
+
+def _check_types(scenario: Scenario) -> None:
+    workload = scenario.workload
+    if workload.weight_dtype != workload.dtype:
+        raise InputError(
+            f"weight_dtype: real runs hold weights in the activations' type, not in "
+            f"{workload.weight_dtype} (allowed: {workload.dtype})"
+        )
+
+
+def _weights_beside(config: Path, name: str) -> Path | None:
+    """The folder's weights; random ones where only a config.json was named or is there."""
+    folder = config.parent
+    if not Path(name).is_dir():
+        return None
+    found = {path.suffix for path in folder.iterdir()}
+    if ".safetensors" not in found and found & {".bin", ".pt", ".pth"}:
+        raise InputError(
+            f"{folder}: its weights are pickled, which could run code, and are refused "
+            "(allowed: *.safetensors)"
+        )
+    return folder if ".safetensors" in found else None
+
+
+def _bytes_per_rank(setup: Setup) -> float:
+    scenario = setup.scenario
+    program = expand(scenario.model, scenario.workload, setup.plan)
+    needed = memory(scenario, program)
+    both = needed.weights + needed.kv_cache + 2 * needed.activations
+    wider = 4 / DTYPE_BYTES[scenario.workload.dtype] if setup.check_dtype == "float32" else 1
+    return both * wider
+
+
+def _free_bytes(device: Device, local_ranks: int) -> float:
+    if device == "cuda":
+        import torch
+
+        return sum(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in range(local_ranks))
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return float(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
