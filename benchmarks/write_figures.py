@@ -17,11 +17,12 @@ ACCURACY = FOLDER.parent / "docs" / "accuracy.md"
 ABOUT_ACCURACY = """# Accuracy
 
 How far the bundled profiles are off measurements that they were not fitted to: a random fifth of
-each public table, and of whole passes on H100 the runs on 4 GPUs, on which no figure was fitted.
-MAPE and p90 are the mean and the 90th percentile of |predicted / measured - 1|, bias its median
-with sign; the column before the last is the share of measurements inside their predicted 80 %
-interval; a saving is off by so many percentage points against serial runs of the same case. The
-worst rows follow by name. `MEASUREMENTS` is a folder of tables in the form of docs/hardware.md;
+each public table, and of whole passes on H100 the runs on 4 GPUs, which `benchmarks/fit_runtime.py`
+holds back (the lines of links without peer-to-peer and the rounded `graph_overlap` and `sync_skew`
+saw them). MAPE and p90 are the mean and the 90th percentile of |predicted / measured - 1|, bias is
+the mean with sign; the column before the last is the share of measurements inside their predicted
+80 % interval; a saving is off by so many percentage points against serial runs of the same case.
+The worst rows follow by name. `MEASUREMENTS` is a folder of tables in the form of docs/hardware.md;
 these were made from the sources that each profile names (`isotune hw show NAME`).
 
 Two independent sources for one GPU and shape differ by 5-8 % in the median, which is the floor of

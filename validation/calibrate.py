@@ -212,8 +212,8 @@ def _default(base: HardwareProfile) -> str:
 
 
 def standard_error(error: OpError) -> float:
-    """The standard error of a normal variable with these quantiles, the mean of two estimates."""
-    return round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3)
+    """The standard error of a normal variable with these quantiles: mean of two estimates, or 1."""
+    return min(1.0, round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3))
 
 
 def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:

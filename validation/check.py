@@ -148,7 +148,7 @@ def check_runs(
 ) -> Check:
     """Score a profile against whole passes measured in an engine.
 
-    With `held_back`, only against passes of the rank count that no runtime figure was fitted to.
+    With `held_back`, only against passes of the rank count that runtime fits hold back.
     """
     predicted: dict[Run, PricedRun] = {}
     unscored: Counter[str] = Counter()

@@ -10,9 +10,10 @@ from isotune.cli import main
 from simulator.errors import InputError
 from simulator.hardware import read_profile
 from simulator.profile_file import write_profile
-from validation.calibrate import calibrate
+from validation.calibrate import calibrate, standard_error
 from validation.estimate import put
 from validation.price import kernel_seconds
+from validation.sampling import op_error
 from validation.table import read_table
 
 BASE = put(
@@ -261,3 +262,10 @@ def test_bad_options_are_one_line_and_exit_code_2(tmp_path, capsys, change, comp
     assert code == 2
     assert complaint in err
     assert err.count("\n") == 1
+
+
+def test_a_fit_that_is_off_by_any_factor_has_a_standard_error_of_at_most_one() -> None:
+    hopeless = op_error(np.array([10.0, 30.0, 90.0]), fitted=3, held_back=0)
+    fair = op_error(np.array([0.9, 1.1, 1.0, 1.05]), fitted=4, held_back=0)
+    assert standard_error(hopeless) == 1.0
+    assert 0.05 < standard_error(fair) < 0.15
