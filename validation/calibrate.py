@@ -219,8 +219,7 @@ def standard_error(error: OpError) -> float:
 def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
     """The base's errors, those of fitted operations replaced; collectives by the default's."""
     found = _errors(base, reports)
-    # Beyond 100 % a relative error says no more than that nothing is known.
-    update = {CLASS_OF[op]: min(standard_error(found[op]), 1.0) for op in CLASS_OF if op in found}
+    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
     return base.errors.model_copy(update=update)
 
 
