@@ -8,7 +8,6 @@ their total), `hw`, `link`, `runtime` (cuda_graph, or a name that ends in eager)
 import csv
 import io
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import cast, get_args
 from simulator.errors import InputError
 from simulator.workload import LaunchMode, Phase
 from validation.csvfile import csv_text
-from validation.table import LATENCY
+from validation.table import LATENCY, latency_column
 
 _NEEDED = ("model", "tp", "batch", "prompt_len", "phase", "strategy")
 _OPTIONAL = ("steps", "hw", "link", "runtime", "source")
@@ -79,35 +78,15 @@ def read_runs(path: Path) -> tuple[Run, ...]:
     """
     reader = csv.DictReader(io.StringIO(csv_text(path)), strict=True)
     try:
-        unit = _check_header(path, reader.fieldnames or [])
+        unit = latency_column(
+            path, reader.fieldnames or [], _NEEDED, (*_NEEDED, *_OPTIONAL, *LATENCY)
+        )
         runs = [_run(record, unit, path, reader.line_num) for record in reader]
     except csv.Error as error:
         raise InputError(f"{path}: row {reader.line_num}: malformed CSV ({error})") from error
     if not runs:
         raise InputError(f"{path}: no rows")
     return tuple(_with_generated(runs))
-
-
-def _check_header(path: Path, names: Sequence[str]) -> str:
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    missing = [name for name in _NEEDED if name not in names]
-    units = [name for name in names if name in LATENCY]
-    known = (*_NEEDED, *_OPTIONAL, *LATENCY)
-    unknown = [name for name in names if name not in known]
-    if repeated:
-        raise InputError(f"{path}: row 1: column {repeated[0]!r} is given twice")
-    if missing:
-        raise InputError(f"{path}: row 1: column {missing[0]!r} is missing")
-    if len(units) != 1:
-        found = f"both {units[0]} and {units[1]}" if units else "none"
-        raise InputError(
-            f"{path}: row 1: needs one latency column ({', '.join(LATENCY)}), found {found}"
-        )
-    if unknown:
-        raise InputError(
-            f"{path}: row 1: unknown column {unknown[0]!r} (known: {', '.join(known)})"
-        )
-    return units[0]
 
 
 def _run(record: dict[str, str], unit: str, path: Path, line: int) -> Run:

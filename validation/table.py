@@ -105,7 +105,7 @@ def read_table(path: Path) -> Table:
     """
     reader = csv.DictReader(io.StringIO(csv_text(path)), strict=True)
     try:
-        unit = _check_header(path, reader.fieldnames or [])
+        unit = latency_column(path, reader.fieldnames or [], ("op",), sorted(_KNOWN))
         cells: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
         machines: set[str] = set()
         sources: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -144,14 +144,22 @@ def unique(rows: Rows) -> Rows:
     )
 
 
-def _check_header(path: Path, names: Sequence[str]) -> str:
+def latency_column(
+    path: Path, names: Sequence[str], needed: Sequence[str], known: Sequence[str]
+) -> str:
+    """The one latency column of a header.
+
+    Raises:
+        InputError: a column that is given twice, missing or unknown, or not one latency column.
+    """
     repeated = [name for name, count in Counter(names).items() if count > 1]
-    unknown = [name for name in names if name not in _KNOWN]
+    missing = [name for name in needed if name not in names]
     units = [name for name in names if name in LATENCY]
+    unknown = [name for name in names if name not in known]
     if repeated:
         raise InputError(f"{path}: row 1: column {repeated[0]!r} is given twice")
-    if "op" not in names:
-        raise InputError(f"{path}: row 1: column 'op' is missing")
+    if missing:
+        raise InputError(f"{path}: row 1: column {missing[0]!r} is missing")
     if len(units) != 1:
         found = f"both {units[0]} and {units[1]}" if units else "none"
         raise InputError(
@@ -159,7 +167,7 @@ def _check_header(path: Path, names: Sequence[str]) -> str:
         )
     if unknown:
         raise InputError(
-            f"{path}: row 1: unknown column {unknown[0]!r} (known: {', '.join(sorted(_KNOWN))})"
+            f"{path}: row 1: unknown column {unknown[0]!r} (known: {', '.join(known)})"
         )
     return units[0]
 
