@@ -59,7 +59,7 @@ def _perplexities(texts: dict[str, Perplexities]) -> Table:
         "every sync",
         "zero-shot",
         "recovered",
-        "its weights, every sync",
+        "with syncs",
     ):
         table.add_column(name, justify="left" if name == "perplexity" else "right")
     for name, text in texts.items():

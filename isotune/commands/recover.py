@@ -164,9 +164,7 @@ def _with_blocks(
     from simulator.model import read_model
 
     if not folder.is_dir():
-        raise InputError(
-            f"--model: {folder}: not a folder (allowed: one with config.json, weights)"
-        )
+        raise InputError(f"--model: {folder}: not a folder (allowed: one with its weights)")
     count = read_model(folder).num_hidden_layers
     if not dropped:
         raise InputError("no attention sync is dropped: there is nothing to recover")

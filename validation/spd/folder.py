@@ -120,11 +120,16 @@ def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
             if not set(file.keys()) & set(changed):
                 shutil.copy(path, target)
                 continue
-            tensors: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = _tensors(file)
             metadata = file.metadata()
         for name in set(tensors) & set(changed):
             tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
         save_file(tensors, target / path.name, metadata)
+
+
+def _tensors(file: Any) -> dict[str, Tensor]:
+    names = file.keys()  # the file is no dict
+    return {name: file.get_tensor(name) for name in names}
 
 
 def _corrections(blocks: tuple[Repaired, ...]) -> Iterator[tuple[str, Tensor]]:

@@ -258,7 +258,7 @@ def _heads(state: _State, index: int, _: Block, data: _Data) -> _Step:
         return None, "the heads are best where they are"
     order = units.order(rank)
     layer = copy.deepcopy(state.block.layer)
-    permute_heads(layer, state.block.config, order)
+    permute_heads(layer, order)
     block = replace(state.block, layer=layer)
     if corrected:
         size = len(sample.mean) // len(order.query)

@@ -65,7 +65,8 @@ class Kept:
         try:
             with safe_open(self.folder / f"block-{index}.safetensors", framework="pt") as file:
                 told = json.loads(file.metadata()["block"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                names = file.keys()  # the file is no dict
+                tensors = {name: file.get_tensor(name) for name in names}
             if told["digest"] != self.digest:
                 return None
             steps = tuple(StepResult(**step) for step in told["steps"])

@@ -101,8 +101,8 @@ class Corpus:
             )
         if self.tokens < body:
             raise InputError(
-                f"{what}: {self.tokens} tokens are shorter than the context of {context} (give more "
-                "text, or a shorter --context)"
+                f"{what}: {self.tokens} tokens are shorter than the context of {context} (give "
+                "more text, or a shorter --context)"
             )
         whole = torch.cat(self.files)
         parts = whole.unfold(0, body, min(step, body))
