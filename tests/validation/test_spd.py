@@ -159,7 +159,5 @@ def test_weights_that_are_not_finite_and_unsuitable_ranks_are_one_line(tmp_path)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[3, 5] = float("nan")
     model.save_pretrained(folder)
-    with pytest.raises(
-        InputError, match=r"layers\.1\.mlp\.down_proj\.weight has values that are not"
-    ):
+    with pytest.raises(InputError, match=r"mlp\.down_proj\.weight has values that are not"):
         load_network(folder, 2)
