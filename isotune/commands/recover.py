@@ -106,10 +106,10 @@ def recover(
     from validation.spd.resume import Kept
     from validation.spd.scan import digest_of
 
-    where = read_device(device)
-    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
     if read_record(folder):
         raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
+    where = read_device(device)
+    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
     fit, judge = corpus.split(share)
     count = max(1, round(windows * share / (1 - share)))
     calibration = fit.windows(context, count=windows, seed=seed, what="calibration text")

@@ -60,7 +60,9 @@ def test_block_by_block_the_loss_is_that_of_the_reference(models, family, tp):
 @pytest.mark.parametrize("tp", [2, 4, 8])
 @pytest.mark.parametrize("family", VARIANTS)
 def test_moving_heads_and_neurons_leaves_the_undropped_model_as_it_is(models, family, tp):
-    model = copy.deepcopy(unsharded(models[family])).double()
+    # Mixtral's fused experts compute in float32 at most.
+    dtype, allowed = (torch.float32, 1e-5) if family == "mixtral" else (torch.float64, 1e-10)
+    model = copy.deepcopy(unsharded(models[family])).to(dtype)
     windows, generator = draw(2), torch.Generator().manual_seed(tp)
     with torch.no_grad():
         want = model(windows.ids).logits
@@ -81,7 +83,7 @@ def test_moving_heads_and_neurons_leaves_the_undropped_model_as_it_is(models, fa
             permute_neurons(layer, neurons)
     with torch.no_grad():
         got = model(windows.ids).logits
-    assert (got - want).abs().max() < 1e-10 * want.abs().max()
+    assert (got - want).abs().max() < allowed * want.abs().max()
 
 
 def test_grouped_query_heads_move_as_whole_groups_and_shared_ones_stay_with_their_kv_head():
