@@ -18,6 +18,7 @@ from isotune.commands.textual import (
     Windows,
     read_device,
     read_text_for,
+    resumable,
 )
 from simulator.errors import InputError
 from simulator.planfile import locate, read_plan
@@ -127,7 +128,7 @@ def recover(
     )
     network = load_network(folder, ranks, dtype=torch_dtype, device=where)
     kept = Kept(folder=output.with_name(f".{output.name}.partial"), digest=digest)
-    with progress("recovering", not as_json) as report:
+    with resumable(), progress("recovering", not as_json) as report:
         found = run(
             network,
             calibration,
@@ -224,7 +225,7 @@ def _record(
     source: tuple[str, int, int],
 ) -> "Record":
     from validation.spd.record import Perplexities, Record
-    from validation.spd.recover import block_record
+    from validation.spd.repair import block_record
 
     dropped = found.dropped
     digest, context, seed = source

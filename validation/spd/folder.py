@@ -22,7 +22,7 @@ from simulator.errors import InputError
 from validation.shard import decoder_of
 from validation.spd.network import Network
 from validation.spd.record import FOLDER, RECORD, TENSORS, Record
-from validation.spd.recover import Repaired
+from validation.spd.repair import Repaired
 from validation.weights import Safetensors, weight_files
 
 _EXPERTS = re.compile(r"(.*)\.mlp\.experts\.(gate_up_proj|down_proj)")

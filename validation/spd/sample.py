@@ -8,6 +8,7 @@ from torch import Tensor
 
 from validation.spd.block import Block
 from validation.spd.network import Stream
+from validation.spd.permute import HeadOrder, expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Sample:
                 wrong += block.mlp(block.local(entry, part, rank), rank) - block.mlp(whole, rank)
         return wrong
 
-    def permuted(self, columns: Tensor) -> "Sample":
-        """The sample of a layer whose heads' outputs are in another order."""
+    def permuted(self, order: HeadOrder) -> "Sample":
+        """The sample of the layer after its heads were put in an order."""
+        columns = expanded(order.query, self.mixed.shape[1])
         return Sample(x=self.x, mixed=self.mixed[:, columns], mean=self.mean[columns])
 
 
