@@ -70,7 +70,9 @@ def write_recovered(
             tensors = dict(_corrections(blocks))
             if tensors:
                 save_file(tensors, temporary / FOLDER / TENSORS)
-            temporary.chmod(0o755)
+                # safetensors makes files that only their owner may read.
+                shutil.copymode(temporary / FOLDER / RECORD, temporary / FOLDER / TENSORS)
+            shutil.copymode(source, temporary)
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -125,6 +127,7 @@ def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
         for name in set(tensors) & set(changed):
             tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
         save_file(tensors, target / path.name, metadata)
+        shutil.copymode(path, target / path.name)
 
 
 def _tensors(file: Any) -> dict[str, Tensor]:

@@ -20,20 +20,6 @@ class Sample:
     mixed: Tensor
     mean: Tensor
 
-    def errors(self, block: Block) -> Tensor:
-        """What dropping the sync changes in the block's output [tokens, hidden].
-
-        The heads must be in the order that the sample was taken in.
-        """
-        with torch.no_grad():
-            parts = block.projected(self.mixed)
-            entry = block.entry(self.x)
-            whole = entry + sum(parts)
-            wrong = torch.zeros_like(self.x)
-            for rank, part in enumerate(parts):
-                wrong += block.mlp(block.local(entry, part, rank), rank) - block.mlp(whole, rank)
-        return wrong
-
     def permuted(self, order: HeadOrder) -> "Sample":
         """The sample of the layer after its heads were put in an order."""
         columns = expanded(order.query, self.mixed.shape[1])
