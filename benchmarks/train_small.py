@@ -34,7 +34,7 @@ HELD_CHARS = 400_000
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What is trained, and on how many tokens at once."""
+    """What is trained, on how many tokens at once, and on how many files (all, if None)."""
 
     kind: str
     hidden: int = 192
@@ -45,6 +45,7 @@ class Size:
     context: int = 256
     batch: int = 4
     peak_rate: float = 2e-3
+    files: int | None = None
 
     @classmethod
     def large(cls, kind: str) -> "Size":
@@ -96,9 +97,12 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.as_posix().encode()).hexdigest()
 
 
-def texts() -> tuple[list[str], str, str]:
-    """Training files, calibration text and evaluation text; no file is in two of them."""
-    files = [p.read_text(encoding="utf-8", errors="replace") for p in sources()]
+def texts(most: int | None = None) -> tuple[list[str], str, str]:
+    """Texts to train on (of the first `most` files), to calibrate and to evaluate with.
+
+    No file is in two of them.
+    """
+    files = [p.read_text(encoding="utf-8", errors="replace") for p in sources()[:most]]
     held = [""] * 2
     training = []
     for number, text in enumerate(files):
@@ -128,8 +132,8 @@ def tokenizer(training: list[str], words: int) -> Any:
 
 def prepare(folder: Path, size: Size) -> Tensor:
     """Write tokenizer and held-back texts; the training text's tokens [tokens]."""
-    training, calibration, evaluation = texts()
-    coder = tokenizer(training[::4], size.vocabulary)
+    training, calibration, evaluation = texts(size.files)
+    coder = tokenizer(training[:: 4 if size.files is None else 1], size.vocabulary)
     coder.save_pretrained(folder)
     write_text(folder / "calibration.txt", calibration)
     write_text(folder / "evaluation.txt", evaluation)
