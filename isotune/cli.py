@@ -13,6 +13,7 @@ from isotune.commands.check import check
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
+from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
 from isotune.text import printable
@@ -31,6 +32,7 @@ app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
+app.command()(sensitivity)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

@@ -99,6 +99,23 @@ class Block:
         output: Tensor = functional_call(layer.mlp, slices, (normed,))
         return output
 
+    def activated(self, hidden: Tensor) -> Tensor:
+        """All neurons' activations of an input: what the down projection takes. Not of experts."""
+        normed, layer = self.pieces.mlp_norm(hidden), self.layer
+        if self.pieces.mlp is None:
+            both: Any = layer
+            return both.activation_fn(both.fc1(normed))  # type: ignore[no-any-return]
+        with _replaced(self.pieces.mlp.down_proj, lambda inputs: inputs):
+            return self.pieces.mlp(normed)  # type: ignore[no-any-return]
+
+    @property
+    def down(self) -> Any:
+        """The MLP's down projection; None for experts."""
+        if self.pieces.mlp is None:
+            layer: Any = self.layer
+            return layer.fc2
+        return getattr(self.pieces.mlp, "down_proj", None)
+
     def _held(self, name: str, rank: int) -> Tensor:
         parameter = self.layer.get_parameter(name)
         shape = tuple(parameter.shape)

@@ -118,7 +118,9 @@ class Network:
             )
             total += float(losses.double().sum())
         if not torch.isfinite(torch.tensor(total)):
-            raise InputError(f"{self.shape.name}: the loss is not finite (allowed: float32 weights)")
+            raise InputError(
+                f"{self.shape.name}: the loss is not finite (allowed: float32 weights)"
+            )
         return total
 
     def logits(self, ids: Tensor, hidden: Tensor, last: int) -> Tensor:

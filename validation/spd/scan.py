@@ -64,9 +64,7 @@ class Scan:
         if which == "single":
             return tuple((ppl - base) / base for ppl in self.single)
         after = (*self.cumulative[1:], base)
-        return tuple(
-            (ppl - then) / base for ppl, then in zip(self.cumulative, after, strict=True)
-        )
+        return tuple((ppl - then) / base for ppl, then in zip(self.cumulative, after, strict=True))
 
     def _perplexity(self, nats: float) -> float:
         return Quality(nats=nats, tokens=self.tokens).perplexity

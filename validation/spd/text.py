@@ -12,7 +12,13 @@ from torch import Tensor
 from simulator.errors import InputError
 
 BYTES = "bytes"
-_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "spiece.model",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
