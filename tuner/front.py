@@ -37,6 +37,7 @@ def accuracy_front(
     *,
     comm_dtypes: Sequence[CommDtype] = ("bf16",),
     chunks: int | None = None,
+    iso: bool = True,
     names: Sequence[str] | None = None,
     points: int = 8,
 ) -> tuple[Point, ...]:
@@ -49,7 +50,9 @@ def accuracy_front(
     searched = effective(table, names)
     found: list[Point] = []
     for budget in _budgets(searched, points):
-        best = joint_optimum(scenario, searched, budget, comm_dtypes=comm_dtypes, chunks=chunks)
+        best = joint_optimum(
+            scenario, searched, budget, comm_dtypes=comm_dtypes, chunks=chunks, iso=iso
+        )
         transfer = searched.transfer.get(best.plan.comm_dtype, 0.0)
         treated = treat(table, best.plan.dropped, budget - transfer, names)
         found.append(
