@@ -12,6 +12,7 @@ from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
+from isotune.commands.recover import recover
 from isotune.commands.search import search
 from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
@@ -33,6 +34,7 @@ app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
 app.command()(sensitivity)
+app.command()(recover)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

@@ -30,7 +30,7 @@ class Thresholds:
     def __post_init__(self) -> None:
         if not (np.isfinite((self.tau1, self.tau2)).all() and self.tau1 <= self.tau2):
             raise InputError(
-                f"thresholds {self.tau1:g} and {self.tau2:g}: the first must not be above the second"
+                f"thresholds {self.tau1:g} and {self.tau2:g}: tau1 must not be above tau2"
             )
 
     @classmethod

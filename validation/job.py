@@ -19,6 +19,7 @@ from validation.session import Session
 from validation.setup import Setup
 from validation.shard import load_shard
 from validation.sharding import Cut
+from validation.spd.corrections import read_missing
 from validation.streams import Clocked
 from validation.weights import RandomWeights, Safetensors, Weights
 
@@ -96,7 +97,8 @@ class ValidateJob:
         setup = self.setup
         config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
         weights = self._weights(rank, dtype)
-        shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks)
+        missing = self._missing(rank, dtype)
+        shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks, missing=missing)
         return Session(shard, setup.scenario.model, rank.step)
 
     def _weights(self, rank: Rank, dtype: str) -> Weights:
@@ -107,6 +109,13 @@ class ValidateJob:
         else:
             weights = Safetensors(setup.weights, kind, rank.device)
         return _Reporting(weights, rank.tick)
+
+    def _missing(self, rank: Rank, dtype: str) -> dict[int, Tensor]:
+        """The bias corrections of a recovered model."""
+        folder = self.setup.weights
+        if folder is None or not self.setup.plan.dropped:
+            return {}
+        return read_missing(folder, rank.ranks, dtype=DTYPES[dtype], device=rank.device)
 
     def _ids(self, device: torch.device) -> Tensor:
         workload, words = self.setup.scenario.workload, self.setup.scenario.model.vocab_size
@@ -153,7 +162,14 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                with lossy(model, tp=tp, dropped=plan.dropped, transfer=plan.comm_dtype):
+                missing = self._missing(rank, setup.check_dtype)
+                with lossy(
+                    model,
+                    tp=tp,
+                    dropped=plan.dropped,
+                    transfer=plan.comm_dtype,
+                    missing=missing,
+                ):
                     whole = model(
                         ids[:, context:], past_key_values=past, logits_to_keep=keep - context
                     ).logits

@@ -50,7 +50,7 @@ def read_text_for(
     if dtype not in _DTYPES:
         raise InputError(f"--dtype: {dtype!r:.40} (allowed: {', '.join(_DTYPES)})")
     if not model.is_dir():
-        raise InputError(f"--model: {model}: not a folder (allowed: one with config.json, weights)")
+        raise InputError(f"--model: {model}: not a folder (allowed: one with its weights)")
     shape = read_model(model)
     check_family(shape)
     check_tp(shape, tp)

@@ -5,7 +5,7 @@ the ranks' own shares, what every rank holds whole (norms, biases) stays one for
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +18,13 @@ from validation.spd.network import Stream
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """How a block is trained: AdamW with a falling rate, at most `epochs` over the calibration
-    text; it ends after `patience` epochs that do not lower the held-back error."""
+    text; it ends after `patience` epochs that do not lower the held-back error. Where a rate
+    does not help at all, a quarter of it is tried, `retries` times."""
 
     rate: float = 1e-3
     epochs: int = 10
     patience: int = 2
+    retries: int = 2
     seed: int = 0
 
 
@@ -46,12 +48,27 @@ def distil(
     calibration: Sequence[Stream],
     held_back: Sequence[Stream],
     training: Training,
-    on_epoch: Callable[[], object] = lambda: None,
 ) -> Distilled:
     """Train a copy of a block with its sync dropped to give what the teacher gives.
 
     A `missing` correction is trained along.
     """
+    for retry in range(training.retries + 1):
+        slower = replace(training, rate=training.rate * 0.25**retry)
+        found = _train(block, teacher, index, calibration, held_back, slower)
+        if found.epoch:
+            break
+    return found
+
+
+def _train(
+    block: Block,
+    teacher: Block,
+    index: int,
+    calibration: Sequence[Stream],
+    held_back: Sequence[Stream],
+    training: Training,
+) -> Distilled:
     student = _student(block)
     parameters = [p for p in student.layer.parameters() if p.requires_grad]
     if student.missing is not None:
@@ -69,7 +86,6 @@ def distil(
             optimiser.step()
             schedule.step()
         error = _error(student, teacher, index, held_back)
-        on_epoch()
         if error < min(errors):  # never true of NaN
             best, chosen = _frozen(student), epoch
         errors.append(error)

@@ -15,6 +15,7 @@ from simulator.model import Model, check_tp, read_model
 from validation.families import check_family, load_config
 from validation.shard import decoder_of, empty_model, fill, parameters, settle
 from validation.spd.block import Block, Call
+from validation.spd.corrections import read_missing
 from validation.spd.text import Windows
 from validation.weights import Safetensors
 
@@ -187,7 +188,13 @@ def load_network(
             raise InputError(f"{folder}: {name} has values that are not finite")
         fill(model, name, values)
     settle(model)
-    return Network(shape=shape, model=model, tp=tp, layers=list(decoder_of(model).layers))
+    return Network(
+        shape=shape,
+        model=model,
+        tp=tp,
+        layers=list(decoder_of(model).layers),
+        missing=read_missing(folder, tp, dtype=dtype, device=model.device),
+    )
 
 
 @contextmanager

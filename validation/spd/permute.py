@@ -89,7 +89,7 @@ class HeadUnits:
         return HeadOrder(query=query, key=units if moved else torch.arange(self.kv_heads))
 
 
-def permute_heads(layer: nn.Module, config: Any, order: HeadOrder) -> None:
+def permute_heads(layer: nn.Module, order: HeadOrder) -> None:
     """Put a layer's heads in another order, in place."""
     rows = {_QUERY: order.query, _KEY: order.key}
     for name, parameter in _attention_parameters(layer):

@@ -7,7 +7,7 @@ still with their syncs; one that does not lower it is undone and said to be.
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from validation.spd.distil import Training, distil
 from validation.spd.grouping import group_heads, group_neurons
 from validation.spd.network import Network, Quality, Stream, evaluate
 from validation.spd.permute import HeadUnits, permute_heads, permute_neurons
+from validation.spd.record import BlockRecord, StepRecord
 from validation.spd.sample import Sample, missing_mean, take_sample
 from validation.spd.text import Windows
 
@@ -85,6 +86,7 @@ class Recovery:
     whole: Quality
     zero_shot: Quality
     recovered: Quality
+    synced: Quality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,7 @@ def _judged(
         whole=whole,
         zero_shot=zero_shot,
         recovered=recovered,
+        synced=evaluate(repaired, held_back, batch=batch),
     )
 
 
@@ -255,7 +258,7 @@ def _heads(state: _State, index: int, _: Block, data: _Data) -> _Step:
         return None, "the heads are best where they are"
     order = units.order(rank)
     layer = copy.deepcopy(state.block.layer)
-    permute_heads(layer, state.block.config, order)
+    permute_heads(layer, order)
     block = replace(state.block, layer=layer)
     if corrected:
         size = len(sample.mean) // len(order.query)
@@ -292,3 +295,15 @@ _STEPS: Mapping[str, Callable[[_State, int, Block, _Data], _Step]] = {
     "neurons": _neurons,
     "distil": _distil,
 }
+
+
+def block_record(block: Repaired) -> BlockRecord:
+    """What the folder of the recovered model tells of a block."""
+    return BlockRecord(
+        block=block.index,
+        steps=tuple(StepRecord.model_validate(asdict(step)) for step in block.steps),
+        heads_moved=block.query_order is not None,
+        neurons_moved=block.neuron_order is not None,
+        corrected=block.missing is not None,
+        distilled=block.distilled,
+    )

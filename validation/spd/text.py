@@ -74,7 +74,13 @@ class Corpus:
         return type(self)(files=tuple(first), **here), type(self)(files=tuple(last), **here)
 
     def windows(
-        self, context: int, *, stride: int | None = None, count: int | None = None, seed: int = 0
+        self,
+        context: int,
+        *,
+        stride: int | None = None,
+        count: int | None = None,
+        seed: int = 0,
+        what: str = "text",
     ) -> Windows:
         """Windows of `context` tokens, one every `stride`; `count` of them drawn by `seed`.
 
@@ -90,13 +96,13 @@ class Corpus:
         step = stride or body
         if body < 2 or not 1 <= step <= context:
             raise InputError(
-                f"context {context}, stride {step}: no such windows (allowed: a context of at least "
-                "3, a stride from 1 to the context)"
+                f"context {context}, stride {step}: no such windows (allowed: a context of at "
+                "least 3, a stride from 1 to the context)"
             )
         if self.tokens < body:
             raise InputError(
-                f"text: {self.tokens} tokens are shorter than the context of {context} (give more "
-                "text, or a shorter --context)"
+                f"{what}: {self.tokens} tokens are shorter than the context of {context} (give "
+                "more text, or a shorter --context)"
             )
         whole = torch.cat(self.files)
         parts = whole.unfold(0, body, min(step, body))
