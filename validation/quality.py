@@ -21,6 +21,7 @@ from validation.families import check_family, load_config
 from validation.job import DTYPES
 from validation.reference import lossy, streamed_model
 from validation.setup import Setup
+from validation.spd.corrections import read_missing
 from validation.spd.text import Windows
 from validation.weights import Safetensors
 
@@ -175,14 +176,27 @@ def forwards(setup: Setup, original: Path | None = None) -> tuple[Forward, Forwa
 @contextmanager
 def as_planned(model: Any, setup: Setup) -> Iterator[None]:
     """Within it, a model of transformers computes what the plan's ranks compute."""
-    plan = setup.plan
-    with lossy(model, tp=setup.ranks, dropped=plan.dropped, transfer=plan.comm_dtype):
+    plan, missing = setup.plan, {}
+    if setup.weights is not None and plan.dropped:
+        device = torch.device(setup.device)
+        missing = read_missing(setup.weights, setup.ranks, dtype=_dtype(setup), device=device)
+    with lossy(
+        model,
+        tp=setup.ranks,
+        dropped=plan.dropped,
+        transfer=plan.comm_dtype,
+        missing=missing,
+    ):
         yield
 
 
+def _dtype(setup: Setup) -> torch.dtype:
+    kind: torch.dtype = DTYPES["float32" if setup.check_dtype == "none" else setup.check_dtype]
+    return kind
+
+
 def _model(setup: Setup, folder: Path) -> Any:
-    kind = "float32" if setup.check_dtype == "none" else setup.check_dtype
-    weights = Safetensors(folder, DTYPES[kind], torch.device(setup.device))
+    weights = Safetensors(folder, _dtype(setup), torch.device(setup.device))
     return streamed_model(load_config(folder, read_model(folder).num_hidden_layers), weights)
 
 

@@ -54,6 +54,14 @@ def sensitivity(
         str | None,
         typer.Option("--budget", help="Growth of perplexity the ISBs may cost together."),
     ] = None,
+    treatments: Annotated[
+        str | None,
+        typer.Option(
+            "--treatments",
+            metavar="NAMES",
+            help="Also each block's cost after repairs, by comma, such as bias,bias+distil.",
+        ),
+    ] = None,
     context: Context = 512,
     stride: Stride = None,
     windows: Windows = 64,
@@ -69,6 +77,7 @@ def sensitivity(
     if scan not in ("single", "cumulative"):
         raise InputError(f"--scan: {scan!r:.40} (allowed: single, cumulative)")
     asked = _asked(tau, quantiles, budget)
+    wanted = read(treatment_names, "--treatments", treatments) or ()
     check_writable(output)
     require_validate_extra()
     from validation.spd.network import load_network
@@ -83,11 +92,28 @@ def sensitivity(
     network = load_network(model, tp, dtype=torch_dtype)
     with progress("scanning", not as_json) as report:
         found = run(network, chosen, batch=batch, partial=partial, on_progress=report)
+    repaired = {}
+    if wanted:
+        from validation.spd.recover import Settings
+        from validation.spd.treatments import Measurement, single_growths
+
+        fit, judge = corpus.split(0.2)
+        where = Measurement(
+            network=network,
+            calibration=fit.windows(context, count=windows, seed=seed, what="calibration text"),
+            held_back=judge.windows(
+                context, count=max(1, windows // 4), seed=seed, what="held-back text"
+            ),
+            settings=Settings(batch=batch, seed=seed),
+        )
+        with progress("repairing", not as_json) as report:
+            repaired = single_growths(where, wanted, report)
     costs = found.growth(scan)
     thresholds = _thresholds(asked, costs)
     table = Sensitivity(
         model=network.shape.name,
         blocks=costs,
+        treatments=repaired,
         classes=thresholds.classes(costs),
         tau1=thresholds.tau1,
         tau2=thresholds.tau2,
