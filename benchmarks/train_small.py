@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -131,7 +131,13 @@ def tokenizer(training: list[str], words: int) -> Any:
 
 
 def prepare(folder: Path, size: Size) -> Tensor:
-    """Write tokenizer and held-back texts; the training text's tokens [tokens]."""
+    """Write tokenizer and held-back texts; the training text's tokens [tokens].
+
+    They are kept beside the checkpoint until training is done.
+    """
+    kept = folder / "tokens.pt"
+    if kept.exists():
+        return cast(Tensor, torch.load(kept, weights_only=True))
     training, calibration, evaluation = texts(size.files)
     coder = tokenizer(training[:: 4 if size.files is None else 1], size.vocabulary)
     coder.save_pretrained(folder)
@@ -140,7 +146,8 @@ def prepare(folder: Path, size: Size) -> Tensor:
     ids: list[int] = []
     for coded in coder(training)["input_ids"]:
         ids += [0, *coded]
-    return torch.tensor(ids)
+    _save(kept, torch.tensor(ids, dtype=torch.int32))
+    return torch.tensor(ids, dtype=torch.int32)
 
 
 def batches(ids: Tensor, size: Size, seed: int, first: int) -> Iterator[Tensor]:
@@ -149,7 +156,7 @@ def batches(ids: Tensor, size: Size, seed: int, first: int) -> Iterator[Tensor]:
     while True:
         chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
         starts = torch.randint(0, len(ids) - size.context, (size.batch,), generator=chance)
-        yield torch.stack([ids[s : s + size.context] for s in starts.tolist()])
+        yield torch.stack([ids[s : s + size.context] for s in starts.tolist()]).long()
         step += 1
 
 
@@ -200,7 +207,8 @@ def train(folder: Path, size: Size, budget: Budget, *, seed: int = 0, device: st
             print(f"{share:4.0%} step {step} loss {loss:.3f} spent {spent:.0f} s", flush=True)
     model.eval().cpu().save_pretrained(folder)
     write_text(folder / "training.json", json.dumps(_record(model, step, spent, loss, size)))
-    _checkpoint(folder).unlink(missing_ok=True)
+    for path in (_checkpoint(folder), folder / "tokens.pt"):
+        path.unlink(missing_ok=True)
     return float(loss or 0.0)
 
 
@@ -229,10 +237,14 @@ def _checkpoint(folder: Path) -> Path:
 
 
 def _keep(folder: Path, size: Size, model: Any, optimizer: Any, state: dict[str, Any]) -> None:
-    path = _checkpoint(folder)
-    beside = path.with_suffix(".part")
     held = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "size": repr(size)}
-    torch.save(state | held, beside)
+    _save(_checkpoint(folder), state | held)
+
+
+def _save(path: Path, what: Any) -> None:
+    """Whole or not at all."""
+    beside = path.with_suffix(".part")
+    torch.save(what, beside)
     beside.replace(path)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isotune.commands.options import Json, fraction, read
+from isotune.commands.options import Json, fraction, read, treatment_names
 from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
     Batch,
