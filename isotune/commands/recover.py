@@ -11,11 +11,13 @@ from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
     Batch,
     Context,
+    DeviceOption,
     Dtype,
     Seed,
     Texts,
     TokenizerOption,
     Windows,
+    read_device,
     read_text_for,
 )
 from simulator.errors import InputError
@@ -84,6 +86,7 @@ def recover(
     seed: Seed = 0,
     batch: Batch = 4,
     dtype: Dtype = "float32",
+    device: DeviceOption = None,
     rate: Annotated[
         float, typer.Option("--rate", min=0.0, help="Learning rate of distillation.")
     ] = 1e-3,
@@ -111,6 +114,7 @@ def recover(
     from validation.spd.resume import Kept
     from validation.spd.scan import digest_of
 
+    where = read_device(device)
     corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
     if read_record(folder):
         raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
@@ -127,9 +131,9 @@ def recover(
         batch=batch, seed=seed, training=Training(rate=rate, epochs=epochs, seed=seed)
     )
     digest = digest_of(
-        folder, corpus.digest, ranks, wanted, settings, context, windows, share, dtype
+        folder, corpus.digest, ranks, wanted, settings, context, windows, share, dtype, where
     )
-    network = load_network(folder, ranks, dtype=torch_dtype)
+    network = load_network(folder, ranks, dtype=torch_dtype, device=where)
     kept = Kept(folder=output.with_name(f".{output.name}.partial"), digest=digest)
     with progress("recovering", not as_json) as report:
         found = run(

@@ -10,12 +10,14 @@ from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
     Batch,
     Context,
+    DeviceOption,
     Dtype,
     Seed,
     Stride,
     Texts,
     TokenizerOption,
     Windows,
+    read_device,
     read_text_for,
 )
 from simulator.errors import InputError
@@ -69,6 +71,7 @@ def sensitivity(
     seed: Seed = 0,
     batch: Batch = 4,
     dtype: Dtype = "float32",
+    device: DeviceOption = None,
     as_json: Json = False,
 ) -> None:
     """Drop every attention sync of a checkpoint, one by one and together: what does it cost?"""
@@ -84,12 +87,13 @@ def sensitivity(
     from validation.spd.scan import Partial, digest_of
     from validation.spd.scan import scan as run
 
+    where = read_device(device)
     corpus, torch_dtype = read_text_for(model, text, tokenizer, context, tp, dtype)
     chosen = corpus.windows(context, stride=stride, count=windows, seed=seed)
-    key = digest_of(model, corpus.digest, tp, context, stride, windows, seed, batch, dtype)
+    key = digest_of(model, corpus.digest, tp, context, stride, windows, seed, batch, dtype, where)
     partial = Partial(path=output.with_name(f".{output.name}.partial"), digest=key)
     partial.load()
-    network = load_network(model, tp, dtype=torch_dtype)
+    network = load_network(model, tp, dtype=torch_dtype, device=where)
     with progress("scanning", not as_json) as report:
         found = run(network, chosen, batch=batch, partial=partial, on_progress=report)
     repaired = {}

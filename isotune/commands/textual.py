@@ -28,7 +28,27 @@ TokenizerOption = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Which windows.")]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Windows run together.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")
+]
 Dtype = Annotated[str, typer.Option("--dtype", help="Type to compute in: float32, bf16, fp16.")]
+
+
+def read_device(wanted: str | None) -> Any:
+    """torch's device by its name, or a GPU where there is one.
+
+    Raises:
+        InputError: neither cpu nor cuda, or cuda without a GPU.
+    """
+    import torch
+
+    from validation.setup import default_device
+
+    if wanted not in (None, "cpu", "cuda"):
+        raise InputError(f"--device: {wanted!r:.40} is not a device (allowed: cpu, cuda)")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no GPU (allowed: --device cpu)")
+    return torch.device(wanted or default_device())
 
 
 def read_text_for(

@@ -104,9 +104,9 @@ class Block:
         normed, layer = self.pieces.mlp_norm(hidden), self.layer
         if self.pieces.mlp is None:
             both: Any = layer
-            return both.activation_fn(both.fc1(normed))  # type: ignore[no-any-return]
+            return both.activation_fn(both.fc1(normed))
         with _replaced(self.pieces.mlp.down_proj, lambda inputs: inputs):
-            return self.pieces.mlp(normed)  # type: ignore[no-any-return]
+            return self.pieces.mlp(normed)
 
     @property
     def down(self) -> Any:

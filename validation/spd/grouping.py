@@ -30,7 +30,7 @@ _Array = NDArray[np.float64]
 
 
 def group_heads(block: Block, sample: Sample, units: HeadUnits, *, centred: bool) -> Tensor:
-    """The rank of each head unit [units], no worse on the sample than as it stands.
+    """The rank of each head unit [units]; to first order no worse than as it stands.
 
     `centred`: a bias correction will supply the mean of what a rank does not see.
     """

@@ -83,7 +83,9 @@ class Kept:
 
 def _layer(original: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module | None:
     """A copy of a block with the kept parameters; None where there are none."""
-    inside = {name.removeprefix(_LAYER): t for name, t in tensors.items() if _LAYER in name}
+    inside = {
+        name.removeprefix(_LAYER): t for name, t in tensors.items() if name.startswith(_LAYER)
+    }
     if not inside:
         return None
     layer = copy.deepcopy(original)

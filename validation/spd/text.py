@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ class Windows:
     scored: int
 
     def __len__(self) -> int:
-        return self.ids.shape[0]
+        return len(self.ids)
 
     @property
     def tokens(self) -> int:
@@ -70,8 +70,7 @@ class Corpus:
             at = len(file) - round(len(file) * share)
             first.append(file[:at])
             last.append(file[at:])
-        here = {"digest": self.digest, "bos": self.bos}
-        return type(self)(files=tuple(first), **here), type(self)(files=tuple(last), **here)
+        return replace(self, files=tuple(first)), replace(self, files=tuple(last))
 
     def windows(
         self,
