@@ -199,7 +199,7 @@ def train(folder: Path, size: Size, budget: Budget, *, seed: int = 0, device: st
         for group in optimizer.param_groups:
             group["lr"] = rate(share, size.peak_rate)
         now = _step(model, optimizer, batch.to(device))
-        loss = now if loss is None else 0.98 * loss + 0.02 * now
+        loss = now if loss is None else 0.9 * loss + 0.1 * now
         step += 1
         if clock() - saved > CHECKPOINT_S:
             saved = clock()

@@ -10,10 +10,16 @@ import yaml
 from conftest import model_reference
 
 from isotune.cli import main
+from isotune.commands.quality import read_gate
+from simulator.errors import InputError
+from simulator.planfile import read_plan
 from validation import harness
+from validation.setup import Setup
+from validation.spd.network import evaluate, load_network
+from validation.spd.text import read_corpus, read_tokenizer
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
-TP, CONTEXT = 4, 48
+TP, CONTEXT = 2, 48
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +68,22 @@ def plan(tmp_path, folder):
 
 
 @pytest.fixture
-def judge(isotune, folder):
-    def run(path, *arguments):
-        fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--check-dtype", "none")
-        text = ("--text", folder / "evaluation.txt", "--context", CONTEXT, "--windows", "6")
-        return isotune("validate", path, *fast, "--quality", *text, "--json", *arguments)
+def judge(folder):
+    """The gate on a plan, without the timed run of the plan's ranks."""
+
+    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None)):
+        setup = Setup.of(read_plan(path), path.parent, device="cpu")
+        gate = read_gate(
+            setup,
+            texts=[folder / "evaluation.txt"],
+            original=None,
+            limits=(rise, agreement, change),
+            context=CONTEXT,
+            windows=6,
+            tokenizer=None,
+            tasks=tasks,
+        )
+        return gate.judge(setup, as_json=True).as_dict()
 
     return run
 
@@ -85,50 +102,53 @@ def test_training_learns_and_leaves_a_folder_with_text_of_its_own(folder):
 
 
 def test_a_plan_that_changes_nothing_is_good(judge, plan):
-    code, out, err = judge(plan(), "--min-agreement", "100%", "--max-logprob-change", "1e-3")
-    assert code == 0, err
-    found = json.loads(out)["quality"]
+    found = judge(plan(), rise="0.1%", agreement="100%", change=1e-3)
     assert found["ok"]
     assert found["agreement"] == 1.0
     assert abs(found["perplexity_rise"]) < 1e-5
     assert found["tokens"] == 6 * (CONTEXT - 1)
 
 
-def test_a_lossy_plan_beyond_a_limit_is_not_good_however_fast(judge, plan):
+def test_each_limit_is_kept_or_named(judge, plan):
     path = plan(dropped=[0, 1, 2])
-    code, out, err = judge(path, "--max-perplexity-rise", "0%", "--max-logprob-change", "1e-6")
-    found = json.loads(out)
-    assert code == 1
-    assert found["complete"]
-    assert not found["quality"]["ok"]
-    assert found["quality"]["perplexity_rise"] > 0
-    assert 0 < found["quality"]["agreement"] <= 1
-    assert len(found["quality"]["exceeded"]) == 2
-    assert "the plan is not good enough: perplexity +" in err
-    code, out, _ = judge(path, "--max-perplexity-rise", "none")
-    assert code == 0
-    loose = json.loads(out)["quality"]
+    loose = judge(path)
     assert loose["ok"]
-    assert loose["perplexity"] == found["quality"]["perplexity"]
+    assert loose["max_logprob_change"] > 1e-3
+    tight = judge(path, rise="0%", agreement="100%", change=1e-6)
+    expected = [loose["perplexity_rise"] > 0, loose["agreement"] < 1, True]
+    assert [
+        any(word in line for line in tight["exceeded"])
+        for word in ("perplexity", "agrees", "log-probability")
+    ] == expected
+    assert not tight["ok"]
+
+
+def test_a_lossy_plan_beyond_a_limit_is_not_good_however_fast(isotune, plan, folder):
+    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--check-dtype", "none")
+    text = ("--text", folder / "evaluation.txt", "--context", CONTEXT, "--windows", "6")
+    limits = ("--max-perplexity-rise", "none", "--max-logprob-change", "1e-6")
+    path = plan(dropped=[0, 1, 2])
+    code, out, err = isotune("validate", path, *fast, "--quality", *text, *limits, "--json")
+    found = json.loads(out)
+    assert code == 1, err
+    assert found["complete"]
+    assert found["time"]["measured_s"] > 0
+    assert found["quality"]["limits"]["max_logprob_change"] == 1e-6
+    assert "the plan is not good enough: a log-probability changes by" in err
 
 
 def test_quality_is_the_perplexity_that_the_virtual_ranks_have(judge, plan, folder):
-    from validation.spd.network import evaluate, load_network
-    from validation.spd.text import read_corpus, read_tokenizer
-
     network = load_network(folder, TP)
     corpus = read_corpus([folder / "evaluation.txt"], read_tokenizer(folder, None, 300))
     windows = corpus.windows(CONTEXT, count=6)
-    _, out, _ = judge(plan(dropped=[1, 2]))
-    found = json.loads(out)["quality"]
+    found = judge(plan(dropped=[1, 2]))
     dropped = evaluate(network, windows, dropped=(1, 2)).perplexity
     assert found["perplexity"] == pytest.approx(dropped, rel=1e-5)
     assert found["original_perplexity"] == pytest.approx(evaluate(network, windows).perplexity)
 
 
 def test_a_quantised_transfer_is_judged_too(judge, plan):
-    _, out, _ = judge(plan(comm_dtype="int8"), "--max-perplexity-rise", "none")
-    assert json.loads(out)["quality"]["max_logprob_change"] > 1e-5
+    assert judge(plan(comm_dtype="int8"))["max_logprob_change"] > 1e-5
 
 
 @pytest.mark.parametrize(
@@ -149,6 +169,8 @@ def test_what_cannot_be_judged_is_refused_before_anything_runs(
     monkeypatch.setattr("validation.validate.launch", pytest.fail)
     there = {"TEXT": folder / "evaluation.txt", "CONFIG": folder / "config.json"}
     given = [there.get(argument, argument) for argument in arguments]
+    if "--context" not in given:
+        given += ["--context", CONTEXT]
     code, out, err = isotune("validate", plan(dropped=[1]), "--device", "cpu", *given)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
@@ -160,10 +182,8 @@ def test_without_the_harness_its_tasks_are_refused(judge, plan, monkeypatch):
     monkeypatch.setattr(
         harness, "find_spec", lambda name: None if name == "lm_eval" else find_spec(name)
     )
-    code, _, err = judge(plan(dropped=[1]), "--lm-eval", "arc_easy")
-    assert code == 2
-    assert "lm_eval" in err
-    assert "pip install" in err
+    with pytest.raises(InputError, match=r"--lm-eval needs lm_eval.*: pip install"):
+        judge(plan(dropped=[1]), tasks=("arc_easy", None))
 
 
 def test_the_harness_scores_the_original_and_the_plan(judge, plan, tmp_path):
@@ -185,15 +205,12 @@ def test_the_harness_scores_the_original_and_the_plan(judge, plan, tmp_path):
     }
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "small.yaml").write_text(yaml.safe_dump(task))
-    options = ("--lm-eval", "small", "--lm-eval-folder", tmp_path / "tasks")
     path = plan(dropped=[0, 1, 2])
-    _, out, err = judge(path, *options, "--max-perplexity-rise", "none")
-    (score,) = json.loads(out)["quality"]["lm_eval"]
-    assert (score["task"], score["metric"]) == ("small", "acc,none"), err
+    (score,) = judge(path, tasks=("small", tmp_path / "tasks"))["lm_eval"]
+    assert (score["task"], score["metric"]) == ("small", "acc,none")
     assert 0 <= score["planned"] <= 1
-    code, _, err = judge(path, "--lm-eval", "no_such_task")
-    assert code == 2
-    assert "no_such_task" in err
+    with pytest.raises(InputError, match=r"--lm-eval: .*no_such_task"):
+        judge(path, tasks=("no_such_task", None))
 
 
 @pytest.fixture
