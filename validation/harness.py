@@ -20,13 +20,12 @@ PACKAGES = ("lm_eval", "accelerate")
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A metric of a task on the original model and on the plan; `stderr` is the original's."""
+    """A metric of a task, with its filter (`acc,none`), on the original model and the plan."""
 
     task: str
     metric: str
     original: float
     planned: float
-    stderr: float | None
 
 
 def require_harness() -> None:
@@ -66,11 +65,10 @@ def run_tasks(
             metric=metric,
             original=value,
             planned=after[task][metric],
-            stderr=_number(values.get(metric.replace(",", "_stderr,"))),
         )
         for task, values in before.items()
         for metric, value in values.items()
-        if _number(value) is not None and "_stderr" not in metric and metric in after[task]
+        if "," in metric and "_stderr" not in metric and isinstance(value, (int, float))
     )
 
 
@@ -103,7 +101,3 @@ def _scores(
     results: dict[str, dict[str, Any]] = found["results"]
     return results
 
-
-def _number(value: Any) -> float | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if number else None
