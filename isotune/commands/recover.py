@@ -19,6 +19,7 @@ from isotune.commands.textual import (
     Windows,
     read_device,
     read_text_for,
+    resumable,
 )
 from simulator.errors import InputError
 from simulator.planfile import locate, read_plan
@@ -114,10 +115,10 @@ def recover(
     from validation.spd.resume import Kept
     from validation.spd.scan import digest_of
 
-    where = read_device(device)
-    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
     if read_record(folder):
         raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
+    where = read_device(device)
+    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
     fit, judge = corpus.split(share)
     count = max(1, round(windows * share / (1 - share)))
     calibration = fit.windows(context, count=windows, seed=seed, what="calibration text")
@@ -135,7 +136,7 @@ def recover(
     )
     network = load_network(folder, ranks, dtype=torch_dtype, device=where)
     kept = Kept(folder=output.with_name(f".{output.name}.partial"), digest=digest)
-    with progress("recovering", not as_json) as report:
+    with resumable(), progress("recovering", not as_json) as report:
         found = run(
             network,
             calibration,
@@ -237,7 +238,7 @@ def _record(
     source: tuple[str, int, int],
 ) -> "Record":
     from validation.spd.record import Perplexities, Record
-    from validation.spd.recover import block_record
+    from validation.spd.repair import block_record
 
     dropped = found.dropped
     digest, context, seed = source

@@ -19,6 +19,7 @@ from isotune.commands.textual import (
     Windows,
     read_device,
     read_text_for,
+    resumable,
 )
 from simulator.errors import InputError
 from simulator.files import check_writable, write_text
@@ -94,7 +95,7 @@ def sensitivity(
     partial = Partial(path=output.with_name(f".{output.name}.partial"), digest=key)
     partial.load()
     network = load_network(model, tp, dtype=torch_dtype, device=where)
-    with progress("scanning", not as_json) as report:
+    with resumable(), progress("scanning", not as_json) as report:
         found = run(network, chosen, batch=batch, partial=partial, on_progress=report)
     repaired = {}
     if wanted:

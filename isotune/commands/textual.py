@@ -1,6 +1,7 @@
 """Options of the commands that run a checkpoint on text, and how the text is read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,16 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu or cuda.", show_default="cuda if there")
 ]
 Dtype = Annotated[str, typer.Option("--dtype", help="Type to compute in: float32, bf16, fp16.")]
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say, when work is interrupted, that what is done is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("isotune: the same command goes on from here", err=True)
+        raise
 
 
 def read_device(wanted: str | None) -> Any:

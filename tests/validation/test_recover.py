@@ -138,6 +138,9 @@ def test_the_folder_runs_in_transformers_and_keeps_what_was_not_touched(
     network, found = recovered[family]
     write_recovered(source, target, found.network, found.blocks, record_of(network, found))
     assert (target / "config.json").read_bytes() == (source / "config.json").read_bytes()
+    assert {path.name for path in source.iterdir()} == {p.name for p in target.iterdir()} - {"spd"}
+    for name in ("", "model.safetensors"):
+        assert (target / name).stat().st_mode == (source / name).stat().st_mode
     ids = windows(2, 5).ids
     model = AutoModelForCausalLM.from_pretrained(target).eval()
     with torch.no_grad():

@@ -132,7 +132,9 @@ def test_an_interrupted_command_says_so_and_goes_on(isotune, command, monkeypatc
         return run(*arguments)
 
     monkeypatch.setattr(scanning, "_scan", stop_at_third)
-    assert isotune(*command)[0] == 130
+    code, _, err = isotune(*command)
+    assert code == 130
+    assert "the same command goes on from here" in err
     assert not (tmp_path / "out.json").exists()
     code, out, _ = isotune(*command)
     assert code == 0

@@ -39,6 +39,13 @@ def nats(model, windows):
     return float(functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="sum"))
 
 
+def lost(block, stream):
+    """Power of what dropping the sync changes in the block's output."""
+    with torch.no_grad():
+        whole = block.layer(stream.hidden, **stream.calls[0])
+        return float((block.dropped(stream.hidden, stream.calls[0]) - whole).square().sum())
+
+
 @pytest.mark.parametrize("tp", [2, 4])
 @pytest.mark.parametrize("family", VARIANTS)
 def test_block_by_block_the_loss_is_that_of_the_reference(models, family, tp):
@@ -60,7 +67,9 @@ def test_block_by_block_the_loss_is_that_of_the_reference(models, family, tp):
 @pytest.mark.parametrize("tp", [2, 4, 8])
 @pytest.mark.parametrize("family", VARIANTS)
 def test_moving_heads_and_neurons_leaves_the_undropped_model_as_it_is(models, family, tp):
-    model = copy.deepcopy(unsharded(models[family])).double()
+    # Mixtral's fused experts compute in float32 at most.
+    dtype, allowed = (torch.float32, 1e-5) if family == "mixtral" else (torch.float64, 1e-10)
+    model = copy.deepcopy(unsharded(models[family])).to(dtype)
     windows, generator = draw(2), torch.Generator().manual_seed(tp)
     with torch.no_grad():
         want = model(windows.ids).logits
@@ -81,7 +90,7 @@ def test_moving_heads_and_neurons_leaves_the_undropped_model_as_it_is(models, fa
             permute_neurons(layer, neurons)
     with torch.no_grad():
         got = model(windows.ids).logits
-    assert (got - want).abs().max() < 1e-10 * want.abs().max()
+    assert (got - want).abs().max() < allowed * want.abs().max()
 
 
 def test_grouped_query_heads_move_as_whole_groups_and_shared_ones_stay_with_their_kv_head():
@@ -103,10 +112,9 @@ def test_grouped_query_heads_move_as_whole_groups_and_shared_ones_stay_with_thei
 @pytest.mark.parametrize("family", ["llama", "opt", "qwen3", "phi3"])
 def test_grouping_lowers_the_error_on_the_tokens_it_was_chosen_on(models, family):
     network, windows = load_network(models[family], 4), draw(8, seed=5)
-    streams = [network.enter(windows)]
+    stream = network.enter(windows)
     block = network.block(0)
-    sample = take_sample(block, streams, 0, 128, seed=0)
-    before = float(sample.errors(block).square().sum())
+    sample = take_sample(block, [stream], 0, 8 * 21, seed=0)
     units = HeadUnits.of(network.config, 4)
     rank = group_heads(block, sample, units, centred=False)
     counts = torch.bincount(rank, minlength=4)
@@ -115,17 +123,20 @@ def test_grouping_lowers_the_error_on_the_tokens_it_was_chosen_on(models, family
     assert sorted(order.tolist()) == list(range(96))
     moved = Block(layer=copy.deepcopy(block.layer), config=network.config, tp=4)
     permute_neurons(moved.layer, order)
-    assert float(sample.errors(moved).square().sum()) < 0.99 * before
+    assert lost(moved, stream) < 0.99 * lost(block, stream)
 
 
-def test_the_cheapest_transport_is_the_best_of_all_assignments():
-    for ranks, seed in itertools.product((2, 3), range(4)):
-        costs = torch.rand(6, ranks, generator=torch.Generator().manual_seed(seed)) - 0.5
-        shares = [rank for rank in range(ranks) for _ in range(6 // ranks)]
-        every = (costs[range(6), list(p)].sum() for p in set(itertools.permutations(shares)))
+@pytest.mark.parametrize(("neurons", "ranks"), [(6, 2), (6, 3), (64, 4), (120, 8)])
+def test_neurons_are_assigned_at_the_least_cost_there_is(neurons, ranks):
+    from scipy.optimize import linear_sum_assignment
+
+    for seed in range(3):
+        costs = torch.rand(neurons, ranks, generator=torch.Generator().manual_seed(seed)) - 0.5
+        places = costs.repeat_interleave(neurons // ranks, 1).numpy()
         found = _transport(costs)
-        assert found.sum(0).tolist() == [6 // ranks] * ranks
-        assert float((found * costs).sum()) == pytest.approx(float(min(every)), abs=1e-6)
+        assert found.sum(0).tolist() == [neurons // ranks] * ranks
+        least = places[linear_sum_assignment(places)].sum()
+        assert float((found * costs).sum()) == pytest.approx(float(least), abs=1e-5)
 
 
 def test_heads_that_one_rank_needs_together_are_found():

@@ -22,7 +22,7 @@ from simulator.errors import InputError
 from validation.shard import decoder_of
 from validation.spd.network import Network
 from validation.spd.record import FOLDER, RECORD, TENSORS, Record
-from validation.spd.recover import Repaired
+from validation.spd.repair import Repaired
 from validation.weights import Safetensors, weight_files
 
 _EXPERTS = re.compile(r"(.*)\.mlp\.experts\.(gate_up_proj|down_proj)")
@@ -70,7 +70,9 @@ def write_recovered(
             tensors = dict(_corrections(blocks))
             if tensors:
                 save_file(tensors, temporary / FOLDER / TENSORS)
-            temporary.chmod(0o755)
+                # safetensors makes files that only their owner may read.
+                shutil.copymode(temporary / FOLDER / RECORD, temporary / FOLDER / TENSORS)
+            shutil.copymode(source, temporary)
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -125,6 +127,7 @@ def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
         for name in set(tensors) & set(changed):
             tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
         save_file(tensors, target / path.name, metadata)
+        shutil.copymode(path, target / path.name)
 
 
 def _tensors(file: Any) -> dict[str, Tensor]:

@@ -7,11 +7,12 @@ Heads: with v[u,i] the change of rank i's MLP output when it does not see head u
 of an assignment r is, to first order, sum_u sum_{i != r(u)} v[u,i]: a quadratic form in the
 assignment, descended by swaps. Neurons: with d[i,k] the change of neuron k's activation on
 rank i and w_k its column of the down projection, the error is sum_k w_k d[r(k),k]: a convex
-quadratic over the assignments' polytope, solved by Frank-Wolfe (each step a transport problem,
-scipy's HiGHS) and rounded by one more.
+quadratic over the assignments' polytope, descended by Frank-Wolfe (each step a transport
+problem, solved by exchanges) and rounded by one more.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -151,24 +152,62 @@ def _neurons(block: Block, sample: Sample) -> _Neurons:
 
 def _transport(costs: Tensor) -> Tensor:
     """The cheapest assignment [neurons, ranks] (zeros and ones) with equal shares per rank."""
-    from scipy.optimize import linprog
-    from scipy.sparse import eye_array, kron, vstack
-
-    neurons, ranks = costs.shape
-    table = costs.double().cpu().numpy()
-    scale = float(np.abs(table).max()) or 1.0
-    if ranks == 2:  # sorting by the difference is the optimum
-        order = np.argsort(table[:, 0] - table[:, 1], kind="stable")
-        rank = np.ones(neurons, dtype=np.int64)
-        rank[order[: neurons // 2]] = 0
-    else:
-        rows = kron(eye_array(neurons), np.ones((1, ranks)), format="csr")
-        columns = kron(np.ones((1, neurons)), eye_array(ranks), format="csr")
-        found = linprog(
-            (table / scale).ravel(),
-            A_eq=vstack([rows, columns], format="csr"),
-            b_eq=np.r_[np.ones(neurons), np.full(ranks, neurons // ranks)],
-            method="highs-ds",
-        )
-        rank = found.x.reshape(neurons, ranks).argmax(1)
+    table: _Array = costs.double().cpu().numpy()
+    neurons, ranks = table.shape
+    rank = np.arange(neurons) // (neurons // ranks)
+    while _exchange(table, rank):
+        pass
     return torch.nn.functional.one_hot(torch.from_numpy(rank), ranks).to(costs)
+
+
+def _exchange(table: _Array, rank: Any) -> bool:
+    """Improve an assignment [neurons] in place; False where it is the optimum.
+
+    Two ranks share their neurons best by the difference of the costs. Where no two can gain,
+    a ring of ranks still may, each handing one neuron on; where no ring can, nothing can.
+    """
+    least, ranks = float((table[np.arange(len(rank)), rank]).sum()), table.shape[1]
+    before = rank.copy()
+    for one, two in combinations(range(ranks), 2):
+        both = np.flatnonzero((rank == one) | (rank == two))
+        order = both[np.argsort(table[both, one] - table[both, two], kind="stable")]
+        rank[order[: len(both) // 2]], rank[order[len(both) // 2 :]] = one, two
+    if float((table[np.arange(len(rank)), rank]).sum()) < least - _slack(table):
+        return True
+    rank[:] = before
+    ring, handed = _ring(table, rank)
+    for place, neuron in zip(ring, handed, strict=True):
+        rank[neuron] = place
+    return bool(ring)
+
+
+def _ring(table: _Array, rank: Any) -> tuple[list[int], list[int]]:
+    """Ranks that gain if each is handed a neuron by the one before it, and those neurons."""
+    ranks = table.shape[1]
+    prices, given = np.full((ranks, ranks), np.inf), np.zeros((ranks, ranks), dtype=np.int64)
+    for giver in range(ranks):
+        held = np.flatnonzero(rank == giver)
+        rise = table[held] - table[held, giver, None]
+        given[giver], prices[giver] = held[rise.argmin(0)], rise.min(0)
+    np.fill_diagonal(prices, np.inf)
+    # Bellman and Ford: a path that still gets cheaper after `ranks` rounds runs in a ring.
+    paid, giver_of = np.zeros(ranks), np.zeros(ranks, dtype=np.int64)
+    for _ in range(ranks):
+        offers = paid[:, None] + prices
+        better = offers.min(0) < paid - _slack(table)
+        giver_of = np.where(better, offers.argmin(0), giver_of)
+        paid = np.where(better, offers.min(0), paid)
+    if not better.any():
+        return [], []
+    place = int(np.flatnonzero(better)[0])
+    for _ in range(ranks):
+        place = int(giver_of[place])
+    ring = [place]
+    while (before := int(giver_of[ring[-1]])) != place:
+        ring.append(before)
+    return ring, [int(given[giver_of[taker], taker]) for taker in ring]
+
+
+def _slack(table: _Array) -> float:
+    """A gain that may be rounding."""
+    return 1e-12 * float(np.abs(table).max())

@@ -96,7 +96,7 @@ def permute_heads(layer: nn.Module, order: HeadOrder) -> None:
         projection, _, kind = name.rpartition(".")
         projection = projection.rpartition(".")[2]
         if projection in _OUT and kind == "weight":
-            parameter.data = parameter.data[:, _expanded(order.query, parameter.shape[1])]
+            parameter.data = parameter.data[:, expanded(order.query, parameter.shape[1])]
         elif projection in _HEAD_PARTS:
             parts = [rows[part] for part in _HEAD_PARTS[projection]]
             width = parameter.shape[0] // sum(map(len, parts))
@@ -122,8 +122,8 @@ def _attention_parameters(layer: Any) -> Iterator[tuple[str, Any]]:
     return layer.self_attn.named_parameters()  # type: ignore[no-any-return]
 
 
-def _expanded(order: Tensor, width: int) -> Tensor:
-    """Elements of heads in an order, where `width` elements are all the heads'."""
+def expanded(order: Tensor, width: int) -> Tensor:
+    """Numbers of the elements of heads in an order, where all heads have `width` elements."""
     size = width // len(order)
     return (order[:, None] * size + torch.arange(size)).flatten()
 
@@ -132,6 +132,6 @@ def _joined(parts: list[Tensor], width: int) -> Tensor:
     """Elements of several parts beside each other, each in its order."""
     found, start = [], 0
     for part in parts:
-        found.append(start + _expanded(part, len(part) * width))
+        found.append(start + expanded(part, len(part) * width))
         start += len(part) * width
     return torch.cat(found)

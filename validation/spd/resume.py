@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from simulator.errors import InputError
 from validation.spd.network import Network
-from validation.spd.recover import Repaired, StepResult
+from validation.spd.repair import Repaired, StepResult
 
 _LAYER = "layer."
 _ORDERS = ("query_order", "key_order", "neuron_order", "missing")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from validation.spd.block import Block
 from validation.spd.network import Stream
+from validation.spd.permute import HeadOrder, expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,22 +20,9 @@ class Sample:
     mixed: Tensor
     mean: Tensor
 
-    def errors(self, block: Block) -> Tensor:
-        """What dropping the sync changes in the block's output [tokens, hidden].
-
-        The heads must be in the order that the sample was taken in.
-        """
-        with torch.no_grad():
-            parts = block.projected(self.mixed)
-            entry = block.entry(self.x)
-            whole = entry + sum(parts)
-            wrong = torch.zeros_like(self.x)
-            for rank, part in enumerate(parts):
-                wrong += block.mlp(block.local(entry, part, rank), rank) - block.mlp(whole, rank)
-        return wrong
-
-    def permuted(self, columns: Tensor) -> "Sample":
-        """The sample of a layer whose heads' outputs are in another order."""
+    def permuted(self, order: HeadOrder) -> "Sample":
+        """The sample of the layer after its heads were put in an order."""
+        columns = expanded(order.query, self.mixed.shape[1])
         return Sample(x=self.x, mixed=self.mixed[:, columns], mean=self.mean[columns])
 
 
