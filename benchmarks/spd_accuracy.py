@@ -33,6 +33,27 @@ from validation.spd.recover import Repaired, Settings, recover
 from validation.spd.scan import scan
 from validation.spd.text import Windows, read_corpus, read_tokenizer
 
+ABOUT = """# SPD on real weights
+
+```sh
+isotune sensitivity --model llama --text calibration.txt --tp 4 --treatments bias,bias+distil
+isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --front
+isotune remeasure plan.yaml --sensitivity sensitivity.json --text calibration.txt --rounds 5
+isotune recover --plan plan.yaml --text calibration.txt -o recovered
+isotune validate plan.yaml --model recovered --quality --text evaluation.txt --original llama
+```
+
+The first measures what each dropped sync costs, as it is and after repairs. The second picks the
+drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
+`--front` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
+costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
+was, and searches again with a table that agrees with what was measured. The fourth writes the
+repaired model; the last refuses to call it good unless it keeps the limits on text that nothing
+was fitted to.
+
+## On trained models
+
+"""
 ALL_TP = (2, 4, 8)
 SHARES = (0.25, 0.5, 0.65, 0.85, 1.0)
 REPAIRS = {
@@ -109,12 +130,19 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
         "kind": network.shape.architecture,
         "heads": network.shape.num_attention_heads,
         "kv_heads": network.shape.num_key_value_heads,
+        "training": _record(folder),
         "whole": evaluate(network, texts.evaluation).perplexity,
         "tokens": texts.evaluation.tokens,
         "single": single,
         "counts": counts,
         "curves": curves,
     }
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    path = folder / "training.json"
+    record: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+    return record
 
 
 def _perplexity(network: Network, windows: Windows, dropped: list[int]) -> float:
@@ -175,9 +203,11 @@ def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
     """Markdown: a table for each model and tp, then what the targets say."""
     for (name, tp), found in results.items():
         yield (
-            f"## {name}, tp {tp}\n\n{found['kind']}, {found['parameters'] / 1e6:.1f} M parameters, "
-            f"{found['blocks']} blocks, {found['heads']} heads, {found['kv_heads']} KV heads; "
-            f"perplexity {found['whole']:.3f} on {found['tokens']:,} tokens with every sync.\n"
+            f"### {name}, tp {tp}\n\n{found['kind']}, {found['parameters'] / 1e6:.1f} M "
+            f"parameters, {found['blocks']} blocks, {found['heads']} heads, {found['kv_heads']} KV "
+            "heads; "
+            f"perplexity {found['whole']:.3f} on {found['tokens']:,} tokens with every sync"
+            f"{_training(found.get('training'))}.\n"
         )
         yield _row(["dropped", *COLUMNS, *(f"saves, {machine}" for machine in MACHINES)])
         yield _row(["---:"] * (1 + len(COLUMNS) + len(MACHINES)))
@@ -188,8 +218,14 @@ def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
             cells = [f"{share:.0%}", *growths, *(f"{saved[m][at]:.1%}" for m in MACHINES)]
             yield _row(cells)
         yield ""
-    yield "## What the targets say\n"
+    yield "### What the targets say\n"
     yield from _targets(results)
+
+
+def _training(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return ""
+    return f"; trained on {record['tokens']:,} tokens in {record['seconds'] / 60:.0f} minutes"
 
 
 def _growth(found: dict[str, Any], column: str, at: int) -> float:
@@ -224,6 +260,20 @@ def _targets(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
         )
 
 
+def _commands(asked: argparse.Namespace, results: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """The commands that made the page."""
+    kinds = dict.fromkeys((name, found["kind"]) for (name, _), found in results.items())
+    lines = [f"python benchmarks/train_small.py {name} --kind {kind}" for name, kind in kinds]
+    given = " ".join(
+        f"--{name.replace('_', '-')} {getattr(asked, name)}"
+        for name, value in asdict(Effort()).items()
+        if getattr(asked, name) != value
+    )
+    names = " ".join(folder.name for folder in asked.folders)
+    last = f"python benchmarks/spd_accuracy.py {names} {given}".rstrip()
+    return "\n".join(["```sh", *lines, f"{last} -o docs/spd.md", "```", "", ""])
+
+
 def main() -> None:
     """Measure what the cache does not have, then print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -249,8 +299,10 @@ def main() -> None:
                 write_text(kept, json.dumps(results[folder.name, tp]))
     text = "\n".join(page(results)) + "\n"
     if asked.output:
-        about = "\n\n".join(__doc__.strip().split("\n\n")[0::1])
-        write_text(asked.output, f"# SPD on trained models\n\n{about}\n\n{text}")
+        parts = [part for part in __doc__.strip().split("\n\n") if not part.startswith("    ")]
+        write_text(
+            asked.output, ABOUT + "\n\n".join(parts) + "\n\n" + _commands(asked, results) + text
+        )
     else:
         print(text)
 

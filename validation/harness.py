@@ -100,4 +100,3 @@ def _scores(
         raise InputError(f"--lm-eval: the harness refuses {', '.join(tasks)}: {reason}") from error
     results: dict[str, dict[str, Any]] = found["results"]
     return results
-
