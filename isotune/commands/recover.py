@@ -24,6 +24,7 @@ from isotune.commands.textual import (
 from simulator.errors import InputError
 from simulator.planfile import locate, read_plan
 from validation.extra import require_validate_extra
+from validation.spd.record import STEPS as _STEPS
 
 if TYPE_CHECKING:
     from validation.spd.network import Network
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from validation.spd.recover import Recovery
     from validation.spd.text import Windows as TextWindows
 
-_STEPS = ("bias", "heads", "neurons", "distil")
 _OF_CLASS = {"ISB": (), "SB": ("distil",), "ESB": ("heads", "distil")}
 """The paper's rule: in-sensitive blocks as they are, sensitive ones distilled, extremely
 sensitive ones distilled after head grouping."""

@@ -1,5 +1,6 @@
 """`isotune recover`: what drops cost is won back, into a folder that everything still runs."""
 
+import copy
 import errno
 import json
 import math
@@ -7,9 +8,9 @@ import math
 import pytest
 import torch
 import yaml
-from conftest import model_reference
+from conftest import model_reference, write_config
 from learned import save_learned_model, windows
-from runs import unsharded
+from runs import save_random_model, unsharded
 from transformers import AutoModelForCausalLM
 
 from isotune.cli import main
@@ -20,7 +21,7 @@ from validation.spd.distil import Training, distil
 from validation.spd.folder import check_target, write_recovered
 from validation.spd.network import evaluate, load_network
 from validation.spd.record import Perplexities, Record, read_record
-from validation.spd.recover import STEPS, Settings, block_record, recover
+from validation.spd.recover import STEPS, Repaired, Settings, block_record, recover
 from validation.spd.resume import Kept
 
 FAMILIES = ("llama", "opt", "qwen2")
@@ -174,6 +175,35 @@ def test_grouped_but_not_distilled_weights_are_the_same_function_in_transformers
         want = unsharded(source)(ids).logits
     assert torch.allclose(got, want, atol=1e-4)
     assert read_missing(target, 2, dtype=torch.float32, device=torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_changed_weights_keep_their_names_and_shards(family, tmp_path):
+    source, target = write_config(tmp_path / family, family), tmp_path / "out"
+    save_random_model(source)
+    unsharded(source).save_pretrained(source, max_shard_size="90KB")
+    (source / "model.safetensors").unlink()
+    network = load_network(source, 2)
+    layer = copy.deepcopy(network.layers[1])
+    for parameter in layer.parameters():
+        parameter.data = parameter.data * 1.25
+    block, changed = Repaired(index=1, steps=(), distilled=True, layer=layer), network.branch()
+    changed.replace(1, block.block(network.block(1)))
+    found = type("Found", (), {"dropped": (1,), "blocks": (block,)})
+    write_recovered(source, target, changed, (block,), record_of(network, found, 2))
+    names = {path.name for path in source.iterdir()}
+    assert len(names) > 4
+    assert names == {path.name for path in target.iterdir()} - {"spd"}
+    text = windows(2, 5)
+    want = evaluate(changed, text).nats
+    assert abs(want - evaluate(network, text).nats) > 1.0
+    assert evaluate(load_network(target, 2), text).nats == pytest.approx(want, rel=1e-6)
+    model = AutoModelForCausalLM.from_pretrained(target).eval()
+    with torch.no_grad():
+        logits = model(text.ids).logits[:, 2:-1]
+    wanted = text.ids[:, 3:].flatten()
+    nats = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="sum")
+    assert float(nats) == pytest.approx(want, rel=1e-5)
 
 
 def test_an_interrupted_recovery_goes_on_to_the_same_result(models, recovered, tmp_path):

@@ -166,6 +166,10 @@ def test_weights_that_are_not_finite_and_unsuitable_ranks_are_one_line(tmp_path)
     folder = save_random_model(write_config(tmp_path / "llama", "llama"))
     with pytest.raises(InputError, match="tp: 3 does not suit llama: it does not divide"):
         load_network(folder, 3)
+    network = load_network(folder, 2)
+    network.model.lm_head.weight.data *= 1e38
+    with pytest.raises(InputError, match="llama: the loss is not finite"):
+        evaluate(network, draw(1))
     model = unsharded(folder)
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[3, 5] = float("nan")

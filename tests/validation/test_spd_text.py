@@ -74,7 +74,9 @@ def test_text_and_tokenizer_errors_are_one_line(words, file, tmp_path):
         read_tokenizer(tmp_path, None, 256)
     with pytest.raises(InputError, match="the model knows 131 tokens, not 256"):
         read_tokenizer(tmp_path, "bytes", 131)
-    with pytest.raises(InputError, match="the tokenizer has"):
+    with pytest.raises(
+        InputError, match="the tokenizer goes up to token 8, the model knows 5 tokens"
+    ):
         read_tokenizer(words, None, 5)
     (words / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="transformers cannot read its tokenizer"):

@@ -6,7 +6,7 @@ by place) `blocks.N.query_order`, `.key_order` and `.neuron_order`.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -17,12 +17,15 @@ from simulator.schema import Schema
 FOLDER = "spd"
 RECORD = "recovery.json"
 TENSORS = "corrections.safetensors"
+Step = Literal["bias", "heads", "neurons", "distil"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""Bias correction, head grouping, neuron grouping, distillation: the order they are done in."""
 
 
 class StepRecord(Schema):
     """A recovery step's loss on held-back text before and after it, in nats per token."""
 
-    step: Literal["bias", "heads", "neurons", "distil"]
+    step: Step
     before: float
     after: float
     kept: bool

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError
 from validation.spd.network import Network, Quality, evaluate
+from validation.spd.record import STEPS
 from validation.spd.repair import (
-    STEPS,
     Repaired,
     Settings,
     StepResult,

@@ -20,9 +20,6 @@ from validation.spd.permute import HeadUnits, permute_heads, permute_neurons
 from validation.spd.record import BlockRecord, StepRecord
 from validation.spd.sample import Sample, missing_mean, take_sample
 
-STEPS = ("bias", "heads", "neurons", "distil")
-"""Bias correction, head grouping, neuron grouping, distillation: the order they are done in."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -150,8 +150,11 @@ def read_tokenizer(folder: Path, wanted: str | None, vocab_size: int) -> Tokeniz
             "model of bytes)"
         )
     loaded = _load(place)
-    if len(loaded) > vocab_size and max(loaded.get_vocab().values()) >= vocab_size:
-        raise InputError(f"{place}: the tokenizer has {len(loaded)} tokens, the model {vocab_size}")
+    last = max(loaded.get_vocab().values())
+    if last >= vocab_size:
+        raise InputError(
+            f"{place}: the tokenizer goes up to token {last}, the model knows {vocab_size} tokens"
+        )
     opened = loaded("a").input_ids[:1]
     bos = loaded.bos_token_id
 
