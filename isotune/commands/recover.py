@@ -99,9 +99,8 @@ def recover(
     """Repair the blocks whose syncs are dropped; a folder that transformers and validate run."""
     folder, ranks, dropped = _asked(model, plan, drop, tp)
     planned = read_plan(plan).treatments if plan is not None and steps is None else {}
-    wanted = _steps_of(
-        dropped, steps or ",".join(_STEPS), block_steps or [], sensitivity, folder, planned
-    )
+    everywhere = ",".join(_STEPS) if steps is None else steps
+    wanted = _steps_of(dropped, everywhere, block_steps or [], sensitivity, folder, planned)
     share = read(fraction, "--held-back", held_back) or 0.0
     if not 0.0 < share < 1.0:
         raise InputError(f"--held-back: {held_back!r} leaves no text (allowed: between 0 and 1)")

@@ -18,26 +18,24 @@ class Measurement:
     settings: Settings
 
     def growth(self, steps: Mapping[int, Sequence[str]]) -> float:
-        """Relative growth of perplexity with these blocks dropped, each after its steps.
+        """Relative growth of perplexity with these blocks dropped, each after its steps."""
+        found = self.recovery(steps)
+        return found.recovered.perplexity / found.whole.perplexity - 1.0
+
+    def recovery(self, steps: Mapping[int, Sequence[str]]) -> Recovery:
+        """These blocks dropped, each after its steps.
 
         Raises:
             InputError: an unknown step or block, or a loss that is not finite.
         """
-        return growth(
-            recover(
-                self.network,
-                self.calibration,
-                self.held_back,
-                tuple(steps),
-                steps,
-                settings=self.settings,
-            )
+        return recover(
+            self.network,
+            self.calibration,
+            self.held_back,
+            tuple(steps),
+            steps,
+            settings=self.settings,
         )
-
-
-def growth(found: Recovery) -> float:
-    """Relative growth of perplexity after a recovery, on its held-back text."""
-    return found.recovered.perplexity / found.whole.perplexity - 1.0
 
 
 def steps_of(treatment: str) -> tuple[str, ...]:
@@ -45,18 +43,32 @@ def steps_of(treatment: str) -> tuple[str, ...]:
     return () if treatment == "zero-shot" else tuple(treatment.split("+"))
 
 
-def single_growths(
+def single_gains(
     measurement: Measurement,
     treatments: Sequence[str],
+    *,
+    done: Mapping[str, float] | None = None,
+    on_gain: Callable[[Mapping[str, float]], object] = lambda _: None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, tuple[float, ...]]:
-    """Growth of perplexity by treatment with each block alone dropped and treated."""
-    blocks, found = len(measurement.network), {}
-    for number, name in enumerate(treatments):
-        costs = []
-        for block in range(blocks):
-            costs.append(measurement.growth({block: steps_of(name)}))
-            if on_progress:
-                on_progress(number * blocks + block + 1, len(treatments) * blocks)
-        found[name] = tuple(costs)
-    return found
+    """By treatment, what it changes in the growth of perplexity when a block alone is dropped.
+
+    Negative where it helps. `done` has gains of an interrupted run by `treatment:block`;
+    `on_gain` is given all so far.
+    """
+    blocks, known = len(measurement.network), dict(done or {})
+    keys = [f"{name}:{block}" for name in treatments for block in range(blocks)]
+    for number, key in enumerate(keys, 1):
+        if key not in known:
+            name, _, block = key.partition(":")
+            known[key] = _gain(measurement, int(block), steps_of(name))
+            on_gain(known)
+        if on_progress:
+            on_progress(number, len(keys))
+    return {name: tuple(known[f"{name}:{block}"] for block in range(blocks)) for name in treatments}
+
+
+def _gain(measurement: Measurement, block: int, steps: Sequence[str]) -> float:
+    found = measurement.recovery({block: steps})
+    after, before = found.recovered.perplexity, found.zero_shot.perplexity
+    return (after - before) / found.whole.perplexity
