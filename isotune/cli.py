@@ -13,6 +13,7 @@ from isotune.commands.check import check
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.recover import recover
+from isotune.commands.remeasure import remeasure
 from isotune.commands.search import search
 from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
@@ -35,6 +36,7 @@ app.command()(validate)
 app.command()(measure)
 app.command()(sensitivity)
 app.command()(recover)
+app.command()(remeasure)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

@@ -46,13 +46,21 @@ class Measured(Schema):
     dtype: str
 
 
+class Check(Schema):
+    """A drop set measured whole: the treatment of each of its blocks, and the relative growth of
+    perplexity of all together."""
+
+    treatments: dict[int, str] = Field(min_length=1)
+    growth: _Cost
+
+
 class Sensitivity(Schema):
     """`sensitivity.json`: what each block's dropped attention sync costs.
 
     `blocks[i]` is the relative growth of perplexity when block i's attention sync is dropped
     (0.001 = 0.1 %); it may be negative. `transfer` gives the same for a quantised all-reduce,
     `treatments` for the drop after recovery steps, named as in `bias+heads`. `classes` are the
-    blocks' by `tau1` and `tau2`; `measured` tells how.
+    blocks' by `tau1` and `tau2`; `measured` tells how. `checks` are drop sets measured since.
     """
 
     model: str = Field(min_length=1)
@@ -63,6 +71,7 @@ class Sensitivity(Schema):
     tau1: float | None = None
     tau2: float | None = None
     measured: Measured | None = None
+    checks: tuple[Check, ...] = ()
 
     @model_validator(mode="after")
     def _known_transfers(self) -> Self:

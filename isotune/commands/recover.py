@@ -1,5 +1,6 @@
 """`isotune recover`: win back what dropped attention syncs cost a checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,9 +55,13 @@ def recover(
         int | None, typer.Option("--tp", min=2, help="With --drop: tensor-parallel size.")
     ] = None,
     steps: Annotated[
-        str,
-        typer.Option("--steps", help="Some of bias,heads,neurons,distil; none drops as it is."),
-    ] = ",".join(_STEPS),
+        str | None,
+        typer.Option(
+            "--steps",
+            help="Some of bias,heads,neurons,distil; none drops as it is.",
+            show_default="the plan's treatments, else all",
+        ),
+    ] = None,
     block_steps: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,7 +98,9 @@ def recover(
 ) -> None:
     """Repair the blocks whose syncs are dropped; a folder that transformers and validate run."""
     folder, ranks, dropped = _asked(model, plan, drop, tp)
-    wanted = _steps_of(dropped, steps, block_steps or [], sensitivity, folder)
+    planned = read_plan(plan).treatments if plan is not None and steps is None else {}
+    everywhere = ",".join(_STEPS) if steps is None else steps
+    wanted = _steps_of(dropped, everywhere, block_steps or [], sensitivity, folder, planned)
     share = read(fraction, "--held-back", held_back) or 0.0
     if not 0.0 < share < 1.0:
         raise InputError(f"--held-back: {held_back!r} leaves no text (allowed: between 0 and 1)")
@@ -184,9 +191,14 @@ def _steps_of(
     block_steps: list[str],
     sensitivity: Path | None,
     folder: Path,
+    planned: Mapping[int, str],
 ) -> _Steps:
-    """The steps of each dropped block."""
+    """The steps of each dropped block; `planned` has a plan's treatments."""
     found = dict.fromkeys(dropped, _named_steps("--steps", steps))
+    for block in dropped:
+        if block in planned:
+            name = planned[block].replace("+", ",").replace("zero-shot", "none")
+            found[block] = _named_steps("plan: treatments", name)
     if sensitivity is not None:
         from simulator.model import read_model
         from tuner.accuracy import read_sensitivity

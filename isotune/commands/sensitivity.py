@@ -1,11 +1,14 @@
 """`isotune sensitivity`: what each dropped attention sync costs a checkpoint."""
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isotune.commands.options import Json, fraction, read
+from isotune.commands.options import Json, fraction, read, treatment_names
 from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
     Batch,
@@ -28,7 +31,10 @@ from validation.extra import require_validate_extra
 if TYPE_CHECKING:
     from tuner.accuracy import Sensitivity
     from tuner.classes import Thresholds
+    from validation.spd.network import Network
     from validation.spd.scan import Scan
+    from validation.spd.text import Corpus
+    from validation.spd.treatments import Measurement
 
 _DEFAULT_QUANTILES = (0.6, 0.9)
 """The paper drops about 60 % of the blocks as they are, and about 91 % after recovery."""
@@ -57,6 +63,14 @@ def sensitivity(
         str | None,
         typer.Option("--budget", help="Growth of perplexity the ISBs may cost together."),
     ] = None,
+    treatments: Annotated[
+        str | None,
+        typer.Option(
+            "--treatments",
+            metavar="NAMES",
+            help="Also each block's cost after repairs, by comma, such as bias,bias+distil.",
+        ),
+    ] = None,
     context: Context = 512,
     stride: Stride = None,
     windows: Windows = 64,
@@ -73,6 +87,7 @@ def sensitivity(
     if scan not in ("single", "cumulative"):
         raise InputError(f"--scan: {scan!r:.40} (allowed: single, cumulative)")
     asked = _asked(tau, quantiles, budget)
+    wanted = read(treatment_names, "--treatments", treatments) or ()
     check_writable(output)
     require_validate_extra()
     from validation.spd.network import load_network
@@ -89,10 +104,18 @@ def sensitivity(
     with resumable(), progress("scanning", not as_json) as report:
         found = run(network, chosen, batch=batch, partial=partial, on_progress=report)
     costs = found.growth(scan)
+    gains: dict[str, tuple[float, ...]] = {}
+    if wanted:
+        repairs = _repairs(network, corpus, (context, windows, seed, batch))
+        gains = _gains(repairs, wanted, f"{key}:repairs", output, as_json)
     thresholds = _thresholds(asked, costs)
     table = Sensitivity(
         model=network.shape.name,
         blocks=costs,
+        treatments={
+            name: tuple(cost + gain for cost, gain in zip(costs, row, strict=True))
+            for name, row in gains.items()
+        },
         classes=thresholds.classes(costs),
         tau1=thresholds.tau1,
         tau2=thresholds.tau2,
@@ -114,6 +137,45 @@ def sensitivity(
     write_text(output, table.model_dump_json(indent=2) + "\n")
     partial.remove()
     _show(table, found, output, as_json)
+
+
+def _repairs(
+    network: "Network", corpus: "Corpus", sizes: tuple[int, int, int, int]
+) -> "Measurement":
+    """What repairs are fitted on, and the held-back fifth of the text that judges them."""
+    from validation.spd.recover import Settings
+    from validation.spd.treatments import Measurement
+
+    context, windows, seed, batch = sizes
+    fit, judge = corpus.split(0.2)
+    count = max(1, windows // 4)
+    return Measurement(
+        network=network,
+        calibration=fit.windows(context, count=windows, seed=seed, what="calibration text"),
+        held_back=judge.windows(context, count=count, seed=seed, what="held-back text"),
+        settings=Settings(batch=batch, seed=seed),
+    )
+
+
+def _gains(
+    repairs: "Measurement", wanted: tuple[str, ...], key: str, output: Path, as_json: bool
+) -> dict[str, tuple[float, ...]]:
+    """What each treatment gains; an interrupted run goes on where it was."""
+    from validation.spd.treatments import single_gains
+
+    kept = output.with_name(f".{output.name}.gains")
+    done: dict[str, float] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        there = json.loads(kept.read_text())
+        done = dict(there["gains"]) if there["key"] == key else {}
+
+    def keep(gains: Mapping[str, float]) -> None:
+        write_text(kept, json.dumps({"key": key, "gains": dict(gains)}))
+
+    with resumable(), progress("repairing", not as_json) as report:
+        found = single_gains(repairs, wanted, done=done, on_gain=keep, on_progress=report)
+    kept.unlink(missing_ok=True)
+    return found
 
 
 _Asked = tuple[str, tuple[float, ...]]

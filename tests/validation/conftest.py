@@ -16,7 +16,7 @@ from validation.runs import read_runs
 # What needs torch is not collected without the extra `validate`; the header says so.
 NEED_TORCH = [
     *("launch", "loop", "measure", "measured", "numbers", "sharding", "validate"),
-    *("recover", "sensitivity", "spd", "spd_text"),
+    *("quality", "recover", "sensitivity", "spd", "spd_text"),
 ]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
 if MISSING:
