@@ -26,7 +26,7 @@ from isotune.commands.options import (
     read,
     tokens,
 )
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from isotune.commands.policy import search_policy
 from isotune.commands.shared import join_search, share_search
 from isotune.results import robust_dict, search_dict
@@ -184,7 +184,7 @@ def search(
     PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model).write(output)
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
-        print_json(search_dict(result) | extra | {"plan_file": str(output)})
+        print_result("search", search_dict(result) | extra | {"plan_file": str(output)})
     else:
         from isotune.render import robust_view, search_view
 

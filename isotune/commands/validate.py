@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isotune._version import __version__
 from isotune.commands.options import Json
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from simulator.errors import InputError
 from simulator.files import check_writable, write_text
 from simulator.planfile import read_plan
@@ -93,6 +92,7 @@ def validate(
 
 
 def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
+    from isotune.drawing import timelines
     from isotune.validation_view import validation_view
     from validation.compare import validation_dict
     from validation.trace import trace as trace_of
@@ -105,7 +105,7 @@ def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
         }
         write_text(trace, json.dumps(trace_of(rows)))
     if as_json:
-        print_json({"isotune": __version__} | validation_dict(result))
+        print_result("validation", validation_dict(result) | {"timelines": timelines(result)})
     else:
         show(validation_view(result))
     if result.failure is not None:

@@ -1,0 +1,298 @@
+"""Predicted against measured, and the errors of a calibration."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.report.saved import Calibration, Group, Row, Score
+from isotune.report.style import BLUE, CYCLE, GREY, INK, ORANGE, SYMBOLS, axis, shown, time_text
+
+_MOST_DRAWN = 1500
+Point = tuple[str, str, float, float]
+"""Group, what it is, predicted seconds, measured seconds."""
+
+
+def title_of(part: str) -> str:
+    """`end_to_end` as `whole passes`."""
+    return "whole passes" if part == "end_to_end" else part.replace("_", " ")
+
+
+def scatter_figure(points: Sequence[Point], title: str = "Predicted against measured") -> Figure:
+    """Predicted over measured seconds on logarithmic axes with the identity line."""
+    drawn = thinned(points)
+    groups = list(dict.fromkeys(group for group, *_ in drawn))
+    data = [*_lines(drawn), *(_dots(group, place, drawn) for place, group in enumerate(groups))]
+    few = "" if len(drawn) == len(points) else f" {len(drawn):,} of {len(points):,} rows are drawn:"
+    more = f"{few} the worst tenth, and every so many of the others." if few else ""
+    layout = {
+        "xaxis": axis("measured (ms)", type="log", dtick=1, exponentformat="power"),
+        "yaxis": axis("predicted (ms)", type="log", dtick=1, exponentformat="power"),
+    }
+    rows: list[tuple[Cell, ...]] = [
+        (group, what, predicted * 1e3, measured * 1e3, (predicted / measured - 1) * 100)
+        for group, what, predicted, measured in drawn
+    ]
+    columns = (
+        Column(name="group"),
+        Column(name="row"),
+        Column(name="predicted", unit="ms", digits=4),
+        Column(name="measured", unit="ms", digits=4),
+        Column(name="error", unit="%", digits=1),
+    )
+    return Figure(
+        title=title,
+        caption=f"Above the solid line the prediction is too slow, below it too fast.{more}",
+        views=(View(label="", data=data, layout=layout),),
+        table=Table(title=title, columns=columns, rows=tuple(rows)),
+        height=460,
+    )
+
+
+def thinned(points: Sequence[Point], most: int = _MOST_DRAWN) -> list[Point]:
+    """At most `most` points: the worst tenth and an even sample of the others, in their order."""
+    if len(points) <= most:
+        return list(points)
+    ranked = sorted(range(len(points)), key=lambda i: -_factor(points[i]))
+    worst, others = ranked[: most // 10], sorted(ranked[most // 10 :])
+    wanted = most - len(worst)
+    kept = {others[i * len(others) // wanted] for i in range(wanted)} | set(worst)
+    return [points[i] for i in sorted(kept)]
+
+
+def _factor(point: Point) -> float:
+    ratio = point[2] / point[3]
+    return max(ratio, 1 / ratio)
+
+
+def _lines(points: Sequence[Point]) -> list[Json]:
+    """The identity, and 20 % on either side of it."""
+    values = [value * 1e3 for *_, predicted, measured in points for value in (predicted, measured)]
+    low, high = min(values) / 1.3, max(values) * 1.3
+    lines = [("predicted = measured", 1.0, "solid"), ("20 % off", 1.2, "dot"), ("", 1 / 1.2, "dot")]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": [low, high],
+            "y": [low * factor, high * factor],
+            "line": {"color": INK, "width": 1.5 if factor == 1.0 else 1, "dash": dash},
+            "hoverinfo": "skip",
+            "showlegend": bool(name),
+        }
+        for name, factor, dash in lines
+    ]
+
+
+def _dots(group: str, place: int, points: Iterable[Point]) -> Json:
+    here = [point for point in points if point[0] == group]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": shown(title_of(group)),
+        "x": [measured * 1e3 for *_, measured in here],
+        "y": [predicted * 1e3 for *_, predicted, _ in here],
+        "customdata": [
+            f"{shown(what, 90)}<br>predicted {time_text(predicted)}<br>"
+            f"measured {time_text(measured)}<br>off by {(predicted / measured - 1) * 100:+.1f} %"
+            for _, what, predicted, measured in here
+        ],
+        "marker": {
+            "color": CYCLE[place % len(CYCLE)],
+            "symbol": SYMBOLS[place % len(SYMBOLS)],
+            "size": 6 if len(here) > 100 else 9,
+            "opacity": 0.75,
+        },
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+
+
+def savings_figure(rows: Sequence[Row]) -> Figure | None:
+    """Predicted against measured savings of whole passes."""
+    pairs = [(row.row, row.saving) for row in rows if row.saving is not None]
+    if not pairs:
+        return None
+    ends = [v * 100 for _, s in pairs for v in (s.predicted, s.measured)]
+    low, high = min(ends) - 2, max(ends) + 2
+    line: Json = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "predicted = measured",
+        "x": [low, high],
+        "y": [low, high],
+        "line": {"color": INK, "width": 1.5},
+        "hoverinfo": "skip",
+    }
+    dots: Json = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "saving, 80 % interval",
+        "x": [s.measured * 100 for _, s in pairs],
+        "y": [s.predicted * 100 for _, s in pairs],
+        "customdata": [
+            f"{shown(what, 90)}<br>predicted {s.predicted * 100:.1f} %<br>"
+            f"measured {s.measured * 100:.1f} %"
+            for what, s in pairs
+        ],
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [(s.interval[1] - s.predicted) * 100 for _, s in pairs],
+            "arrayminus": [(s.predicted - s.interval[0]) * 100 for _, s in pairs],
+            "color": GREY,
+            "thickness": 1,
+            "width": 2,
+        },
+        "marker": {"color": BLUE, "size": 7},
+        "hovertemplate": "%{customdata}<extra></extra>",
+    }
+    table_rows: list[tuple[Cell, ...]] = [
+        (what, s.predicted * 100, *(end * 100 for end in s.interval), s.measured * 100)
+        for what, s in pairs
+    ]
+    names = ("predicted", "interval from", "interval to", "measured")
+    columns = (Column(name="run"), *(Column(name=n, unit="%", digits=1) for n in names))
+    return Figure(
+        title="Savings, predicted against measured",
+        caption="Share of the serial latency that was saved; whiskers are 80 % intervals.",
+        views=(
+            View(
+                label="",
+                data=[line, dots],
+                layout={
+                    "xaxis": axis("measured saving (%)"),
+                    "yaxis": axis("predicted saving (%)"),
+                },
+            ),
+        ),
+        table=Table(title="Savings", columns=columns, rows=tuple(table_rows)),
+        height=440,
+    )
+
+
+def errors_figure(
+    views: Mapping[str, Sequence[tuple[str, Score]]], title: str = "Errors by group"
+) -> Figure:
+    """Mean error and the 90th percentile of each group; one view per part."""
+    longest = max(len(found) for found in views.values())
+    columns = (
+        Column(name="part"),
+        Column(name="group"),
+        Column(name="rows", digits=0),
+        *(Column(name=n, unit="%", digits=1) for n in ("mean error", "median", "p90", "bias")),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            part,
+            label,
+            score.rows,
+            *(v * 100 for v in (score.mape, score.median_ape, score.p90_ape, score.bias)),
+        )
+        for part, found in views.items()
+        for label, score in found
+    ]
+    return Figure(
+        title=title,
+        caption="Errors are |predicted / measured - 1|; bias is their mean with its sign.",
+        views=tuple(_errors_view(part, found) for part, found in views.items()),
+        table=Table(title=title, columns=columns, rows=tuple(rows)),
+        height=150 + 26 * longest,
+    )
+
+
+def _errors_view(part: str, found: Sequence[tuple[str, Score]]) -> View:
+    labels = [f"{shown(label, 36)} ({score.rows})" for label, score in found]
+    bars: Json = {
+        "type": "bar",
+        "orientation": "h",
+        "name": "mean error",
+        "y": labels,
+        "x": [score.mape * 100 for _, score in found],
+        "marker": {"color": BLUE},
+        "hovertemplate": "%{y}<br>mean error %{x:.1f} %<extra></extra>",
+    }
+    marks = [
+        ("90th percentile", "p90_ape", ORANGE, "diamond"),
+        ("bias", "bias", INK, "line-ns-open"),
+    ]
+    dots: list[Json] = [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "y": labels,
+            "x": [getattr(score, field) * 100 for _, score in found],
+            "marker": {"color": colour, "size": 9, "symbol": symbol, "line": {"width": 2}},
+            "hovertemplate": f"%{{y}}<br>{name} %{{x:+.1f}} %<extra></extra>",
+        }
+        for name, field, colour, symbol in marks
+    ]
+    layout = {
+        "bargap": 0.35,
+        "xaxis": axis("error (%)", zeroline=True),
+        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+    }
+    return View(label=title_of(part), data=[bars, *dots], layout=layout)
+
+
+def groups_of(
+    groups: Sequence[Group], scores: Mapping[str, Score]
+) -> dict[str, list[tuple[str, Score]]]:
+    """Each part's errors: all its rows first, then its groups."""
+    return {
+        part: [("all", score)] + [(f"{g.by} {g.group}", g) for g in groups if g.part == part]
+        for part, score in scores.items()
+    }
+
+
+def fits_figure(done: Calibration) -> Figure:
+    """Errors of each fitted section on rows held back, with the base profile's beside them."""
+    labels = [section.section.replace("_", " ") for section in done.sections]
+    bars = [
+        ("the base profile", [s.base_error for s in done.sections], GREY),
+        ("this fit", [s.error for s in done.sections], BLUE),
+    ]
+    data: list[Json] = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": [shown(label) for label in labels],
+            "y": [error.mape * 100 for error in errors],
+            "marker": {"color": colour},
+            "error_y": {
+                "type": "data",
+                "symmetric": False,
+                "array": [max(0.0, e.p90 - e.mape) * 100 for e in errors],
+                "arrayminus": [0.0 for _ in errors],
+                "color": INK,
+                "thickness": 1,
+            },
+            "hovertemplate": f"%{{x}}<br>{name}: mean error %{{y:.1f}} %<extra></extra>",
+        }
+        for name, errors, colour in bars
+    ]
+    columns = (
+        Column(name="section"),
+        Column(name="profile"),
+        Column(name="rows", digits=0),
+        Column(name="held back", digits=0),
+        *(Column(name=n, unit="%", digits=1) for n in ("mean error", "median", "p90", "bias")),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (label, name, e.rows, e.held_back, *(v * 100 for v in (e.mape, e.median, e.p90, e.bias)))
+        for name, errors, _ in bars
+        for label, e in zip(labels, errors, strict=True)
+    ]
+    return Figure(
+        title="Errors of the calibration",
+        caption=(
+            "Mean error on rows held back from the fit; whiskers reach to the 90th percentile."
+        ),
+        views=(
+            View(
+                label="",
+                data=data,
+                layout={"barmode": "group", "yaxis": axis("error (%)"), "xaxis": axis("")},
+            ),
+        ),
+        table=Table(title="Errors of the calibration", columns=columns, rows=tuple(rows)),
+    )
