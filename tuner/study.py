@@ -39,8 +39,8 @@ class Trials:
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
     no other beats in every objective. `why` counts the reasons of trials without a result;
-    `mine` how many of a shared study this process ran; `history` is every trial. Two are equal that found the same,
-    however long they took.
+    `mine` how many of a shared study this process ran; `history` is every trial. Two are equal
+    that found the same, however long they took.
     """
 
     run: int

@@ -103,7 +103,12 @@ def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -
     costs = [cost * 100 for cost in table.blocks]
     data = [
         _bars(f"dropped ({len(chosen)})", [b in chosen for b in range(len(costs))], costs, ORANGE)
-        | {"marker": {"color": ORANGE, "pattern": {"shape": "/", "size": 5, "solidity": 0.25}}},
+        | {
+            "marker": {
+                "color": ORANGE,
+                "pattern": {"shape": "/", "size": 5, "solidity": 0.25, "fillmode": "overlay"},
+            }
+        },
         _bars(
             f"kept ({len(costs) - len(chosen)})",
             [b not in chosen for b in range(len(costs))],

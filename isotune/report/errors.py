@@ -24,8 +24,8 @@ def scatter_figure(points: Sequence[Point], title: str = "Predicted against meas
     few = "" if len(drawn) == len(points) else f" {len(drawn):,} of {len(points):,} rows are drawn:"
     more = f"{few} the worst tenth, and every so many of the others." if few else ""
     layout = {
-        "xaxis": axis("measured (ms)", type="log", dtick=1, exponentformat="power"),
-        "yaxis": axis("predicted (ms)", type="log", dtick=1, exponentformat="power"),
+        "xaxis": axis("measured (ms)", type="log", dtick=1, tickformat="~g"),
+        "yaxis": axis("predicted (ms)", type="log", dtick=1, tickformat="~g"),
     }
     rows: list[tuple[Cell, ...]] = [
         (group, what, predicted * 1e3, measured * 1e3, (predicted / measured - 1) * 100)
@@ -244,9 +244,15 @@ def groups_of(
     }
 
 
+def fitted(section: str) -> str:
+    """`collectives.algorithms.nccl.protocols` as `nccl all-reduce`."""
+    *_, name, last = ["", *section.split(".")]
+    return f"{name} all-reduce" if last == "protocols" else section.replace("_", " ")
+
+
 def fits_figure(done: Calibration) -> Figure:
     """Errors of each fitted section on rows held back, with the base profile's beside them."""
-    labels = [section.section.replace("_", " ") for section in done.sections]
+    labels = [fitted(section.section) for section in done.sections]
     bars = [
         ("the base profile", [s.base_error for s in done.sections], GREY),
         ("this fit", [s.error for s in done.sections], BLUE),

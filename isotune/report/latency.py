@@ -13,6 +13,7 @@ from isotune.report.style import (
     GREY,
     INK,
     ORANGE,
+    PAPER,
     RED,
     SKY,
     SYMBOLS,
@@ -71,7 +72,11 @@ def breakdown_figure(plans: Mapping[str, Times]) -> Figure:
 
 def _pattern(part: str) -> Json:
     shape = {_CONTENTION[0]: "/", _EXPOSED[0]: "x"}.get(part)
-    return {"pattern": {"shape": shape, "size": 6, "solidity": 0.2}} if shape else {}
+    return (
+        {"pattern": {"shape": shape, "size": 6, "solidity": 0.25, "fillmode": "overlay"}}
+        if shape
+        else {}
+    )
 
 
 def _stack(times: Times) -> dict[str, float]:
@@ -204,7 +209,7 @@ def _marked(length: int, text: str) -> Json:
         "annotations": [
             place
             | {"y": 0.02, "yanchor": "bottom", "xanchor": "left", "xshift": 4}
-            | {"text": text, "showarrow": False, "bgcolor": "var(--paper)"}
+            | {"text": text, "showarrow": False, "bgcolor": PAPER}
         ],
     }
 

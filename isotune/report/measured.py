@@ -5,6 +5,7 @@ from isotune.report.errors import (
     Point,
     errors_figure,
     fits_figure,
+    fitted,
     groups_of,
     savings_figure,
     scatter_figure,
@@ -58,7 +59,7 @@ def _check_verdict(done: Check) -> str:
     parts = [f"{title_of(part)} by {percent(score.mape)}" for part, score in done.scores.items()]
     rows = sum(score.rows for score in done.scores.values())
     within = sum(score.rows * score.coverage for score in done.scores.values()) / rows
-    said = f"{done.hw} is off by its mean errors of {', '.join(parts)}"
+    said = f"{done.hw} is off on average: {', '.join(parts)}"
     if done.end_to_end is not None and done.end_to_end.saving_mae_points is not None:
         said += f", savings by {done.end_to_end.saving_mae_points:.1f} percentage points"
     return f"{said}; {percent(within)} of {rows:,} measurements lie in their 80 % interval."
@@ -150,7 +151,7 @@ def _factor(row: Row) -> float:
 def calibration_section(source: str, done: Calibration) -> Section:
     """A fit, and what the rows left open."""
     parts = [
-        f"{s.section.replace('_', ' ')} by {percent(s.error.mape)} (base {percent(s.base_error.mape)})"
+        f"{fitted(s.section)} by {percent(s.error.mape)} (base: {percent(s.base_error.mape)})"
         for s in done.sections
     ]
     columns = (
@@ -177,8 +178,7 @@ def calibration_section(source: str, done: Calibration) -> Section:
         kind="calibration",
         source=source,
         title=f"Calibration of {done.name}",
-        verdict=f"On rows held back from its fit, {done.name} is off by its mean errors of "
-        f"{', '.join(parts)}.",
+        verdict=f"{done.name} is off on rows held back from its fit: {', '.join(parts)}.",
         command=done.command,
         notes=tuple(f"{count:,} rows unused: {why}" for why, count in done.unused_rows.items()),
         figures=(fits_figure(done),),
@@ -224,7 +224,7 @@ def _validation_verdict(done: Validation) -> str:
         return f"The numbers are {checked}; no time was measured."
     low, high = (end * 100 for end in time.predicted_saving_interval)
     return (
-        f"The numbers are {checked}; the prediction is off by "
+        f"The numbers are {checked}; the predicted time is off by "
         f"{(time.predicted_s / time.measured_s - 1) * 100:+.1f} %; measured saving "
         f"{percent(time.measured_saving)}, predicted {percent(time.predicted_saving)} "
         f"(80 % interval: {low:.1f} to {high:.1f} %)."

@@ -21,8 +21,9 @@
   };
 
   const axisStyle = (narrow) => ({
-    gridcolor: "var(--faint)", zerolinecolor: "var(--soft)", linecolor: "var(--soft)",
+    zeroline: false, gridcolor: "var(--faint)", zerolinecolor: "var(--soft)", linecolor: "var(--soft)",
     tickcolor: "var(--soft)", ticks: "outside", ticklen: 4, fixedrange: narrow,
+    automargin: true,
   });
 
   const layoutOf = (view, width, height) => {
@@ -34,20 +35,21 @@
       margin: { l: 48, r: narrow ? 8 : 16, t: 12, b: 44, pad: 2 },
       hoverlabel: { bgcolor: "var(--card)", bordercolor: "var(--soft)", align: "left",
         font: { color: "var(--ink)", size: 13 } },
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom",
+        traceorder: "normal" },
       dragmode: narrow ? false : "zoom",
       ...view.layout,
     };
     for (const name of ["xaxis", "yaxis"]) {
-      layout[name] = { ...axisStyle(narrow), ...(view.layout[name] || {}) };
+      const own = view.layout[name] || {};
+      const title = { standoff: 8, font: { size: narrow ? 11 : 13 }, ...own.title };
+      layout[name] = { ...axisStyle(narrow), ...own, title };
     }
     return layout;
   };
 
   const config = {
-    displaylogo: false, responsive: false, showTips: false,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
-    toImageButtonOptions: { format: "svg" },
+    displayModeBar: false, responsive: false, showTips: false,
   };
 
   const draw = (id, width) => {
@@ -57,7 +59,9 @@
     const view = figures[id].views[select ? Number(select.value) : 0];
     const style = getComputedStyle(root);
     const layout = layoutOf(view, width || plot.clientWidth, Number(plot.dataset.height));
-    return Plotly.react(plot, resolved(view.data, style), resolved(layout, style), config);
+    const bare = layout.width < 520 ? { showscale: false } : {};
+    const data = view.data.map((trace) => (trace.type === "heatmap" ? { ...trace, ...bare } : trace));
+    return Plotly.react(plot, resolved(data, style), resolved(layout, style), config);
   };
 
   const drawAll = (width) => Promise.all(Object.keys(figures).map((id) => draw(id, width)));
@@ -123,6 +127,7 @@
       row.forEach((value, place) => {
         const cell = line.insertCell();
         if (columns[place].digits !== null) cell.className = "number";
+        else if (String(value).length > 24) cell.className = "long";
         if (typeof value === "number") cell.dataset.value = value;
         cell.textContent = cellText(value, columns[place]);
       });
@@ -155,6 +160,10 @@
     const select = box.querySelector(".view select");
     if (select) select.addEventListener("change", () => draw(id));
     box.querySelector(".download").addEventListener("click", () => download(figure));
+    const plot = box.querySelector(".plot");
+    box.querySelector(".picture").addEventListener("click", () => Plotly.downloadImage(plot,
+      { format: "svg", filename: figure.file.replace(".csv", ""), width: plot.clientWidth,
+        height: plot.clientHeight }));
     const details = box.querySelector("details");
     details.addEventListener("toggle", () => {
       const place = details.querySelector(".scroll");

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -85,7 +86,9 @@ def render(sections: Sequence[Section], title: str) -> str:
             scripts=scripts,
             hashes=[_hash(script) for script in scripts],
             figures={key: _figure_json(key, figure) for key, figure in _all_figures(numbered)},
-            printable=_cell_text,
+            cell_text=_cell_text,
+            command=_command,
+            unbroken=_unbroken,
         )
     )
 
@@ -110,6 +113,20 @@ def _numbered(sections: Sequence[Section]) -> list[dict[str, Any]]:
 
 def _all_figures(numbered: list[dict[str, Any]]) -> list[tuple[str, Figure]]:
     return [item for section in numbered for item in section["figures"]]
+
+
+def _unbroken(text: str) -> str:
+    """A text in which no line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=%|ms|GPUs|tokens)", "\u00a0", text)
+
+
+def _command(text: str) -> str:
+    """A command as a person would give it: to see the result, not to save it."""
+    try:
+        words = [word for word in shlex.split(text) if word != "--json"]
+    except ValueError:
+        return printable(text)
+    return printable(shlex.join(words))
 
 
 def _cell_text(table: Table, row: tuple[Any, ...], index: int) -> str:

@@ -122,7 +122,7 @@ class Range(Saved):
     """The range of a parameter, as Optuna writes it."""
 
     name: Literal["CategoricalDistribution", "IntDistribution", "FloatDistribution"]
-    attributes: dict[Word, bool | int | float | None | tuple[Word, ...]]
+    attributes: dict[Word, bool | int | float | tuple[Word, ...] | None]
 
 
 class History(Saved):

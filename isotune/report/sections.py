@@ -224,15 +224,15 @@ def _front_tables(result: Search) -> list[Table]:
         Column(name=name.replace("_", " "), unit=unit, digits=digits)
         for name, unit, _, digits in parts
     )
-    rows = tuple(
+    rows: list[tuple[Cell, ...]] = [
         (
             *(item.values[n] * scale for n, (_, _, scale, _) in enumerate(parts)),
             plan_text(item.plan),
         )
         for item in result.front
         if len(item.values) == len(parts)
-    )
-    return [Table(title="Pareto set", columns=(*columns, Column(name="plan")), rows=rows)]
+    ]
+    return [Table(title="Pareto set", columns=(*columns, Column(name="plan")), rows=tuple(rows))]
 
 
 def _policy(source: str, result: SavedPolicy) -> Section:
@@ -313,14 +313,14 @@ def _sensitivity(source: str, table: Sensitivity, others: Sequence[Saved]) -> Se
         why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
     order = table.order()
     worst = order[-1]
-    count = len(drop_set(table, None))
+    cheap = drop_set(table, None)
     return Section(
         kind="sensitivity",
         source=source,
         title=f"Sensitivity of {table.model}",
         verdict=(
-            f"{count} of {len(table.blocks)} attention all-reduces can be dropped for a predicted "
-            f"growth of perplexity of {table.cost(drop_set(table, None)) * 100:.2f} % (budget 1 %); "
+            f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
+            f"predicted growth of perplexity of {table.cost(cheap) * 100:.2f} % (budget 1 %); "
             f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
         ),
         notes=("That the costs of blocks add up is an assumption.",),

@@ -1,14 +1,16 @@
 """Optuna's own figures of a search: history, Pareto front, importances."""
 
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Search
-from isotune.report.style import BLUE, GREY, ORANGE, RED
+from isotune.report.style import BLUE, GREY, RED
 from simulator.errors import InputError
 from tuner.history import History, Tried, study_of
 
@@ -27,78 +29,90 @@ def study_figures(search: Search, source: str) -> list[Figure]:
     if len(done) < _FEW:
         return []
     try:
-        study = _study(search)
-        figures = [_history(study, search)]
-        if len(search.objectives) > 1:
-            figures.append(_pareto(study, search))
-        importances = _importances(study, search)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study = _study(search)
+            figures = [_history(study, search), _pareto(search), _importances(study, search)]
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{source}: trials.history: Optuna refuses it ({reason:.120})") from error
-    return [*figures, *([importances] if importances else [])]
+    return [figure for figure in figures if figure is not None]
 
 
-def _study(search: Search) -> optuna.Study:
-    saved = search.trials.history
-    history = History(
-        distributions={n: r.model_dump(mode="json") for n, r in saved.distributions.items()},
-        trials=tuple(Tried(**trial.model_dump()) for trial in saved.trials),
-    )
-    return study_of(history, len(search.objectives))
+def _scales(search: Search) -> list[tuple[float, str]]:
+    """The factor to human units of each objective, and its name with the unit."""
+    return [_SCALE.get(name, (1.0, name.replace("_", " "))) for name in search.objectives]
 
 
-def _scaled(search: Search, place: int) -> tuple[Callable[[Any], float], str]:
-    """What a trial has of an objective in human units, and its name."""
-    name = search.objectives[place]
-    scale, title = _SCALE.get(name, (1.0, name.replace("_", " ")))
-    return lambda trial: float(trial.values[place]) * scale, title
+def _study(search: Search, *, feasible: bool = False) -> optuna.Study:
+    """The search's study again, its objectives in human units; maybe its feasible trials only."""
+    saved, scales = search.trials.history, _scales(search)
+    tried = []
+    for trial in (one for one in saved.trials if one.feasible or not feasible):
+        pairs = zip(trial.values, scales, strict=trial.state == "COMPLETE")
+        values = tuple(value * scale for value, (scale, _) in pairs)
+        tried.append(Tried(**trial.model_dump(exclude={"values"}), values=values))
+    ranges = {name: found.model_dump(mode="json") for name, found in saved.distributions.items()}
+    return study_of(History(distributions=ranges, trials=tuple(tried)), len(scales))
+
+
+def _first(search: Search) -> Callable[[FrozenTrial], float] | None:
+    """The first objective where there are several, as Optuna's figures of one ask for it."""
+    return None if len(search.objectives) == 1 else lambda trial: float(trial.values[0])
 
 
 def _plain(figure: Any) -> tuple[list[Json], Json]:
     """Optuna's figure without its template, so that the page's own colours hold."""
     figure.layout.template = None
     found = json.loads(figure.to_json())
-    layout = {
-        name: part for name, part in found["layout"].items() if name not in ("title", "template")
-    }
+    layout = {name: part for name, part in found["layout"].items() if name.endswith("axis")}
     return found["data"], layout
 
 
 def _history(study: optuna.Study, search: Search) -> Figure:
     from optuna.visualization import plot_optimization_history
 
-    target, title = _scaled(search, 0)
-    data, layout = _plain(plot_optimization_history(study, target=target, target_name=title))
-    colours = (BLUE, ORANGE, GREY)
-    for trace, colour in zip(data, colours, strict=False):
+    title = _scales(search)[0][1]
+    figure = plot_optimization_history(study, target=_first(search), target_name=title)
+    data, layout = _plain(figure)
+    for trace, colour, name in zip(data, (BLUE, RED), ("trial", "best so far"), strict=False):
         trace["marker"] = {"color": colour, "size": 6}
-        trace["line"] = {"color": colour, "width": 2}
-        trace["hovertemplate"] = f"trial %{{x}}: %{{y:.5~g}}<extra></extra>"
+        trace["line"] = {"color": colour, "width": 2, "shape": "hv"}
+        trace["name"] = name
+        trace["hovertemplate"] = "trial %{x}: %{y:.5~g}<extra></extra>"
     layout["xaxis"] = {"title": {"text": "trial"}}
+    views = [View(label="all trials", data=data, layout=layout)]
+    done = sorted(trial.values[0] for trial in study.get_trials() if trial.values)
+    low, usual, high = done[0], done[int(0.9 * (len(done) - 1))], done[-1]
+    if high - low > 4 * (usual - low) > 0:
+        room = (usual - low) * 0.15
+        near = layout | {"yaxis": layout["yaxis"] | {"range": [low - room, usual + room]}}
+        views.insert(0, View(label="the best nine tenths", data=data, layout=near))
     return Figure(
         title="History of the search",
-        caption=f"Optuna's trials in their order; the line is the best so far (seed {search.trials.seed}).",
-        views=(View(label="", data=data, layout=layout),),
+        caption=f"Optuna's trials in their order (seed {search.trials.seed}).",
+        views=tuple(views),
         table=_trials_table(search),
     )
 
 
-def _pareto(study: optuna.Study, search: Search) -> Figure:
+def _pareto(search: Search) -> Figure | None:
     from optuna.visualization import plot_pareto_front
 
-    parts = [_scaled(search, place) for place in range(len(search.objectives))]
-    figure = plot_pareto_front(
-        study,
-        targets=lambda trial: [target(trial) for target, _ in parts],
-        target_names=[title for _, title in parts],
-    )
+    if len(search.objectives) == 1:
+        return None
+    study, names = _study(search, feasible=True), [name for _, name in _scales(search)][:2]
+    if not study.get_trials():
+        return None
+    figure = plot_pareto_front(study, targets=lambda trial: trial.values[:2], target_names=names)
     data, layout = _plain(figure)
-    for trace, colour in zip(data, (GREY, RED, ORANGE), strict=False):
+    for trace, colour in zip(data, (GREY, RED), strict=False):
         trace["marker"] = {"color": colour, "size": 7}
         trace["hovertemplate"] = "%{x:.5~g}, %{y:.4~g}<extra></extra>"
     return Figure(
         title="Pareto front of the study",
-        caption="Optuna's trials by their objectives; those on the front stand out.",
+        caption="Optuna's trials within the limits by their first two objectives; the front "
+        "stands out.",
         views=(View(label="", data=data, layout=layout),),
         table=_trials_table(search),
     )
@@ -108,18 +122,21 @@ def _importances(study: optuna.Study, search: Search) -> Figure | None:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.visualization import plot_param_importances
 
-    target, title = _scaled(search, 0)
-    evaluator = PedAnovaImportanceEvaluator()
+    title, target, evaluator = _scales(search)[0][1], _first(search), PedAnovaImportanceEvaluator()
     try:
         shares = get_param_importances(study, evaluator=evaluator, target=target)
     except (ValueError, RuntimeError):
         return None
-    figure = plot_param_importances(study, evaluator=evaluator, target=target, target_name=title)
-    data, layout = _plain(figure)
+    data, layout = _plain(
+        plot_param_importances(study, evaluator=evaluator, target=target, target_name=title)
+    )
     for trace in data:
         trace["marker"] = {"color": BLUE}
         trace["hovertemplate"] = "%{y}: %{x:.3f}<extra></extra>"
-    layout["showlegend"] = False
+        trace["showlegend"] = False
+        trace["textposition"] = "auto"
+    layout["xaxis"] = {"title": {"text": "share of the variation"}}
+    layout["yaxis"] = {"type": "category"}
     rows: list[tuple[Cell, ...]] = [(name, share * 100) for name, share in shares.items()]
     columns = (Column(name="parameter"), Column(name="share", unit="%", digits=1))
     return Figure(
@@ -133,7 +150,7 @@ def _importances(study: optuna.Study, search: Search) -> Figure | None:
 
 def _trials_table(search: Search) -> Table:
     names = list(search.trials.history.distributions)
-    scales = [_SCALE.get(name, (1.0, name.replace("_", " "))) for name in search.objectives]
+    scales = _scales(search)
     rows: list[tuple[Cell, ...]] = [
         (
             number,

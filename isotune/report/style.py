@@ -7,7 +7,8 @@ from isotune.text import printable
 
 BLUE, ORANGE, GREEN, RED = ("var(--c-blue)", "var(--c-orange)", "var(--c-green)", "var(--c-red)")
 SKY, PURPLE, GREY = ("var(--c-sky)", "var(--c-purple)", "var(--c-grey)")
-INK, PAPER, FAINT = "var(--ink)", "var(--paper)", "var(--faint)"
+INK, PAPER = "var(--ink)", "var(--paper)"
+ON_BLUE, ON_COLOUR = "var(--on-blue)", "var(--on-colour)"
 CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 """Okabe and Ito's colours, which the colour-blind tell apart."""
 DASHES = ("solid", "dash", "dot", "dashdot")

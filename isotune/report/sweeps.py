@@ -28,6 +28,7 @@ _OPTIONS = {
     "comm_dtype": "--comm-dtype",
     "strategy": "--strategies",
 }
+_TIMES = ("latency_s", "serial_latency_s", "saving")
 _Row = dict[str, Any]
 
 
@@ -63,7 +64,11 @@ def _command(rows: list[_Row], path: Path) -> str:
 
 def sweep_section(source: str, sweep: Sweep) -> Section:
     """The verdict, the heat maps and the rows that save most."""
-    rows = [r for r in sweep.rows if r["strategy"] != "serial" and r["saving"] is not None]
+    rows = [
+        row
+        for row in sweep.rows
+        if row["strategy"] != "serial" and None not in map(row.get, _TIMES)
+    ]
     able = [row for row in rows if row["fits"]]
     best = max(able, key=lambda row: row["saving"], default=None)
     return Section(
@@ -93,8 +98,8 @@ def _verdict(best: _Row | None, rows: Sequence[_Row], count: int) -> str:
     gaining = sum(row["saving"] > 0 for row in rows)
     return (
         f"{strategy_text(best['strategy'])} saves most, {percent(best['saving'])}"
-        f"{_interval(best)}, on {best['tp']} GPUs of {best['hardware']} at {best['prompt']} tokens; "
-        f"{gaining:,} of {len(rows):,} combinations gain."
+        f"{_interval(best)}, on {best['tp']} GPUs of {best['hardware']} at "
+        f"{best['prompt']} tokens; {gaining:,} of {len(rows):,} combinations gain."
     )
 
 
@@ -127,14 +132,16 @@ def _notes(rows: Sequence[_Row], overlapped: Sequence[_Row]) -> Iterator[str]:
 
 
 def _heat_figure(rows: list[_Row]) -> Figure:
-    keys = list(dict.fromkeys(tuple(row[name] for name in (*_AXES, "strategy")) for row in rows))
+    ranked = sorted(rows, key=lambda row: -row["saving"] if row["fits"] else 1.0)
+    keys = list(dict.fromkeys(tuple(row[name] for name in (*_AXES, "strategy")) for row in ranked))
     cases = {key: [] for key in keys[:_MOST_VIEWS]}  # type: dict[tuple[Any, ...], list[_Row]]
     for row in rows:
         key = tuple(row[name] for name in (*_AXES, "strategy"))
         if key in cases:
             cases[key].append(row)
     varying = [n for n, name in enumerate(_AXES) if len({key[n] for key in keys}) > 1]
-    views = tuple(_view(key, varying, found) for key, found in cases.items())
+    far = max(abs(row["saving"]) for found in cases.values() for row in found) * 100 or 1.0
+    views = tuple(_view(key, varying, found, far) for key, found in cases.items())
     left = "" if len(keys) <= _MOST_VIEWS else f" The first {_MOST_VIEWS} of {len(keys)} cases."
     most = max(len({(r["hardware"], r["tp"]) for r in found}) for found in cases.values())
     return Figure(
@@ -149,7 +156,7 @@ def _heat_figure(rows: list[_Row]) -> Figure:
     )
 
 
-def _view(key: tuple[Any, ...], varying: list[int], rows: list[_Row]) -> View:
+def _view(key: tuple[Any, ...], varying: list[int], rows: list[_Row], far: float) -> View:
     labels = {"batch": "batch ", "weight_dtype": "weights ", "comm_dtype": "transfer "}
     parts = [f"{labels.get(_AXES[n], '')}{key[n]}" for n in varying]
     places = list(dict.fromkeys(_Place(row["hardware"], row["tp"]) for row in rows))[:_MOST_ROWS]
@@ -159,7 +166,7 @@ def _view(key: tuple[Any, ...], varying: list[int], rows: list[_Row]) -> View:
     grid = [[cells.get((place, length)) for length in lengths] for place in places]
     return View(
         label=", ".join([strategy_text(key[-1]), *parts]),
-        data=[_heat(grid, places, lengths)],
+        data=[_heat(grid, places, lengths, far)],
         layout={
             "xaxis": axis("prompt length (tokens)", type="category", showgrid=False),
             "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"}
@@ -168,9 +175,10 @@ def _view(key: tuple[Any, ...], varying: list[int], rows: list[_Row]) -> View:
     )
 
 
-def _heat(grid: list[list[_Row | None]], places: list[_Place], lengths: list[int]) -> Json:
+def _heat(
+    grid: list[list[_Row | None]], places: list[_Place], lengths: list[int], far: float
+) -> Json:
     values = [[None if cell is None else cell["saving"] * 100 for cell in line] for line in grid]
-    far = max((abs(v) for line in values for v in line if v is not None), default=1.0) or 1.0
     return {
         "type": "heatmap",
         "z": values,
@@ -184,7 +192,11 @@ def _heat(grid: list[list[_Row | None]], places: list[_Place], lengths: list[int
         "zmin": -far,
         "zmax": far,
         "colorscale": [[0, "var(--c-orange)"], [0.5, "var(--middle)"], [1, "var(--c-blue)"]],
-        "colorbar": {"title": {"text": "saving (%)"}, "thickness": 12, "tickformat": ".3~g"},
+        "colorbar": {
+            "title": {"text": "saving (%)", "font": {"size": 12}},
+            "thickness": 12,
+            "tickformat": ".3~g",
+        },
         "xgap": 1,
         "ygap": 1,
     }
@@ -193,7 +205,7 @@ def _heat(grid: list[list[_Row | None]], places: list[_Place], lengths: list[int
 def _cell_text(cell: _Row | None) -> str:
     if cell is None:
         return ""
-    return f"{cell['saving'] * 100:.0f}" + ("" if cell["fits"] else " x")
+    return f"{cell['saving'] * 100:z.0f}" + ("" if cell["fits"] else " x")
 
 
 def _cell_hover(cell: _Row | None) -> str:

@@ -1,10 +1,24 @@
 """One block in time: compute and communication rows, the serial run above the others."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Block, Step
-from isotune.report.style import BLUE, GREEN, INK, ORANGE, RED, SKY, axis, shown, time_text
+from isotune.report.style import (
+    BLUE,
+    GREEN,
+    INK,
+    ON_BLUE,
+    ON_COLOUR,
+    ORANGE,
+    PAPER,
+    RED,
+    SKY,
+    axis,
+    shown,
+    time_text,
+)
 
 _COLOURS = {
     "attention": BLUE,
@@ -16,6 +30,10 @@ _COLOURS = {
 }
 _BESIDE = 0.4
 """How faint a neighbour's step is."""
+_NOTHING = 1e-9
+"""Seconds too few to be a loss."""
+_ROOM = 0.02
+"""Share of the block that is shown of what goes before and after it."""
 _ROWS = {"compute": "compute", "communication": "all-reduce"}
 
 
@@ -37,12 +55,12 @@ def timeline_figure(views: Mapping[str, Mapping[str, Block]]) -> Figure:
 
 
 def _view(label: str, blocks: Mapping[str, Block]) -> View:
-    longest = max(block.duration_s for block in blocks.values()) * 1e3
+    longest = max(block.duration_s for block in blocks.values())
+    window = -_ROOM * longest, (1 + _ROOM) * longest
     rows = [(name, stream) for name in blocks for stream in _ROWS]
     layout: Json = {
         "barmode": "overlay",
-        "bargap": 0.25,
-        "xaxis": axis("time since the block began (ms)", range=[-0.02 * longest, 1.02 * longest]),
+        "xaxis": axis("time since the block began (ms)", range=[end * 1e3 for end in window]),
         "yaxis": {
             "automargin": True,
             "range": [len(rows) - 0.5, -0.5],
@@ -54,7 +72,7 @@ def _view(label: str, blocks: Mapping[str, Block]) -> View:
         "uniformtext": {"mode": "hide", "minsize": 9},
         "shapes": _separators(len(blocks)),
     }
-    return View(label=label, data=_traces(blocks, rows), layout=layout)
+    return View(label=label, data=_traces(blocks, rows, window), layout=layout)
 
 
 def _separators(count: int) -> list[Json]:
@@ -62,75 +80,98 @@ def _separators(count: int) -> list[Json]:
     return [line | {"y0": at, "y1": at} for at in (2 * i - 0.5 for i in range(1, count))]
 
 
-def _traces(blocks: Mapping[str, Block], rows: list[tuple[str, str]]) -> list[Json]:
+@dataclass(frozen=True)
+class _Bar:
+    """A step in a row of the picture, which shows the seconds in `window`."""
+
+    row: int
+    block: Block
+    step: Step
+    window: tuple[float, float]
+
+    @property
+    def beside(self) -> bool:
+        """Whether it belongs to a neighbouring block."""
+        return self.step.block != self.block.block
+
+
+def _traces(
+    blocks: Mapping[str, Block], rows: list[tuple[str, str]], window: tuple[float, float]
+) -> list[Json]:
     placed = [
-        (rows.index((name, step.stream)), block, step)
+        _Bar(rows.index((name, step.stream)), block, step, window)
         for name, block in blocks.items()
         for step in block.steps
     ]
-    kinds = [kind for kind in _COLOURS if any(step.name == kind for _, _, step in placed)]
+    kinds = [kind for kind in _COLOURS if any(bar.step.name == kind for bar in placed)]
     traces = [
-        _bars(kind.replace("_", " "), _COLOURS[kind], [p for p in placed if p[2].name == kind])
+        _bars(kind.replace("_", " "), _COLOURS[kind], [b for b in placed if b.step.name == kind])
         for kind in kinds
     ]
-    slowed = [p for p in placed if _lost(p[2]) > 1e-9]
-    if slowed:
-        traces.append(_hatched(slowed))
-    return traces
+    slowed = [bar for bar in placed if _lost(bar.step) > _NOTHING]
+    return [*traces, *([_hatched(slowed)] if slowed else [])]
 
 
 def _lost(step: Step) -> float:
     return 0.0 if step.alone_s is None else max(0.0, step.end_s - step.start_s - step.alone_s)
 
 
-def _bars(name: str, colour: str, placed: list[tuple[int, Block, Step]]) -> Json:
-    return _common(placed) | {
+def _bars(name: str, colour: str, bars: list[_Bar]) -> Json:
+    on = ON_BLUE if colour == BLUE else ON_COLOUR
+    return _common(bars, [(bar.step.start_s, bar.step.end_s) for bar in bars]) | {
         "name": name,
-        "x": [(step.end_s - step.start_s) * 1e3 for _, _, step in placed],
-        "base": [step.start_s * 1e3 for _, _, step in placed],
-        "text": [_label(block, step) for _, block, step in placed],
-        "insidetextanchor": "middle",
-        "textangle": 0,
-        "insidetextfont": {"color": "var(--on-colour)"},
+        "text": [_label(bar) for bar in bars],
         "textposition": "inside",
+        "insidetextanchor": "start",
+        "textangle": 0,
+        "insidetextfont": {"color": [INK if bar.beside else on for bar in bars]},
+        "hovertemplate": "%{customdata}<extra></extra>",
         "marker": {
             "color": colour,
-            "opacity": [1.0 if step.block == b.block else _BESIDE for _, b, step in placed],
-            "line": {"color": "var(--paper)", "width": 1},
+            "opacity": [_BESIDE if bar.beside else 1.0 for bar in bars],
+            "line": {"color": PAPER, "width": 1},
         },
     }
 
 
-def _hatched(placed: list[tuple[int, Block, Step]]) -> Json:
-    return _common(placed) | {
+def _hatched(bars: list[_Bar]) -> Json:
+    return _common(bars, [(bar.step.end_s - _lost(bar.step), bar.step.end_s) for bar in bars]) | {
         "name": "lost to contention",
-        "x": [_lost(step) * 1e3 for _, _, step in placed],
-        "base": [(step.end_s - _lost(step)) * 1e3 for _, _, step in placed],
+        "hoverinfo": "skip",
         "marker": {
             "color": "rgba(0,0,0,0)",
             "pattern": {"shape": "/", "fgcolor": INK, "size": 6, "solidity": 0.25},
             "line": {"color": INK, "width": 0.5},
         },
-        "hoverinfo": "skip",
-        "hovertemplate": None,
     }
 
 
-def _common(placed: list[tuple[int, Block, Step]]) -> Json:
+def _common(bars: list[_Bar], spans: list[tuple[float, float]]) -> Json:
+    """Bars over these spans of seconds, as far as the picture shows them."""
+    seen = [
+        (max(start, bar.window[0]), min(end, bar.window[1]))
+        for bar, (start, end) in zip(bars, spans, strict=True)
+    ]
     return {
         "type": "bar",
         "orientation": "h",
-        "y": [row for row, _, _ in placed],
-        "customdata": [_hover(step) for _, _, step in placed],
-        "hovertemplate": "%{customdata}<extra></extra>",
+        "width": 0.78,
+        "y": [bar.row for bar in bars],
+        "x": [max(0.0, end - start) * 1e3 for start, end in seen],
+        "base": [start * 1e3 for start, _ in seen],
+        "customdata": [_hover(bar.step) for bar in bars],
     }
 
 
-def _label(block: Block, step: Step) -> str:
-    many = max(other.chunk for other in block.steps) > 0
-    parts = [step.name.split("_")[0] if step.stream == "communication" else step.name]
-    if many:
-        parts.append(chr(ord("A") + step.chunk % 26))
+def _chunk(step: Step) -> str:
+    return chr(ord("A") + step.chunk % 26)
+
+
+def _label(bar: _Bar) -> str:
+    step = bar.step
+    parts = [step.name.removesuffix("_sync")]
+    if max(other.chunk for other in bar.block.steps) > 0:
+        parts.append(_chunk(step))
     if step.tile is not None:
         parts.append(str(step.tile + 1))
     return " ".join(parts)
@@ -139,13 +180,13 @@ def _label(block: Block, step: Step) -> str:
 def _hover(step: Step) -> str:
     took = step.end_s - step.start_s
     lines = [
-        f"<b>{step.name.replace('_', ' ')}</b>, block {step.block}, "
-        f"chunk {chr(ord('A') + step.chunk % 26)}",
+        f"<b>{step.name.replace('_', ' ')}</b>, block {step.block}, chunk {_chunk(step)}",
         f"starts {time_text(step.start_s)}, ends {time_text(step.end_s)}",
         f"takes {time_text(took)}",
     ]
-    if step.alone_s is not None and _lost(step) > 1e-9:
-        lines.append(f"alone {time_text(step.alone_s)}: slowed by {took / step.alone_s - 1:.0%}")
+    if step.alone_s and _lost(step) > _NOTHING:
+        more = (took / step.alone_s - 1) * 100
+        lines.append(f"alone {time_text(step.alone_s)}: slowed by {more:.0f} %")
     return "<br>".join(lines)
 
 
@@ -168,7 +209,7 @@ def _table(blocks: Mapping[str, Block]) -> Table:
             step.name.replace("_", " "),
             _ROWS[step.stream],
             step.block,
-            chr(ord("A") + step.chunk % 26),
+            _chunk(step),
             None if step.tile is None else step.tile + 1,
             step.start_s * 1e3,
             step.end_s * 1e3,
