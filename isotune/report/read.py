@@ -6,17 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import isotune
-from isotune.report.saved import (
-    Calibration,
-    Check,
-    Checks,
-    Prediction,
-    Saved,
-    SavedPolicy,
-    SavedSensitivity,
-    Search,
-    Validation,
-)
+from isotune.report.saved import Prediction, Saved, SavedPolicy, SavedSensitivity, Search
+from isotune.report.saved_measured import Calibration, Check, Checks, Validation
 from isotune.report.sweeps import read_sweep
 from isotune.results import policy_dict, prediction_dict
 from simulator.errors import InputError

@@ -43,7 +43,7 @@ class Tab:
     def run(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, script, seconds=30.0):
+    def wait(self, script, seconds=90.0):
         until = time.monotonic() + seconds
         while not (found := self.run(script)):
             assert time.monotonic() < until, f"never true: {script}"

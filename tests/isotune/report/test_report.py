@@ -11,7 +11,7 @@ from conftest import WANTED
 
 from isotune.cli import main
 from isotune.report import make_report
-from isotune.report.errors import thinned
+from isotune.report.scatter import thinned
 
 
 def run(capsys, *arguments):
