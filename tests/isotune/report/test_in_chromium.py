@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import WANTED
+from report_cases import wanted
 
 from isotune.report import make_report
 
@@ -70,7 +70,7 @@ def tab(browser):
 @pytest.fixture(scope="module")
 def page(results, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(make_report([results[kind] for kind in WANTED], "All of it").html)
+    path.write_text(make_report([results[kind] for kind in wanted(results)], "All of it").html)
     return path
 
 

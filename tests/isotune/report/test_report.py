@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import WANTED
+from report_cases import WANTED
 
 from isotune.cli import main
 from isotune.report import make_report
@@ -38,6 +38,25 @@ def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
     assert "off on average: gemm by" in next(p.verdict for p in page.sections if p.source[0] == "c")
     assert "held back" in verdicts["calibration"]
     assert "all-reduces can be dropped" in verdicts["sensitivity"]
+
+
+def test_a_validation_sets_the_real_run_beside_the_prediction(results):
+    if "validation" not in results:
+        pytest.skip("needs the extra `validate`")
+    part = make_report([results["validation"]]).sections[0]
+    assert part.verdict.startswith("The numbers are the model's; the predicted time is off by")
+    assert re.search(
+        r"measured saving -?[\d.]+ %, predicted -?[\d.]+ % \(80 % interval", part.verdict
+    )
+    timeline, scatter = part.figures
+    assert {view.label for view in timeline.views} >= {"measured", "predicted"}
+    measured = next(view for view in timeline.views if view.label == "measured")
+    assert len(measured.layout["yaxis"]["ticktext"]) == 4
+    assert "lost to contention" not in [trace["name"] for trace in measured.data]
+    rows = {row[:2]: row for row in scatter.table.rows}
+    predicted, measured_ms = rows["whole pass", "this plan"][2:4]
+    time = json.loads(results["validation"].read_text())["time"]
+    assert (predicted, measured_ms) == (time["predicted_s"] * 1e3, time["measured_s"] * 1e3)
 
 
 def test_the_figures_of_a_search_are_those_engineers_decide_by(page):
