@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isotune.commands.options import read, tokens
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
+from isotune.results import policy_dict
 from simulator.errors import InputError
 from simulator.planfile import ModelReference
 from simulator.policy import Policy
@@ -50,7 +51,7 @@ def search_policy(
     )
     policy.write(output)
     if as_json:
-        print_json(policy.model_dump(mode="json") | {"policy_file": str(output)})
+        print_result("policy", policy_dict(policy, scenario) | {"policy_file": str(output)})
         return
     from isotune.render import policy_view
 

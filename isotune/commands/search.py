@@ -26,7 +26,7 @@ from isotune.commands.options import (
     read,
     tokens,
 )
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from isotune.commands.policy import search_policy
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import join_search, share_search
@@ -205,7 +205,7 @@ def search(
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
         extra |= repair_dict(treated, curve)
-        print_json(search_dict(result) | extra | {"plan_file": str(output)})
+        print_result("search", search_dict(result) | extra | {"plan_file": str(output)})
     else:
         from isotune.render import robust_view, search_view
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isotune._version import __version__
 from isotune.commands.options import Json
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from isotune.commands.quality import (
     GateOption,
     GateTexts,
@@ -133,6 +132,7 @@ def validate(
 
 
 def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
+    from isotune.drawing import timelines
     from isotune.validation_view import validation_view
     from validation.compare import validation_dict
     from validation.trace import trace as trace_of
@@ -146,7 +146,9 @@ def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_js
         write_text(trace, json.dumps(trace_of(rows)))
     if as_json:
         found = {"quality": judged.as_dict() if judged else None}
-        print_json({"isotune": __version__} | validation_dict(result) | found)
+        print_result(
+            "validation", validation_dict(result) | {"timelines": timelines(result)} | found
+        )
     else:
         show(validation_view(result))
         show("\n".join(_quality_lines(result, judged)))
