@@ -3,8 +3,13 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
+
+if TYPE_CHECKING:
+    from simulator.predict import Prediction
 
 
 def print_json(data: object) -> None:
@@ -18,6 +23,15 @@ def show(view: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=80, no_color=True)
     console.print(view)
+
+
+def write_timelines(path: Path, prediction: "Prediction", name: str) -> None:
+    """Write a prediction's timelines, the serial baseline first, as a trace for Perfetto."""
+    from isotune.render import plan_text, scenario_text
+    from isotune.trace import predicted, write_trace
+
+    about = {"scenario": scenario_text(prediction.scenario), "plan": plan_text(prediction.plan)}
+    write_trace(path, predicted(prediction, name), about)
 
 
 @contextmanager

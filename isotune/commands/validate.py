@@ -1,6 +1,5 @@
 """`isotune validate`: a plan run for real."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ from isotune._version import __version__
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, progress, show
 from simulator.errors import InputError
-from simulator.files import check_writable, write_text
+from simulator.files import check_writable
 from simulator.planfile import read_plan
 from validation.extra import require_validate_extra
 
@@ -93,9 +92,10 @@ def validate(
 
 
 def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
+    from isotune.render import scenario_text
+    from isotune.trace import write_trace
     from isotune.validation_view import validation_view
     from validation.compare import validation_dict
-    from validation.trace import trace as trace_of
 
     if trace is not None and result.plan.measured is not None:
         prediction, ran = result.plan.prediction, result.plan.measured
@@ -103,7 +103,7 @@ def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
             "predicted": (prediction.program, prediction.timeline),
             "measured": (ran.program, ran.timeline),
         }
-        write_text(trace, json.dumps(trace_of(rows)))
+        write_trace(trace, rows, {"scenario": scenario_text(prediction.scenario)})
     if as_json:
         print_json({"isotune": __version__} | validation_dict(result))
     else:
