@@ -10,6 +10,7 @@ from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
+from isotune.commands.export import export
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
 from isotune.commands.search import search
@@ -31,6 +32,7 @@ app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
+app.command()(export)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
