@@ -73,7 +73,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict one plan: latency, exposed communication, and where the time goes."""
-    asked = {
+    asked: dict[str, Any] = {
         "tp": tp,
         "batch": batch,
         "prompt": read(tokens, "--prompt", prompt),
