@@ -8,6 +8,7 @@ from isotune.shown import Shown
 from simulator.scenario import Scenario
 from tuner import search as searched
 from tuner import sweep as swept
+from tuner.tables import none_for_nan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -124,9 +125,7 @@ def sweep(grid: swept.Grid) -> Sweep:
         InputError: unknown hardware or model, or nothing possible in the grid.
     """
     columns, skipped = swept.in_memory(grid)
-    plain = {name: [_plain(value) for value in column.tolist()] for name, column in columns.items()}
+    plain = {
+        name: [none_for_nan(value) for value in column.tolist()] for name, column in columns.items()
+    }
     return Sweep(columns=plain, skipped=skipped)
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124

@@ -38,20 +38,21 @@ def sweep_view(rows: Iterable[Row], skipped: Mapping[str, int]) -> RenderableTyp
         if row["saving"] is not None and row["fits"] and row["strategy"] != "serial":
             key = row["hardware"], row["model"], row["strategy"]
             groups.setdefault(key, _Group()).add(row)
-    return Group(*_parts(groups, skipped))
+    return Group(*_parts(groups), skipped_view(skipped))
 
 
-def _parts(
-    groups: Mapping[tuple[str, str, str], _Group], skipped: Mapping[str, int]
-) -> Iterator[RenderableType]:
+def skipped_view(skipped: Mapping[str, int]) -> RenderableType:
+    """What was left out, and why."""
+    return Group(*(Text(printable(f"left out {n} rows: {why}")) for why, n in skipped.items()))
+
+
+def _parts(groups: Mapping[tuple[str, str, str], _Group]) -> Iterator[RenderableType]:
     yield Text(_verdict(groups), style="bold")
     if groups:
         yield Text()
         yield _table(groups)
     if len(groups) > _MOST_LINES:
         yield Text(f"({len(groups) - _MOST_LINES} more lines; the table has every row)")
-    for why, count in skipped.items():
-        yield Text(printable(f"left out {count} rows: {why}"))
 
 
 def _verdict(groups: Mapping[tuple[str, str, str], _Group]) -> str:
@@ -62,10 +63,15 @@ def _verdict(groups: Mapping[tuple[str, str, str], _Group]) -> str:
     )
     if best is None:
         return "Nothing to compare: no strategy but serial fits."
-    where = printable(f"{best['strategy']} on {best['hardware']} with {best['model']}")
+    where = printable(
+        f"{best['strategy'].replace('_', ' ')} on {best['hardware']} with {best['model']}"
+    )
     if best["saving"] <= 0:
         return "Serial is fastest everywhere in this sweep."
-    return f"Most is saved by {where}: {percent(best['saving'])} ({_place(best)})."
+    lossy = "spd" in best["strategy"] or best["comm_dtype"] != "bf16"
+    return f"Most is saved by {where}: {percent(best['saving'])} ({_place(best)})." + (
+        " It changes the model's numbers." if lossy else ""
+    )
 
 
 def _table(groups: Mapping[tuple[str, str, str], _Group]) -> RenderableType:
@@ -86,12 +92,13 @@ def _table(groups: Mapping[tuple[str, str, str], _Group]) -> RenderableType:
             percent(found.best["saving"]),
             f"{found.best['prompt']}, tp {found.best['tp']}",
         )
-    table.caption = (
-        "mean and best: saving against serial. pays in: share of the combinations that save.\n"
-        "at: prompt tokens and tp of the best one."
+    return Group(
+        table,
+        Text(
+            "mean, best: saving against serial. pays in: share of the combinations that save. "
+            "at: prompt tokens and tp of the best."
+        ),
     )
-    table.caption_justify = "left"
-    return table
 
 
 def _place(row: Row) -> str:

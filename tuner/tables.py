@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,3 +93,32 @@ def merge(parts: list[Path], output: Path) -> int:
                 rows += text.count("\n")
     temporary.replace(output)
     return rows
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table that `merge` wrote; an empty cell is None."""
+    if path.suffix == ".parquet":
+        _, parquet = arrow()
+        for batch in parquet.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                yield {name: none_for_nan(value) for name, value in row.items()}
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {name: _value(name, text) for name, text in row.items()}
+
+
+def none_for_nan(value: Any) -> Any:
+    """None for a figure that there is none of."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def _value(name: str, text: str) -> Any:
+    if text == "":
+        return None
+    if name == "fits":
+        return text == "True"
+    if name in ("tp", "batch", "prompt"):
+        return int(text)
+    numbers = ("latency_s", "serial_latency_s", "saving", "memory_bytes")
+    return float(text) if name in numbers else text
