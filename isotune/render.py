@@ -165,7 +165,7 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
     )
     yield from (f"  {count} x {why}" for why, count in trials.why.items())
     if trials.importances:
-        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
+        shares = sorted(trials.importances.items(), key=_by_share)[:4]
         yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if result.exact is not None and result.gap_to_exact is not None:
         yield (
@@ -177,6 +177,11 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield "Stopped early: no plan of this space is faster."
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
+
+
+def _by_share(item: tuple[str, float]) -> tuple[float, str]:
+    name, share = item
+    return -round(share, 3), name
 
 
 def _verdict(prediction: Prediction) -> str:
