@@ -60,7 +60,8 @@ def section(title: str, script: str, *arguments: str) -> str:
     about = "\n\n".join(part for part in text if not part.startswith("    python"))
     shown = " ".join([script, *(Path(argument).name for argument in arguments)])
     result = printed(script, *arguments)
-    return f"## {title}\n\n{about}\n\n```sh\n# not run here: takes minutes\npython benchmarks/{shown}\n```\n\n{result}\n"
+    block = f"```sh\n# not run here: takes minutes\npython benchmarks/{shown}\n```"
+    return f"## {title}\n\n{about}\n\n{block}\n\n{result}\n"
 
 
 def main() -> None:

@@ -89,8 +89,8 @@ def _cut(plan: Plan, workload: Workload) -> tuple[int, int]:
         )
     if plan.strategy == "gemm_overlap" or len(plan.chunks) > 2:
         raise InputError(
-            f"export: TokenWeave cuts a batch in two; it has no {plan.strategy} with "
-            f"{len(plan.chunks)} chunks"
+            f"export: TokenWeave cuts a batch in two (search with --max-chunks 2); it has no "
+            f"{plan.strategy} with {len(plan.chunks)} chunks"
         )
     if plan.strategy == "request_overlap":
         return workload.batch * workload.tokens, plan.chunks[0] * workload.tokens

@@ -19,10 +19,14 @@ MARKER = "# not run here: "
 
 @dataclass(frozen=True)
 class Line:
-    """One command, continuation lines and heredocs included; `reason` says why it is not run."""
+    """One command, continuation lines and heredocs included.
+
+    `reason` says why it is not run; `shown` are lines that it prints in this order, of a console.
+    """
 
     text: str
     reason: str | None
+    shown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,15 @@ def _raw(lines: list[str]) -> Iterator[tuple[int, str, str]]:
 
 
 def _lines(text: str, console: bool) -> Iterator[Line]:
-    """The commands of a block; of a console only what follows a `$`."""
+    """The commands of a block; in a console each follows a `$`, and its output follows it."""
+    if console:
+        for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+            command, *output = part.splitlines()
+            shown = (line.rstrip() for line in output)
+            yield Line(command, None, tuple(line for line in shown if line not in ("", "...")))
+        return
     reason = None
     waiting = text.splitlines()
-    if console:
-        waiting = [line.removeprefix("$ ") for line in waiting if line.startswith("$ ")]
     while waiting:
         line = waiting.pop(0).rstrip()
         if line.startswith(MARKER):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import typer
-from blocks import MARKER, PROGRAMS, ROOT, Block, blocks, pages
+from blocks import MARKER, PROGRAMS, ROOT, Block, Line, blocks, pages
 
 from isotune.cli import app, main
 
@@ -46,25 +46,35 @@ def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.language == "python":
-            exec(compile(block.text, block.where, "exec"), names)  # noqa: S102
+            exec(compile(block.text, block.where, "exec"), names)
         for line in block.lines:
+            capsys.readouterr()
             if line.reason is None:
-                _run(line.text, block)
-    capsys.readouterr()
+                printed = _run(line.text, block) + capsys.readouterr().out
+                _compare(line, printed, block)
 
 
-def _run(text: str, block: Block) -> None:
+def _compare(line: Line, printed: str, block: Block) -> None:
+    """The lines a page shows are printed, in that order; others may stand between them."""
+    rest = [text.rstrip() for text in printed.splitlines()]
+    for shown in line.shown:
+        assert shown in rest, f"{block.where}: {line.text} does not print: {shown}\n{printed}"
+        rest = rest[rest.index(shown) + 1 :]
+
+
+def _run(text: str, block: Block) -> str:
+    """Run a command; what it printed, unless it ran in this process."""
     # What installs isotune, and the test run itself, has happened where this runs.
     parts = [part for part in text.split(" && ") if not part.startswith(("pip install", "pytest"))]
     text = " && ".join(parts)
     if not text:
-        return
+        return ""
     asked = words(text)
     if asked[0] == "isotune" and not _SHELL.search(text.split(" #")[0]):
         with pytest.raises(SystemExit) as ended, _within(_TIMEOUT_S, f"{block.where}: {text}"):
             main(asked[1:])
         assert ended.value.code in (0, None), f"{block.where}: {text}"
-        return
+        return ""
     folder = Path.cwd() / ".bin"
     folder.mkdir(exist_ok=True)
     program = folder / "isotune"
@@ -80,6 +90,7 @@ def _run(text: str, block: Block) -> None:
         check=False,
     )
     assert done.returncode == 0, f"{block.where}: {text}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
 
 @contextmanager
@@ -157,6 +168,7 @@ def test_the_runner_finds_blocks_of_each_kind(tmp_path, monkeypatch):
     assert [line.reason for line in found[0].lines] == [None, "no GPU"]
     assert words(found[0].lines[1].text) == ["isotune", "validate", "p.yaml", "--layers", "2"]
     assert [line.text for line in found[2].lines] == ["isotune hw list"]
+    assert found[2].lines[0].shown == ("name  GPUs",)
     assert found[4].lines[0].text.endswith("EOF")
 
 
