@@ -39,7 +39,7 @@ _SECTIONS = (
 def milliseconds(seconds: float) -> str:
     """`0.4306` as `430.6 ms`, with four digits or so."""
     value = seconds * 1e3
-    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 10_000 else 0
+    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 1_000 else 0
     return f"{value:,.{digits}f} ms"
 
 
@@ -144,6 +144,8 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield Text()
     if result.techniques:
         yield _techniques_table(result.techniques)
+        if any(technique.assumed for technique in result.techniques):
+            yield Text("* assumed that the model bears it: never chosen unless asked for")
         yield Text()
     if len(result.options.objectives) > 1:
         yield _front_table(result)
@@ -284,14 +286,14 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
     table = new_table("technique alone", "latency", "saving", "80 % interval", "exposed", "numbers")
     for technique in techniques:
         prediction = technique.prediction
-        kind = "changed" if technique.lossy else "same"
+        kind = "changed*" if technique.assumed else "changed" if technique.lossy else "same"
         table.add_row(
             technique.name,
             milliseconds(prediction.latency_s),
             percent(prediction.saving),
             _saving_interval(prediction),
             milliseconds(prediction.exposed_comm_s),
-            kind + (" (assumed)" if technique.assumed else ""),
+            kind,
         )
     return table
 

@@ -38,6 +38,19 @@ def words(text: str) -> list[str]:
     ]
 
 
+def parts(text: str) -> list[list[str]]:
+    """The words of each command of a line, without its trailing comment."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="|&;")
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|&;"):
+            found.append([])
+        else:
+            found[-1].append(word.strip("[]"))
+    return [part for part in found if part]
+
+
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys):
     shutil.copytree(FILES, tmp_path, dirs_exist_ok=True)
@@ -65,8 +78,8 @@ def _compare(line: Line, printed: str, block: Block) -> None:
 def _run(text: str, block: Block) -> str:
     """Run a command; what it printed, unless it ran in this process."""
     # What installs isotune, and the test run itself, has happened where this runs.
-    parts = [part for part in text.split(" && ") if not part.startswith(("pip install", "pytest"))]
-    text = " && ".join(parts)
+    wanted = [part for part in text.split(" && ") if not part.startswith(("pip install", "pytest"))]
+    text = " && ".join(wanted)
     if not text:
         return ""
     asked = words(text)
@@ -115,8 +128,8 @@ def test_programs_commands_and_options_of_every_line_exist(block):
         assert line.reason != "", f"{block.where}: not run, but no reason is given"
         if "<<" in line.text:
             continue
-        for part in re.split(r"&&|\|\||[|;]", line.text):
-            _check(words(part), block)
+        for part in parts(line.text):
+            _check(part, block)
 
 
 def _check(asked: list[str], block: Block) -> None:
@@ -170,6 +183,7 @@ def test_the_runner_finds_blocks_of_each_kind(tmp_path, monkeypatch):
     assert [line.text for line in found[2].lines] == ["isotune hw list"]
     assert found[2].lines[0].shown == ("name  GPUs",)
     assert found[4].lines[0].text.endswith("EOF")
+    assert parts("a --b 'c|d' && e | f # g; h") == [["a", "--b", "c|d"], ["e"], ["f"]]
 
 
 @pytest.mark.parametrize(

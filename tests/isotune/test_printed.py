@@ -26,6 +26,10 @@ CASES = {
     "predict_lossy": ("predict", *SMALL, "--drop", "3", "--comm-dtype", "int8"),
     "predict_note": ("predict", "--hw", "l4", "--model", "llama-2-7b", "--prompt", "1k"),
     "search": ("search", *SMALL, "--trials", "30"),
+    "search_long": (
+        *("search", "--hw", "rtx4090", "--model", "llama-2-7b", "--prompt", "64k"),
+        *("--trials", "10", "--comm-dtype", "int8", "--max-chunks", "2"),
+    ),
     "search_decode": ("search", *SMALL, "--trials", "10", "--phase", "decode"),
     "policy": ("search", *SMALL[:4], "--prompt", "100:700"),
     "sweep": (
@@ -54,6 +58,7 @@ def test_commands_print_what_they_did(isotune, golden, tmp_path, monkeypatch, na
     assert (done.code, done.err) == (0, "")
     assert max(map(len, done.out.splitlines())) <= 80
     assert "\x1b" not in done.out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in done.out, "a cell does not fit"
     # The only figure that a clock makes.
     golden(name, re.sub(r"\d+/s\)", "N/s)", done.out))
 
