@@ -88,6 +88,8 @@ def diff_table(
 ) -> Table:
     """What `differences` found, one figure a line."""
     table = new_table("figure", *(profile.name for profile in profiles))
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
     for row in rows:
         table.add_row(*row)
     return table
