@@ -13,7 +13,7 @@ from textwrap import dedent
 ROOT = Path(__file__).parents[2]
 SHELL = ("sh", "bash", "console", "shell")
 PROGRAMS = ("isotune", "python", "pip", "sudo", "torchrun", "srun", "sbatch", "mpirun", "git")
-PROGRAMS += ("pytest", "mkdocs", "pre-commit", "cat", "printf", "cd", "export", ".")
+PROGRAMS += ("head", "pytest", "mkdocs", "pre-commit", "cat", "printf", "cd", "export", ".")
 MARKER = "# not run here: "
 
 
