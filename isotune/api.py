@@ -135,17 +135,30 @@ def read_policy(path: str | Path) -> policy.Policy:
     return policy.read_policy(Path(path))
 
 
-def scenario_of(file: planfile.PlanFile | policy.Policy, folder: str | Path = ".") -> Scenario:
-    """The scenario that a plan or policy was made for.
+def scenario_of(
+    file: planfile.PlanFile | policy.Policy,
+    folder: str | Path = ".",
+    *,
+    hardware: str | None = None,
+    model: str | None = None,
+    workload: dict[str, Any] | None = None,
+) -> Scenario:
+    """The scenario that a plan or policy was made for, or one that differs from it as asked.
 
     Args:
         file: what `read_plan` or `read_policy` returned.
         folder: the file's folder, from which its relative paths are looked up too.
+        hardware: another machine.
+        model: another place of the same model.
+        workload: fields of `Workload` that differ.
 
     Raises:
-        InputError: the hardware or the model cannot be read, or is another one by now.
+        InputError: the hardware or the model cannot be read, the model is another one, or a field
+            has the wrong type or range.
     """
-    return planfile.scenario_of(file, Path(folder))
+    return planfile.scenario_of(
+        file, Path(folder), hardware=hardware, model=model, workload=workload
+    )
 
 
 def write_plan(
