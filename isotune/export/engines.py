@@ -114,6 +114,8 @@ def _lost(source: Source) -> list[str]:
     found = lost_everywhere(source)
     if any(_uneven(plan) for plan in plans):
         found.append("the split points: the engine cuts in two halves")
+    if source.workload.batch > 1 and any(plan.strategy == "iso" for plan in plans):
+        found.append("the cut in each request: the engine cuts the batch once")
     if any(plan.comm_sms for plan in plans):
         found.append("the collective's SMs: the engine has no flag for them")
     first, last = source.lengths

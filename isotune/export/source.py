@@ -56,9 +56,14 @@ class Source:
         """The plan for a prompt length.
 
         Raises:
-            InputError: a policy that was not made for this length.
+            InputError: a plan or policy that was not made for this length.
         """
         if isinstance(self.file, PlanFile):
+            if prompt != self.workload.prompt:
+                raise InputError(
+                    f"export: the plan is for {self.workload.prompt} tokens, not {prompt} "
+                    "(a policy has plans for other lengths)"
+                )
             return self.file.plan
         return self.file.bucket(prompt).rule.plan(prompt)
 

@@ -161,6 +161,17 @@ def test_what_tokenweave_cannot_express_is_refused_in_one_line(
     assert reason in done.err
 
 
+def test_a_plan_has_an_entry_for_its_own_length_only(isotune, plan_file):
+    done = isotune("export", plan_file(), "--to", "tokenweave", "--lengths", "2k")
+    assert (done.code, done.out) == (2, "")
+    assert "the plan is for 4096 tokens, not 2048" in done.err
+
+
+def test_a_cut_in_each_request_is_reported_as_lost(isotune, plan_file):
+    done = isotune("export", plan_file(ISO, "mixtral-8x22b", batch=4), "--to", "vllm")
+    assert "lost: the cut in each request" in done.err
+
+
 def test_vllm_overlaps_from_the_length_at_which_the_policy_does(isotune, policy_file):
     done = isotune("export", policy_file(*POLICY, model="mixtral-8x22b"), "--to", "vllm")
     flags = vllm_flags(done.out)
