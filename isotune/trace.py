@@ -19,6 +19,8 @@ from simulator.timeline import Timeline
 
 Timed = tuple[Program, Timeline]
 Event = dict[str, Any]
+_FIRST = 1
+"""Process and thread 0 are the idle task to viewers that also read kernel traces."""
 _TRACKS = {Stream.COMPUTE: "compute stream", Stream.COMM: "communication stream"}
 
 
@@ -49,7 +51,7 @@ def trace(rows: Mapping[str, Timed], about: Mapping[str, str] | None = None) -> 
     """A trace with one process per timeline and one track per stream; times in microseconds."""
     names: list[Event] = []
     events: list[Event] = []
-    for pid, (name, (program, timeline)) in enumerate(rows.items()):
+    for pid, (name, (program, timeline)) in enumerate(rows.items(), _FIRST):
         names += _names(pid, name)
         slices = [
             _slice(pid, step, start, end)
@@ -69,9 +71,9 @@ def _names(pid: int, name: str) -> Iterator[Event]:
     def metadata(kind: str, tid: int, **args: object) -> Event:
         return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
 
-    yield metadata("process_name", 0, name=name)
-    yield metadata("process_sort_index", 0, sort_index=pid)
-    for tid, stream in enumerate(Stream):
+    yield metadata("process_name", _FIRST, name=name)
+    yield metadata("process_sort_index", _FIRST, sort_index=pid)
+    for tid, stream in enumerate(Stream, _FIRST):
         yield metadata("thread_name", tid, name=_TRACKS[stream])
         yield metadata("thread_sort_index", tid, sort_index=tid)
 
@@ -84,7 +86,7 @@ def _slice(pid: int, step: Step, start: float, end: float) -> Event:
         "name": _title(step),
         "cat": "sync" if step.is_sync else "compute",
         "pid": pid,
-        "tid": list(Stream).index(step.stream),
+        "tid": _FIRST + list(Stream).index(step.stream),
         "ts": first / 1e3,
         "dur": (last - first) / 1e3,
         "args": {

@@ -32,6 +32,8 @@ def check_trace(trace: Any) -> None:
     for event in events:
         for name, kind in _FIELDS[event["ph"]].items():
             assert isinstance(event[name], kind), (name, event)
+        assert event["pid"] > 0, event
+        assert event["tid"] > 0, event
         if event["ph"] == "M":
             assert _METADATA[event["name"]] in event["args"], event
         else:

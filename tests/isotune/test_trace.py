@@ -31,18 +31,18 @@ def test_the_trace_of_any_plan_is_a_valid_trace(data, make_scenario, plans):
 def test_a_trace_has_every_step_with_its_predicted_times(make_scenario):
     prediction = predict(make_scenario(prompt=1024), ISO)
     found = trace(predicted(prediction))
-    ran = slices(found, 1)
+    ran = slices(found, 2)
     assert len(ran) == len(prediction.program.steps)
     timeline = prediction.timeline
     assert max(e["ts"] + e["dur"] for e in ran) == pytest.approx(timeline.latency * 1e6, abs=2e-3)
     starts = sorted(start * 1e6 for start in timeline.starts)
     assert [e["ts"] for e in ran] == pytest.approx(starts, abs=1e-3)
-    assert max(e["ts"] + e["dur"] for e in slices(found, 0)) > timeline.latency * 1e6
+    assert max(e["ts"] + e["dur"] for e in slices(found, 1)) > timeline.latency * 1e6
 
 
 def test_blocks_chunks_and_streams_are_named(make_scenario):
     found = trace(predicted(predict(make_scenario(prompt=1024), ISO)))
-    names = {e["name"] for e in slices(found, 1)}
+    names = {e["name"] for e in slices(found, 2)}
     assert "block 2: mlp_norm .. mlp_down, chunk 1" in names
     assert "block 0: attention_sync, chunk 0" in names
     meta = [e["args"].get("name") for e in found["traceEvents"] if e["ph"] == "M"]
@@ -53,11 +53,11 @@ def test_blocks_chunks_and_streams_are_named(make_scenario):
 def test_an_arrow_leads_from_each_compute_step_to_its_sync_and_on(make_scenario):
     prediction = predict(make_scenario(prompt=1024), ISO)
     found = trace(predicted(prediction))
-    arrows = [e for e in found["traceEvents"] if e["ph"] == "s" and e["pid"] == 1]
-    into_syncs = [e for e in arrows if e["tid"] == 0]
+    arrows = [e for e in found["traceEvents"] if e["ph"] == "s" and e["pid"] == 2]
+    into_syncs = [e for e in arrows if e["tid"] == 1]
     syncs = [step for step in prediction.program.steps if step.is_sync]
     assert len(into_syncs) == len(syncs) == 12
-    assert len([e for e in arrows if e["tid"] == 1]) == len(syncs)
+    assert len([e for e in arrows if e["tid"] == 2]) == len(syncs)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_predict_and_search_write_a_trace(isotune, tmp_path, monkeypatch, argume
     assert done.code == 0, done.err
     found = json.loads((tmp_path / "out.json").read_text())
     check_trace(found)
-    assert {e["pid"] for e in slices(found)} == set(range(processes))
+    assert {e["pid"] for e in slices(found)} == set(range(1, processes + 1))
     latency = json.loads(done.out)["latency_s"]
-    last = slices(found, processes - 1)
+    last = slices(found, processes)
     assert max(e["ts"] + e["dur"] for e in last) == pytest.approx(latency * 1e6, abs=2e-3)
     assert found["otherData"]["scenario"].startswith("llama-2-7b on 8 GPUs of a800")
 

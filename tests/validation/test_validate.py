@@ -82,7 +82,7 @@ def test_a_plan_runs_on_its_own_ranks_with_the_numbers_and_a_measured_timeline(
     written = json.loads(trace.read_text())
     check_trace(written)
     events = written["traceEvents"]
-    steps = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in (0, 1)]
+    steps = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in (1, 2)]
     assert len(steps[0]) == len(steps[1]) > 0
     names = {e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert names == {"predicted", "measured"}
