@@ -29,6 +29,7 @@ Two independent sources for one GPU and shape differ by 5-8 % in the median, whi
 any honest error across sources.
 
 ```sh
+# not run here: MEASUREMENTS are some hundred thousand rows of other projects
 isotune check MEASUREMENTS --held-back --worst 3
 ```
 
@@ -59,7 +60,8 @@ def section(title: str, script: str, *arguments: str) -> str:
     about = "\n\n".join(part for part in text if not part.startswith("    python"))
     shown = " ".join([script, *(Path(argument).name for argument in arguments)])
     result = printed(script, *arguments)
-    return f"## {title}\n\n{about}\n\n```sh\npython benchmarks/{shown}\n```\n\n{result}\n"
+    block = f"```sh\n# not run here: takes minutes\npython benchmarks/{shown}\n```"
+    return f"## {title}\n\n{about}\n\n{block}\n\n{result}\n"
 
 
 def main() -> None:

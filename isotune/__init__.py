@@ -4,28 +4,43 @@
     >>> scenario = isotune.scenario("llama-2-70b", "a800", prompt=4096)
     >>> isotune.predict(scenario, isotune.Plan(strategy="iso", chunks=(2048, 2048))).saving
 
-Times are in seconds, sizes in bytes unless a name says otherwise.
+Times are in seconds, sizes in bytes unless a name says otherwise. What needs Optuna or numba is
+imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from isotune._version import __version__
+from isotune.api import (
+    Prediction,
+    predict,
+    read_plan,
+    read_policy,
+    scenario,
+    scenario_of,
+    write_plan,
+    write_policy,
+    write_profile,
+)
 from simulator.errors import DoesNotFitError, InputError, IsotuneError
 from simulator.hardware import HardwareProfile, read_profile
 from simulator.model import Model, load_model
 from simulator.plan import Plan
-from simulator.planfile import PlanFile, read_plan, scenario_of
-from simulator.predict import Prediction, predict
+from simulator.planfile import PlanFile
+from simulator.policy import Policy
 from simulator.scenario import Scenario
 from simulator.workload import Workload
 
 if TYPE_CHECKING:
+    from isotune.api_tuner import SearchResult, Sweep, search, sweep
     from simulator.predictor import Predictor
-    from tuner.search import Options, SearchResult, search
+    from tuner.search import Options
+    from tuner.sweep import Grid
 
 __all__ = [
     "DoesNotFitError",
+    "Grid",
     "HardwareProfile",
     "InputError",
     "IsotuneError",
@@ -33,47 +48,37 @@ __all__ = [
     "Options",
     "Plan",
     "PlanFile",
+    "Policy",
     "Prediction",
     "Predictor",
     "Scenario",
     "SearchResult",
+    "Sweep",
     "Workload",
     "__version__",
     "load_model",
     "predict",
     "read_plan",
+    "read_policy",
     "read_profile",
     "scenario",
     "scenario_of",
     "search",
+    "sweep",
+    "write_plan",
+    "write_policy",
+    "write_profile",
 ]
 
 _LATE = {
+    "Grid": "tuner.sweep",
     "Options": "tuner.search",
     "Predictor": "simulator.predictor",
-    "SearchResult": "tuner.search",
-    "search": "tuner.search",
+    "SearchResult": "isotune.api_tuner",
+    "Sweep": "isotune.api_tuner",
+    "search": "isotune.api_tuner",
+    "sweep": "isotune.api_tuner",
 }
-
-
-def scenario(model: str, hardware: str, **workload: Any) -> Scenario:
-    """A scenario from names or paths; `tp` is the whole node unless given.
-
-    Args:
-        model: bundled name, Hugging Face folder or config.json.
-        hardware: bundled name or path of a profile.
-        workload: fields of `Workload`: phase, batch, prompt, tp, dtype, weight_dtype, runtime.
-
-    Raises:
-        InputError: what, where, and what is allowed.
-    """
-    from simulator.files import checked
-
-    profile = read_profile(hardware)
-    fields = {"tp": profile.node.gpus} | {k: v for k, v in workload.items() if v is not None}
-    return Scenario(
-        model=load_model(model), hardware=profile, workload=checked(Workload, fields, "workload")
-    )
 
 
 def __getattr__(name: str) -> Any:
@@ -81,3 +86,7 @@ def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(import_module(_LATE[name]), name)
     raise AttributeError(f"module 'isotune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,6 +10,7 @@ from isotune._version import __version__
 from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
+from isotune.commands.export import export
 from isotune.commands.measure import measure
 from isotune.commands.output import invoked
 from isotune.commands.predict import predict
@@ -40,6 +41,7 @@ app.command()(sensitivity)
 app.command()(recover)
 app.command()(remeasure)
 app.command()(report)
+app.command()(export)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

@@ -1,13 +1,14 @@
 """Results for people: a verdict first, then tables that fit 80 columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.text import printable
+from isotune.bar import Bar
+from isotune.text import count, printable
 from simulator.model import Model
 from simulator.plan import Plan
 from simulator.policy import TILE, Policy
@@ -30,6 +31,7 @@ _NAMES = {
     "spd": "SPD",
     "iso_spd": "ISO with SPD",
 }
+_NOTHING = "-"
 _SECTIONS = (
     {Op.ATTENTION: "attention", Op.HOST: "runtime.eager_step"}
     | dict.fromkeys(SYNCS, "collectives")
@@ -64,7 +66,7 @@ def strategy_text(name: str) -> str:
 def milliseconds(seconds: float) -> str:
     """`0.4306` as `430.6 ms`, with four digits or so."""
     value = seconds * 1e3
-    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 10_000 else 0
+    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 1_000 else 0
     return f"{value:,.{digits}f} ms"
 
 
@@ -81,11 +83,12 @@ def plan_text(plan: Plan) -> str:
         parts.append(f"chunks of {_sizes(plan.chunks)} {unit}")
     parts.append(f"{plan.comm_dtype} transfer")
     if plan.strategy != "serial":
-        held = plan.comm_sms or "its default number of"
-        parts.append(f"collective on {held} SM{'' if held == 1 else 's'}")
+        held = "its default number of SMs" if plan.comm_sms is None else count(plan.comm_sms, "SM")
+        parts.append(f"collective on {held}")
     if plan.dropped:
         parts.append(
-            f"{len(plan.dropped)} attention syncs dropped (blocks {_ranges(plan.dropped)})"
+            f"{count(len(plan.dropped), 'attention sync')} dropped "
+            f"({'block' if len(plan.dropped) == 1 else 'blocks'} {_ranges(plan.dropped)})"
         )
     return ", ".join(parts)
 
@@ -117,7 +120,7 @@ def workload_text(model: str, hardware: str, work: Workload) -> str:
     what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
     return printable(
-        f"{model} on {work.tp} GPUs of {hardware}: {work.phase}, "
+        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, "
         f"batch {work.batch}, {what}, {work.dtype}{weights}"
     )
 
@@ -172,6 +175,8 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield Text()
     if result.techniques:
         yield _techniques_table(result.techniques)
+        if any(technique.assumed for technique in result.techniques):
+            yield Text("* assumed that the model bears it: never chosen unless asked for")
         yield Text()
     if len(result.options.objectives) > 1:
         yield _front_table(result)
@@ -193,7 +198,7 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
     )
     yield from (f"  {count} x {why}" for why, count in trials.why.items())
     if trials.importances:
-        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
+        shares = sorted(trials.importances.items(), key=_by_share)[:4]
         yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if result.exact is not None and result.gap_to_exact is not None:
         yield (
@@ -205,6 +210,11 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield "Stopped early: no plan of this space is faster."
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
+
+
+def _by_share(item: tuple[str, float]) -> tuple[float, str]:
+    name, share = item
+    return -round(share, 3), name
 
 
 def verdict(prediction: Timed) -> str:
@@ -244,9 +254,10 @@ def new_table(*columns: str) -> Table:
 
 
 def _times_table(predictions: dict[str, Prediction]) -> Table:
-    table = new_table("", *predictions)
-    shown = predictions.values()
-    table.add_row("latency", *(milliseconds(item.latency_s) for item in shown))
+    shown = list(predictions.values())
+    table = new_table("", *predictions, *(["change"] if len(shown) == 2 else []))
+    latencies = [item.latency_s for item in shown]
+    table.add_row("latency", *map(milliseconds, latencies), *_change(latencies))
     table.add_row("  80 % interval", *map(_latency_interval, shown))
     for name, attribute in (
         ("compute C", "compute_s"),
@@ -255,23 +266,42 @@ def _times_table(predictions: dict[str, Prediction]) -> Table:
         ("lost to contention", "contention_s"),
         ("lower bound max(C, M)", "bound_s"),
     ):
-        table.add_row(name, *(milliseconds(getattr(item, attribute)) for item in shown))
-    table.add_row("saving against serial", *(percent(item.saving) for item in shown))
-    table.add_row("  80 % interval", *map(_saving_interval, shown))
+        values = [getattr(item, attribute) for item in shown]
+        table.add_row(name, *map(milliseconds, values), *_change(values))
+    for name, saving in (
+        ("saving against serial", lambda item: percent(item.saving)),
+        ("  80 % interval", _saving_interval),
+    ):
+        cells = (_NOTHING if item.run is item.serial else saving(item) for item in shown)
+        table.add_row(name, *cells)
     return table
+
+
+def _change(values: Sequence[float]) -> list[str]:
+    """What the second of two times has over the first, where there are two."""
+    if len(values) != 2:
+        return []
+    change = values[1] - values[0]
+    if round(change * 1e6) == 0:
+        return [_NOTHING]
+    return [f"{'+' if change > 0 else '-'}{milliseconds(abs(change))}"]
 
 
 def _ops_table(predictions: dict[str, Prediction]) -> Table:
     columns = [title for name in predictions for title in (name, "share")]
-    table = new_table("where the time goes", *columns, "figures")
+    table = new_table("where the time goes", *columns, "", "figures")
+    table.columns[-2].justify = "left"
+    table.columns[-1].justify = "left"
     ops = {op: None for item in predictions.values() for op in item.op_seconds}
+    longest = max(max(item.op_seconds.values()) for item in predictions.values())
     for op in ops:
-        cells: list[str] = []
+        cells: list[RenderableType] = []
+        seconds = 0.0
         for item in predictions.values():
             seconds = item.op_seconds.get(op, 0.0)
-            total = item.compute_s + item.comm_s
-            cells += [milliseconds(seconds), percent(seconds / total)]
-        table.add_row(str(op).replace("_", " "), *cells, _SECTIONS.get(op, "elementwise"))
+            cells += [milliseconds(seconds), percent(seconds / (item.compute_s + item.comm_s))]
+        section = _SECTIONS.get(op, "elementwise")
+        table.add_row(str(op).replace("_", " "), *cells, Bar(seconds / longest), section)
     return table
 
 
@@ -288,14 +318,14 @@ def _techniques_table(techniques: "list[Technique]") -> Table:
     table = new_table("technique alone", "latency", "saving", "80 % interval", "exposed", "numbers")
     for technique in techniques:
         prediction = technique.prediction
-        kind = "changed" if technique.lossy else "same"
+        kind = "changed*" if technique.assumed else "changed" if technique.lossy else "same"
         table.add_row(
             technique.name,
             milliseconds(prediction.latency_s),
             percent(prediction.saving),
             _saving_interval(prediction),
             milliseconds(prediction.exposed_comm_s),
-            kind + (" (assumed)" if technique.assumed else ""),
+            kind,
         )
     return table
 
@@ -310,11 +340,9 @@ def _front_table(result: "SearchResult") -> Table:
     return table
 
 
-def models_table(models: list[Model]) -> Table:
-    """One line per model."""
-    table = new_table("name", "parameters", "blocks", "hidden", "heads", "KV heads", "note")
-    table.columns[-1].justify = "left"
-    table.columns[-1].no_wrap = False
+def models_view(models: list[Model]) -> RenderableType:
+    """One line per model, and what there is to say about some of them."""
+    table = new_table("name", "parameters", "blocks", "hidden", "heads", "KV heads")
     for item in models:
         table.add_row(
             item.name,
@@ -323,9 +351,9 @@ def models_table(models: list[Model]) -> Table:
             str(item.hidden_size),
             str(item.num_attention_heads),
             str(item.num_key_value_heads),
-            Text(item.note),
         )
-    return table
+    notes = [Text(printable(f"{item.name}: {item.note}")) for item in models if item.note]
+    return Group(table, *([Text()] if notes else []), *notes)
 
 
 def figure(value: object) -> str:
@@ -351,11 +379,11 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
     for bucket in policy.buckets:
         rule = bucket.rule
         shares = " + ".join(percent(share) for share in rule.shares)
-        sms = "-" if rule.strategy == "serial" else str(rule.comm_sms or "default")
+        sms = count(rule.comm_sms, "SM") if rule.comm_sms else "default SMs"
         table.add_row(
             f"{bucket.first} - {bucket.last}",
             f"ISO {shares}" if rule.shares else "serial",
-            f"{sms} SMs",
+            sms if rule.shares else _NOTHING,
             percent(bucket.loss),
         )
     crossover = (
@@ -369,7 +397,9 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
     fits = f" Longer prompts than {last} tokens do not fit." if last < asked else ""
     return Group(
         Text(
-            f"{len(policy.buckets)} buckets save {percent(policy.expected_saving)} over these "
+            f"{count(len(policy.buckets), 'bucket')} "
+            f"{'saves' if len(policy.buckets) == 1 else 'save'} "
+            f"{percent(policy.expected_saving)} over these "
             f"lengths; {crossover}.",
             style="bold",
         ),

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from isotune.render import figure, new_table, percent
+from isotune.text import count as plural
 from validation.estimate import get
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def calibration_view(done: "Calibrated") -> RenderableType:
 
 def _parts(done: "Calibrated") -> Iterator[RenderableType]:
     yield Text(
-        f"{done.profile.name}: fitted {len(done.sections)} sections of the profile", style="bold"
+        f"{done.profile.name}: fitted {plural(len(done.sections), 'section')} of the profile",
+        style="bold",
     )
     yield Text()
     yield _errors(done)

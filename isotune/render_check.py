@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.render import new_table, percent
+from isotune.text import count as plural
 from isotune.text import printable
 from validation.check import Check, Part
 from validation.score import Score
@@ -36,6 +37,8 @@ def folder_view(done: Sequence[Check], refused: dict[str, str], worst: int) -> R
 def _folder_parts(
     done: Sequence[Check], refused: dict[str, str], worst: int
 ) -> Iterator[RenderableType]:
+    yield Text(_folder_verdict(done), style="bold")
+    yield Text()
     columns = ("rows", "MAPE", "p90", "bias", "in 80 %", "saving")
     table = _left(new_table("machine", "operation", *columns), 1)
     for check in done:
@@ -51,6 +54,17 @@ def _folder_parts(
         yield from _unscored(check)
     for name, reason in refused.items():
         yield Text(printable(f"{name}: not scored - {reason}"))
+
+
+def _folder_verdict(done: Sequence[Check]) -> str:
+    parts = [(part.score.mape, check.hw, part) for check in done for part in _parts(check)]
+    if not parts:
+        return "no row could be scored"
+    mape, machine, part = max(parts, key=lambda item: item[0])
+    return (
+        f"{plural(len(done), 'table')} scored; furthest off: {_title(part)} of {machine}, "
+        f"{percent(mape)} on average"
+    )
 
 
 def _verdict(done: Check) -> str:
@@ -120,4 +134,4 @@ def _time(seconds: float) -> str:
 
 def _unscored(done: Check) -> Iterator[RenderableType]:
     for reason, count in done.unscored.items():
-        yield Text(printable(f"{count} rows not scored: {reason}"))
+        yield Text(printable(f"{plural(count, 'row')} not scored: {reason}"))

@@ -9,12 +9,10 @@ from isotune.text import printable
 from simulator.hardware import HardwareProfile
 
 
-def profiles_table(profiles: list[HardwareProfile]) -> Table:
+def profiles_view(profiles: list[HardwareProfile]) -> RenderableType:
     """One line per machine."""
-    table = new_table("name", "GPUs", "link", "GB/s", "memory", "kernels", "machine")
-    for column in table.columns[-2:]:
-        column.justify = "left"
-    table.columns[-1].no_wrap = False
+    table = new_table("name", "GPUs", "link", "GB/s", "memory", "kernels")
+    table.columns[-1].justify = "left"
     for item in profiles:
         table.add_row(
             item.name,
@@ -23,11 +21,12 @@ def profiles_table(profiles: list[HardwareProfile]) -> Table:
             f"{item.node.link_bandwidth / 1e9:g}",
             f"{item.gpu.memory / 1e9:.0f} GB",
             f"of {item.derived_from}" if item.inherits("gemm") else "measured",
-            Text(printable(item.description)),
         )
-    table.caption = "GB/s: per GPU, one direction. kernels: of whom, where not measured."
-    table.caption_justify = "left"
-    return table
+    return Group(
+        table,
+        Text("GB/s: per GPU, one direction. kernels: of whom, where not measured."),
+        Text("What a machine is, and every figure with its source: isotune hw show NAME"),
+    )
 
 
 def errors_table(profiles: list[HardwareProfile]) -> Table:
@@ -89,6 +88,8 @@ def diff_table(
 ) -> Table:
     """What `differences` found, one figure a line."""
     table = new_table("figure", *(profile.name for profile in profiles))
+    for column in table.columns:
+        column.no_wrap, column.overflow = False, "fold"
     for row in rows:
         table.add_row(*row)
     return table

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.render import milliseconds, percent, plan_text, scenario_text
-from isotune.text import printable
+from isotune.text import count, printable
 from validation.compare import Validation
 
 
@@ -22,7 +22,7 @@ def _parts(result: Validation) -> Iterator[RenderableType]:
     yield Text(scenario_text(setup.scenario))
     yield Text(f"plan: {plan_text(setup.plan)}")
     weights = "random weights" if setup.weights is None else f"weights of {setup.weights}"
-    yield Text(printable(f"ran on {setup.ranks} ranks of {setup.device}, {weights}"))
+    yield Text(printable(f"ran on {count(setup.ranks, 'rank')} of {setup.device}, {weights}"))
     for note in setup.notes:
         yield Text(printable(f"note: {note}"))
     if result.numbers is not None:
@@ -36,8 +36,9 @@ def _parts(result: Validation) -> Iterator[RenderableType]:
     if result.plan.measured is not None:
         ran = result.plan.measured
         yield Text(
-            f"Medians of {len(ran.latencies)} runs (middle half within {percent(ran.spread)}); "
-            f"peak memory of a rank {max(result.peak_bytes.values(), default=0.0) / 1e9:.2f} GB."
+            f"Medians of {count(len(ran.latencies), 'run')} "
+            f"(middle half within {percent(ran.spread)}); peak memory of a rank "
+            f"{max(result.peak_bytes.values(), default=0.0) / 1e9:.2f} GB."
         )
 
 

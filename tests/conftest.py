@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,3 +78,25 @@ def make_scenario() -> MakeScenario:
 def plans() -> MakePlans:
     """A Hypothesis strategy of all plans that suit a scenario."""
     return _plans
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest --update-golden` writes what the tests of printed text compare with."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a printed text with `tests/golden/NAME.txt`, or writes it there when asked."""
+
+    def check(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / f"{name}.txt"
+        stripped = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(stripped, encoding="utf-8")
+        assert stripped == path.read_text(encoding="utf-8"), (
+            f"{path.name} differs; if that is meant: pytest --update-golden {request.node.nodeid}"
+        )
+
+    return check

@@ -146,6 +146,20 @@ def sweep(
     )
 
 
+def in_memory(grid: Grid) -> tuple[Columns, dict[str, int]]:
+    """All rows of a grid as columns, computed here, and the combinations left out with why.
+
+    Raises:
+        InputError: unknown hardware or model, or nothing possible in the grid.
+    """
+    skipped: Counter[str] = Counter()
+    parts = [rows_of(grid, part) for part in _possible(grid, skipped)]
+    if not parts:
+        raise InputError(f"sweep: no combination is possible: {next(iter(skipped))}")
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+    return columns, dict(skipped)
+
+
 def _possible(grid: Grid, skipped: Counter[str]) -> Iterator[Part]:
     """Parts whose machine has the GPUs and whose model divides; the others are counted."""
     each = grid.rows // (

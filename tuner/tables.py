@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -95,42 +95,41 @@ def merge(parts: list[Path], output: Path) -> int:
     return rows
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table that `merge` wrote, by column; None for an empty cell.
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table that `merge` wrote, one after the other; None for an empty cell.
 
     Raises:
-        InputError: it cannot be read, lacks a column, has no row, or a cell of the wrong kind.
+        InputError: it cannot be read, lacks a column, or has a cell of the wrong kind.
     """
-    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
-    if not rows:
-        raise InputError(f"{path}: the table has no rows")
-    return rows
+    yield from _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
 
 
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     pyarrow, parquet = arrow()
+    number = 0
     try:
-        table = parquet.read_table(path)
+        table = parquet.ParquetFile(path)
+        _check_columns(path, table.schema_arrow.names)
+        for batch in table.iter_batches():
+            columns = [batch.column(name).to_pylist() for name in COLUMNS]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                yield _row(path, number, cells)
     except (OSError, pyarrow.ArrowException) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot read it as Parquet ({first:.120})") from error
-    _check_columns(path, table.column_names)
-    columns = [table.column(name).to_pylist() for name in COLUMNS]
-    return [_row(path, number, cells) for number, cells in enumerate(zip(*columns, strict=True), 1)]
 
 
-def _csv_rows(path: Path) -> list[dict[str, Any]]:
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             _check_columns(path, header)
             places = [header.index(name) for name in COLUMNS]
-            return [
-                _row(path, number, [cells[place] for place in places])
-                for number, cells in enumerate(reader, 2)
-                if cells
-            ]
+            for number, cells in enumerate(reader, 2):
+                if cells:
+                    yield _row(path, number, [cells[place] for place in places])
     except IndexError as error:
         raise InputError(f"{path}: a row has fewer cells than the header") from error
     except UnicodeDecodeError as error:
@@ -160,12 +159,15 @@ def _row(path: Path, number: int, cells: Sequence[Any]) -> dict[str, Any]:
     return row
 
 
+def none_for_nan(value: Any) -> Any:
+    """None for a figure that there is none of."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def _number(cell: Any) -> float | None:
-    """A finite number; None where the cell is empty."""
-    if cell is None or cell == "":
-        return None
-    value = float(cell)
-    if not np.isfinite(value):
+    """A finite number; None where there is none."""
+    value = None if cell is None or cell == "" else none_for_nan(float(cell))
+    if value is not None and not np.isfinite(value):
         raise ValueError("not finite")
     return value
 

@@ -26,9 +26,9 @@ def hw_list(
     if as_json:
         print_json([_summary(item) for item in profiles])
         return
-    from isotune.render_hw import errors_table, profiles_table
+    from isotune.render_hw import errors_table, profiles_view
 
-    show(errors_table(profiles) if errors else profiles_table(profiles))
+    show(errors_table(profiles) if errors else profiles_view(profiles))
 
 
 @app.command("show")

@@ -20,9 +20,9 @@ def models_list(as_json: Json = False) -> None:
     if as_json:
         print_json([{"name": item.name, "parameters": item.parameters} for item in models])
         return
-    from isotune.render import models_table
+    from isotune.render import models_view
 
-    show(models_table(models))
+    show(models_view(models))
 
 
 @app.command("show")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -128,6 +129,12 @@ CommDtypeOption = Annotated[
     str | None,
     typer.Option(
         "--comm-dtype", help="What an all-reduce sends: bf16, fp8 or int8.", show_default="bf16"
+    ),
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace", help="Write the timeline as a trace for Perfetto (JSON).", show_default=False
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -6,11 +6,15 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
 from isotune._version import __version__
+
+if TYPE_CHECKING:
+    from simulator.predict import Prediction
 
 invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
 """The arguments this process was called with, for results that say how to reproduce them."""
@@ -35,6 +39,15 @@ def print_result(kind: str, data: dict[str, Any]) -> None:
     command = shlex.join(["isotune", *invoked.get()])
     made_by = {"isotune": __version__, "kind": kind, "command": _PASSWORD.sub(r"\1***@", command)}
     print_json(made_by | data)
+
+
+def write_timelines(path: Path, prediction: "Prediction", name: str) -> None:
+    """Write a prediction's timelines, the serial baseline first, as a trace for Perfetto."""
+    from isotune.render import plan_text, scenario_text
+    from isotune.trace import predicted, write_trace
+
+    about = {"scenario": scenario_text(prediction.scenario), "plan": plan_text(prediction.plan)}
+    write_trace(path, predicted(prediction, name), about)
 
 
 @contextmanager

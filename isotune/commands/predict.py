@@ -17,16 +17,17 @@ from isotune.commands.options import (
     Prompt,
     RuntimeOption,
     Tp,
+    TraceFile,
     WeightDtypeOption,
     blocks,
     read,
     sizes,
     tokens,
 )
-from isotune.commands.output import print_result, show
+from isotune.commands.output import print_result, show, write_timelines
 from isotune.results import prediction_dict
 from simulator.errors import InputError
-from simulator.files import checked
+from simulator.files import check_writable, checked
 from simulator.plan import STRATEGIES, Plan
 from simulator.planfile import read_plan, scenario_of
 from simulator.policy import read_policy
@@ -68,10 +69,11 @@ def predict(
         str | None,
         typer.Option("--drop", metavar="BLOCKS", help="Drop set, such as 0-3,7."),
     ] = None,
+    trace: TraceFile = None,
     as_json: Json = False,
 ) -> None:
     """Predict one plan: latency, exposed communication, and where the time goes."""
-    asked = {
+    asked: dict[str, Any] = {
         "tp": tp,
         "batch": batch,
         "prompt": read(tokens, "--prompt", prompt),
@@ -100,7 +102,11 @@ def predict(
     else:
         scenario = isotune.scenario(DEFAULT_MODEL if model is None else model, hw, **asked)
         wanted = checked(Plan, _given(changes), "plan")
+    if trace is not None:
+        check_writable(trace)
     prediction = isotune.predict(scenario, wanted)
+    if trace is not None:
+        write_timelines(trace, prediction, "plan")
     if as_json:
         print_result("prediction", prediction_dict(prediction))
         return

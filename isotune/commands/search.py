@@ -20,13 +20,14 @@ from isotune.commands.options import (
     Prompt,
     RuntimeOption,
     Tp,
+    TraceFile,
     WeightDtypeOption,
     fraction,
     names,
     read,
     tokens,
 )
-from isotune.commands.output import print_result, progress, show
+from isotune.commands.output import print_result, progress, show, write_timelines
 from isotune.commands.policy import search_policy
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import join_search, share_search
@@ -144,19 +145,24 @@ def search(
             show_default="plan.yaml or policy.yaml",
         ),
     ] = None,
+    trace: TraceFile = None,
     as_json: Json = False,
 ) -> None:
     """Find the best plan for a machine, and say what each technique would bring."""
     from tuner.search import search as run_search
 
+    many = prompts is not None or ":" in (prompt or "")
+    if trace is not None and (many or join is not None or storage is not None):
+        raise InputError("--trace is of one plan: trace it with isotune predict --trace")
     if join is not None:
         join_search(join, storage, as_json)
         return
     if hw is None:
         raise InputError("give --hw (a machine), or --join (a study) and --storage")
-    many = prompts is not None or ":" in (prompt or "")
     output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
+    if trace is not None:
+        check_writable(trace)
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,
         hw,
@@ -202,6 +208,8 @@ def search(
     curve = repair.front(scenario, options) if repair and front else None
     file = PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model)
     file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
+    if trace is not None:
+        write_timelines(trace, result.best, "best plan")
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
         extra |= repair_dict(treated, curve)

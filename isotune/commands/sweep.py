@@ -1,7 +1,7 @@
 """`isotune sweep`: the design space as a table."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,11 @@ from isotune.commands.options import DEFAULT_MODEL, Json, read, sizes
 from isotune.commands.output import print_result, progress, show
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
+
+if TYPE_CHECKING:
+    from tuner.sweep import SweepResult
+
+_MOST_SUMMARISED = 200_000
 
 
 def sweep(
@@ -70,14 +75,23 @@ def sweep(
                 "interrupted": result.interrupted,
             },
         )
-    else:
-        for why, count in result.skipped.items():
-            show(f"left out {count} rows: {why}")
-        if not result.interrupted:
-            show(f"wrote {result.rows:,} rows to {output} ({result.resumed} parts were there)")
+    elif not result.interrupted:
+        _summary(output, result)
+        show(f"wrote {result.rows:,} rows to {output} ({result.resumed} parts were there)")
     if result.interrupted:
         show("interrupted; the same command goes on from here")
         raise typer.Exit(130)
+
+
+def _summary(table: Path, result: "SweepResult") -> None:
+    from isotune.render_sweep import skipped_view, sweep_view
+    from tuner.tables import read_rows
+
+    # A table of millions is for other programs, and takes longer to read than to write.
+    if result.rows <= _MOST_SUMMARISED:
+        show(sweep_view(read_rows(table), result.skipped))
+    else:
+        show(skipped_view(result.skipped))
 
 
 def _names(text: str) -> tuple[str, ...]:

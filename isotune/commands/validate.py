@@ -1,6 +1,5 @@
 """`isotune validate`: a plan run for real."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,7 @@ from isotune.commands.quality import (
 )
 from isotune.commands.textual import Context, TokenizerOption, Windows
 from simulator.errors import InputError
-from simulator.files import check_writable, write_text
+from simulator.files import check_writable
 from simulator.planfile import read_plan
 from validation.extra import require_validate_extra
 
@@ -133,9 +132,10 @@ def validate(
 
 def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
     from isotune.drawing import timelines
+    from isotune.render import scenario_text
+    from isotune.trace import write_trace
     from isotune.validation_view import validation_view
     from validation.compare import validation_dict
-    from validation.trace import trace as trace_of
 
     if trace is not None and result.plan.measured is not None:
         prediction, ran = result.plan.prediction, result.plan.measured
@@ -143,7 +143,7 @@ def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_js
             "predicted": (prediction.program, prediction.timeline),
             "measured": (ran.program, ran.timeline),
         }
-        write_text(trace, json.dumps(trace_of(rows)))
+        write_trace(trace, rows, {"scenario": scenario_text(prediction.scenario)})
     if as_json:
         found = {"quality": judged.as_dict() if judged else None}
         print_result(

@@ -10,7 +10,7 @@ from isotune.render import percent, strategy_text
 from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Sweep
 from isotune.report.style import axis, shown, tokens_text
-from simulator.errors import IsotuneError
+from simulator.errors import InputError, IsotuneError
 from simulator.scenario import Scenario
 from tuner.sweep import swept_plan
 from tuner.tables import read_rows
@@ -49,7 +49,9 @@ def read_sweep(path: Path, command: str = "") -> Sweep:
     Raises:
         InputError: it cannot be read, is not one, or has no row.
     """
-    rows = read_rows(path)
+    rows = list(read_rows(path))
+    if not rows:
+        raise InputError(f"{path}: the table has no rows")
     return Sweep(command=command or _command(rows, path), rows=tuple(rows))
 
 

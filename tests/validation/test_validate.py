@@ -11,6 +11,7 @@ import pytest
 import yaml
 from conftest import model_reference, write_config
 from runs import save_random_model
+from trace_format import check_trace
 
 from isotune.cli import main
 from simulator.program import expand
@@ -78,8 +79,10 @@ def test_a_plan_runs_on_its_own_ranks_with_the_numbers_and_a_measured_timeline(
     }
     assert all(kind["measured_s"] > 0 for kind in time["kinds"].values())
     assert len(found["memory"]["peak_bytes"]) == 2
-    events = json.loads(trace.read_text())["traceEvents"]
-    steps = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in (0, 1)]
+    written = json.loads(trace.read_text())
+    check_trace(written)
+    events = written["traceEvents"]
+    steps = [[e for e in events if e["ph"] == "X" and e["pid"] == pid] for pid in (1, 2)]
     assert len(steps[0]) == len(steps[1]) > 0
     names = {e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert names == {"predicted", "measured"}

@@ -1,0 +1,202 @@
+"""The Python API without Optuna: scenarios, predictions, and the files."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from isotune.shown import Shown
+from simulator import planfile, policy, profile_file
+from simulator import predict as simulated
+from simulator.files import checked
+from simulator.hardware import HardwareProfile, read_profile
+from simulator.model import load_model
+from simulator.plan import Plan
+from simulator.scenario import Scenario
+from simulator.workload import Workload
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Prediction(simulated.Prediction, Shown):
+    """What a plan takes (see the fields of `simulator.predict.Prediction`); times in seconds."""
+
+    @classmethod
+    def of(cls, found: simulated.Prediction) -> Self:
+        """The same prediction, able to show itself."""
+        return cls(**{field.name: getattr(found, field.name) for field in fields(found)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Latency, interval, saving, memory and the plan as plain data."""
+        from isotune.results import prediction_dict
+
+        return prediction_dict(self)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """One row per kind of op: its seconds, and its share of compute plus communication."""
+        total = self.compute_s + self.comm_s
+        return [
+            {"op": str(op), "seconds": seconds, "share": seconds / total}
+            for op, seconds in self.op_seconds.items()
+        ]
+
+    def __rich__(self) -> "RenderableType":
+        from isotune.render import prediction_view
+
+        return prediction_view(self)
+
+    def __repr__(self) -> str:
+        from isotune.render import plan_text, scenario_text
+
+        return (
+            f"<Prediction {scenario_text(self.scenario)}; {plan_text(self.plan)}: "
+            f"{self.latency_s:.6g} s, saving {self.saving:.4g}>"
+        )
+
+
+def predict(
+    scenario: Scenario, plan: Plan = simulated.SERIAL, *, contention: bool = True
+) -> Prediction:
+    """Predict a plan's latency and where it goes.
+
+    Args:
+        scenario: model, hardware and workload; see `isotune.scenario`.
+        plan: what to run; the serial baseline unless given.
+        contention: False asks what an ideal machine would do, on which collectives take nothing
+            from the compute beside them.
+
+    Raises:
+        InputError: the plan does not suit the scenario.
+        DoesNotFitError: its memory exceeds the GPU's.
+    """
+    return Prediction.of(simulated.predict(scenario, plan, contention=contention))
+
+
+def scenario(
+    model: str,
+    hardware: str,
+    *,
+    tp: int | None = None,
+    batch: int | None = None,
+    prompt: int | None = None,
+    phase: str | None = None,
+    dtype: str | None = None,
+    weight_dtype: str | None = None,
+    runtime: str | None = None,
+) -> Scenario:
+    """A scenario from names or paths; what is not given has the default of the command line.
+
+    Args:
+        model: bundled name, Hugging Face folder or config.json.
+        hardware: bundled name or path of a profile.
+        tp: tensor-parallel size; the whole node unless given.
+        batch: requests.
+        prompt: tokens of each request.
+        phase: prefill or decode.
+        dtype: activations: bf16 or fp16.
+        weight_dtype: weights: bf16, fp16, fp8, int8 or int4.
+        runtime: cuda_graph or eager.
+
+    Raises:
+        InputError: what, where, and what is allowed.
+    """
+    profile = read_profile(hardware)
+    asked = {
+        "tp": profile.node.gpus if tp is None else tp,
+        "batch": batch,
+        "prompt": prompt,
+        "phase": phase,
+        "dtype": dtype,
+        "weight_dtype": weight_dtype,
+        "runtime": runtime,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    return Scenario(
+        model=load_model(model), hardware=profile, workload=checked(Workload, given, "workload")
+    )
+
+
+def read_plan(path: str | Path) -> planfile.PlanFile:
+    """The plan in a file, with the scenario it was made for.
+
+    Raises:
+        InputError: unreadable or malformed file, or a field of the wrong type or range.
+    """
+    return planfile.read_plan(Path(path))
+
+
+def read_policy(path: str | Path) -> policy.Policy:
+    """The policy in a file: plans by prompt length.
+
+    Raises:
+        InputError: unreadable or malformed file, or a field of the wrong type or range.
+    """
+    return policy.read_policy(Path(path))
+
+
+def scenario_of(
+    file: planfile.PlanFile | policy.Policy,
+    folder: str | Path = ".",
+    *,
+    hardware: str | None = None,
+    model: str | None = None,
+    workload: dict[str, Any] | None = None,
+) -> Scenario:
+    """The scenario that a plan or policy was made for, or one that differs from it as asked.
+
+    Args:
+        file: what `read_plan` or `read_policy` returned.
+        folder: the file's folder, from which its relative paths are looked up too.
+        hardware: another machine.
+        model: another place of the same model.
+        workload: fields of `Workload` that differ.
+
+    Raises:
+        InputError: the hardware or the model cannot be read, the model is another one, or a field
+            has the wrong type or range.
+    """
+    return planfile.scenario_of(
+        file, Path(folder), hardware=hardware, model=model, workload=workload
+    )
+
+
+def write_plan(
+    prediction: simulated.Prediction,
+    path: str | Path,
+    *,
+    hardware: str | None = None,
+    model: str | None = None,
+) -> None:
+    """Write a prediction's plan and scenario as `plan.yaml`, whole or not at all.
+
+    Args:
+        prediction: of the plan to write, such as `search(...).best`.
+        path: where to.
+        hardware: name or path by which the profile is found again; its name unless given.
+        model: name or path by which the model is found again; its name unless given.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    scenario = prediction.scenario
+    names = hardware or scenario.hardware.name, model or scenario.model.name
+    planfile.PlanFile.of(prediction, *names).write(Path(path))
+
+
+def write_policy(found: policy.Policy, path: str | Path) -> None:
+    """Write a policy, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    found.write(Path(path))
+
+
+def write_profile(profile: HardwareProfile, path: str | Path, *, comment: str = "") -> None:
+    """Write a hardware profile that `read_profile` reads back exactly.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    profile_file.write_profile(profile, Path(path), comment or profile.description)

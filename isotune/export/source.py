@@ -1,0 +1,112 @@
+"""What is exported: a plan or a policy, read from its file, as cases by prompt length."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from simulator.errors import InputError
+from simulator.files import read_yaml, validate
+from simulator.model import Model, load_model
+from simulator.plan import Plan
+from simulator.planfile import PlanFile, locate
+from simulator.policy import Policy
+from simulator.workload import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What a target gets, and in words what its format could not take over."""
+
+    text: str
+    data: object
+    lost: tuple[str, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A plan file or a policy file, and the folder it lies in."""
+
+    file: PlanFile | Policy
+    folder: Path
+
+    @property
+    def workload(self) -> Workload:
+        """What the plan or policy was made for."""
+        return self.file.workload
+
+    @cached_property
+    def model(self) -> Model:
+        """The model's architecture.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return load_model(locate(self.file.model.name, self.folder))
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Shortest and longest prompt in tokens."""
+        if isinstance(self.file, PlanFile):
+            return self.workload.prompt, self.workload.prompt
+        return self.file.buckets[0].first, self.file.buckets[-1].last
+
+    def plan(self, prompt: int) -> Plan:
+        """The plan for a prompt length.
+
+        Raises:
+            InputError: a plan or policy that was not made for this length.
+        """
+        if isinstance(self.file, PlanFile):
+            if prompt != self.workload.prompt:
+                raise InputError(
+                    f"export: the plan is for {self.workload.prompt} tokens, not {prompt} "
+                    "(a policy has plans for other lengths)"
+                )
+            return self.file.plan
+        return self.file.bucket(prompt).rule.plan(prompt)
+
+    def cases(self) -> Iterator[tuple[int, int, Plan]]:
+        """First length, last length, and the plan at the last, of every bucket."""
+        if isinstance(self.file, PlanFile):
+            yield (*self.lengths, self.file.plan)
+            return
+        for bucket in self.file.buckets:
+            yield bucket.first, bucket.last, bucket.rule.plan(bucket.last)
+
+
+def read_source(path: Path) -> Source:
+    """The plan or policy in a file; which of the two is told by its fields.
+
+    Raises:
+        InputError: unreadable or malformed file.
+    """
+    data = read_yaml(path)
+    if "buckets" in data:
+        return Source(validate(Policy, data, path), path.parent)
+    if "plan" not in data:
+        raise InputError(f"{path}: neither a plan (field plan) nor a policy (field buckets)")
+    return Source(validate(PlanFile, data, path), path.parent)
+
+
+def lost_everywhere(source: Source) -> list[str]:
+    """What no serving engine's format has: drop sets and quantised transfers of this kind."""
+    plans = [plan for _, _, plan in source.cases()]
+    dropped = {block for plan in plans for block in plan.dropped}
+    found = []
+    if dropped:
+        found.append(
+            f"the drop set ({len(dropped)} blocks): the engine runs every all-reduce, so SPD's "
+            "saving is not had and the numbers stay the model's"
+        )
+    types = sorted({plan.comm_dtype for plan in plans} - {"bf16"})
+    if types:
+        found.append(f"{', '.join(types)} transfer: the engine's all-reduce sends its own type")
+    return found
+
+
+def no_lengths(target: str, lengths: tuple[int, ...]) -> None:
+    """Refuse lengths for a target that has no entries by length."""
+    if lengths:
+        raise InputError(f"--lengths: {target} has no entries by length (allowed: tokenweave)")
