@@ -8,6 +8,7 @@ import numpy as np
 
 from simulator.batch import latencies
 from simulator.errors import DoesNotFitError
+from simulator.grouped import grouped_latencies
 from simulator.plan import Plan, Strategy
 from simulator.policy import TILE
 from simulator.predict import SERIAL, Prediction, predict
@@ -111,6 +112,8 @@ def _fastest(scenario: Scenario, plans: Sequence[Plan]) -> Plan:
 
 def latency(scenario: Scenario, plan: Plan) -> float:
     """Seconds of one plan, without the rest of a prediction."""
+    if plan.groups:
+        return float(grouped_latencies(scenario, [plan])[0])
     return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
 
 
