@@ -9,6 +9,7 @@ from rich.text import Text
 
 from isotune.text import printable
 from simulator.model import Model
+from simulator.plan import Group as Blocks
 from simulator.plan import Plan
 from simulator.policy import TILE, Policy
 from simulator.predict import Prediction
@@ -48,12 +49,11 @@ def percent(share: float) -> str:
 
 def plan_text(plan: Plan) -> str:
     """A plan in one line."""
-    parts = [_NAMES[plan.strategy]]
-    if plan.chunks:
-        unit = "requests" if plan.strategy == "request_overlap" else "tokens"
-        parts.append(f"chunks of {_sizes(plan.chunks)} {unit}")
+    first, *later = plan.all_groups
+    parts = [_cut_text(first)]
+    parts += [f"from block {group.first} on {_cut_text(group)}" for group in later]
     parts.append(f"{plan.comm_dtype} transfer")
-    if plan.strategy != "serial":
+    if plan.overlaps:
         held = plan.comm_sms or "its default number of"
         parts.append(f"collective on {held} SM{'' if held == 1 else 's'}")
     if plan.dropped:
@@ -61,6 +61,16 @@ def plan_text(plan: Plan) -> str:
             f"{len(plan.dropped)} attention syncs dropped (blocks {_ranges(plan.dropped)})"
         )
     return ", ".join(parts)
+
+
+def _cut_text(group: Blocks) -> str:
+    unit = "requests" if group.strategy == "request_overlap" else "tokens"
+    cut = f", chunks of {_sizes(group.chunks)} {unit}" if group.chunks else ""
+    return _NAMES[group.strategy] + cut
+
+
+def _strategies(plan: Plan) -> str:
+    return " and ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:
@@ -165,8 +175,9 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
         yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if result.exact is not None and result.gap_to_exact is not None:
+        alike = ", the same in all blocks" if result.options.groups > 1 else ""
         yield (
-            f"Exact optimum over {result.exact.compared} plans of up to three chunks: "
+            f"Exact optimum over {result.exact.compared} plans of up to three chunks{alike}: "
             f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
             f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
         )
@@ -178,12 +189,12 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
 
 def _verdict(prediction: Prediction) -> str:
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
-    if prediction.plan.strategy == "serial" and not prediction.plan.lossy:
+    if not (prediction.plan.overlaps or prediction.plan.lossy):
         return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
     change = "saves" if prediction.saving >= 0 else "loses"
     doubt = "" if prediction.saving_is_certain else ", which is less than its error"
     return (
-        f"{_NAMES[prediction.plan.strategy]} takes {now} instead of {before}: "
+        f"{_strategies(prediction.plan)} takes {now} instead of {before}: "
         f"{change} {percent(abs(prediction.saving))}{doubt} "
         f"(80 % interval: {_saving_interval(prediction)})."
     )

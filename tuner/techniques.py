@@ -90,7 +90,7 @@ def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
     """The best lossless ISO plan known; None where the prompt cannot be split."""
     exact = best_split(scenario)
     plans = [exact.plan] if exact else []
-    if found.strategy == "iso" and not found.lossy:
+    if {group.strategy for group in found.all_groups} == {"iso"} and not found.lossy:
         plans.append(found)
     return _fastest(scenario, plans) if plans else None
 

@@ -25,6 +25,7 @@ _KEPT = (
     "seed",
     "sampler",
     "max_chunks",
+    "groups",
     "objectives",
     "accuracy_budget",
     "latency_limit",
