@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tuner.policy import PolicyResult
     from tuner.robust import RobustChoice
     from tuner.search import SearchResult
+    from tuner.study import Trials
     from tuner.techniques import Technique
 
 _NAMES = {
@@ -28,6 +29,8 @@ _NAMES = {
     "request_overlap": "request overlap",
     "iso": "ISO",
 }
+_REASONS = 3
+"""Reasons of failed trials shown, the most frequent first; `--json` has all."""
 _SECTIONS = (
     {Op.ATTENTION: "attention", Op.HOST: "runtime.eager_step"}
     | dict.fromkeys(SYNCS, "collectives")
@@ -164,16 +167,7 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on{shortest}."
     elif result.iso_asked:
         yield "ISO pays at no prompt length up to 131072 tokens."
-    trials = result.trials
-    yield (
-        f"Optuna: {trials.run} trials (seed {result.options.seed}, {trials.per_second:.0f}/s), "
-        f"{trials.pruned} did not fit, {trials.failed} failed; "
-        + (f"best {milliseconds(trials.best.seconds)}." if trials.best else "none within limits.")
-    )
-    yield from (f"  {count} x {why}" for why, count in trials.why.items())
-    if trials.importances:
-        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
-        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
+    yield from trials_notes(result.trials, result.options.seed)
     if result.exact is not None and result.gap_to_exact is not None:
         alike = ", the same in all blocks" if result.options.groups > 1 else ""
         yield (
@@ -181,10 +175,35 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
             f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
             f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
         )
-    if trials.stopped_at_bound:
+    if result.trials.stopped_at_bound:
         yield "Stopped early: no plan of this space is faster."
+
+
+def trials_notes(trials: "Trials", seed: int) -> Iterator[str]:
+    """What a study did, in lines: trials, why some have no result, and what mattered."""
+    yield (
+        f"Optuna: {trials.run} trials (seed {seed}, {trials.per_second:.0f}/s), "
+        f"{trials.pruned} did not fit, {trials.failed} failed; "
+        + (
+            f"fastest {milliseconds(trials.best.seconds)}."
+            if trials.best
+            else "none within limits."
+        )
+    )
+    yield from why_lines(trials)
+    if trials.importances:
+        shares = sorted(trials.importances.items(), key=lambda item: -item[1])[:4]
+        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
+
+
+def why_lines(trials: "Trials") -> Iterator[str]:
+    """The most frequent reasons of trials without a result."""
+    often = sorted(trials.why.items(), key=lambda item: -item[1])
+    yield from (f"  {count} x {printable(why)}" for why, count in often[:_REASONS])
+    if rest := sum(count for _, count in often[_REASONS:]):
+        yield f"  {rest} x for {len(often) - _REASONS} other reasons"
 
 
 def _verdict(prediction: Prediction) -> str:

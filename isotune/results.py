@@ -8,7 +8,7 @@ from simulator.predict import Prediction
 if TYPE_CHECKING:
     from tuner.robust import RobustChoice
     from tuner.search import SearchResult
-    from tuner.study import Evaluated
+    from tuner.study import Evaluated, Trials
     from tuner.techniques import Technique
 
 
@@ -44,18 +44,7 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
         "techniques": [_technique(technique) for technique in result.techniques],
         "iso_pays_from": result.iso_pays_from,
         "accuracy_cost": result.accuracy_cost,
-        "trials": {
-            "run": result.trials.run,
-            "pruned": result.trials.pruned,
-            "failed": result.trials.failed,
-            "why": result.trials.why,
-            "per_second": result.trials.per_second,
-            "importances": result.trials.importances,
-            "stopped_at_bound": result.trials.stopped_at_bound,
-            "best_s": result.trials.best.seconds if result.trials.best else None,
-            "seed": result.options.seed,
-            "interrupted": result.trials.interrupted,
-        },
+        "trials": trials_dict(result.trials, result.options.seed),
         "front": [_evaluated(result, item) for item in result.trials.front],
         "exact": None
         if exact is None
@@ -66,6 +55,22 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
+    }
+
+
+def trials_dict(trials: "Trials", seed: int) -> dict[str, Any]:
+    """What a study did."""
+    return {
+        "run": trials.run,
+        "pruned": trials.pruned,
+        "failed": trials.failed,
+        "why": trials.why,
+        "per_second": trials.per_second,
+        "importances": trials.importances,
+        "stopped_at_bound": trials.stopped_at_bound,
+        "best_s": trials.best.seconds if trials.best else None,
+        "seed": seed,
+        "interrupted": trials.interrupted,
     }
 
 

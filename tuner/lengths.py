@@ -20,7 +20,7 @@ from simulator.prices import Cuts
 from simulator.scenario import Scenario
 from tuner.exact import sm_budgets, split_sizes
 
-_GRID = 40
+_GRID = 32
 """Split points of a prompt up to which all pairs of them are compared."""
 _MOVES = [move for move in product((-1, 0, 1), repeat=2) if any(move)]
 _Budgets = Sequence[int | None]

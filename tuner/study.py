@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from simulator.plan import Plan
-from tuner.objectives import Evaluator, Judge
+from tuner.objectives import Evaluate, Judge
 from tuner.samplers import SamplerName, sampler_of
 from tuner.space import Space
 
@@ -73,7 +73,7 @@ class Settings:
 def run_study(
     space: Space,
     judge: Judge,
-    evaluate: Evaluator,
+    evaluate: Evaluate,
     settings: Settings,
     starts: Sequence[Plan] = (),
     progress: Progress | None = None,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
+from isotune.commands.deployments import Axes, deploy
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
-    Batch,
     CommDtypeOption,
     DtypeOption,
     Hardware,
@@ -19,8 +19,8 @@ from isotune.commands.options import (
     PhaseOption,
     Prompt,
     RuntimeOption,
-    Tp,
     WeightDtypeOption,
+    counts,
     fraction,
     names,
     read,
@@ -46,8 +46,18 @@ if TYPE_CHECKING:
 def search(
     hw: Hardware = None,
     model: ModelName = None,
-    tp: Tp = None,
-    batch: Batch = None,
+    tp: Annotated[
+        str | None,
+        typer.Option(
+            "--tp",
+            help="Tensor-parallel size; several by comma are searched.",
+            show_default="the whole node",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", help="Requests; several by comma are searched.", show_default="1"),
+    ] = None,
     prompt: Prompt = None,
     phase: PhaseOption = None,
     dtype: DtypeOption = None,
@@ -80,13 +90,15 @@ def search(
         ),
     ] = 1,
     objectives: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--objectives",
             metavar="NAMES",
-            help="By comma: latency, accuracy_cost, transfer_loss; several give a Pareto set.",
+            help="By comma: latency, throughput (per GPU), accuracy_cost, transfer_loss; "
+            "several give a Pareto set.",
+            show_default="latency; throughput,latency where --tp or --batch are several",
         ),
-    ] = "latency",
+    ] = None,
     latency_limit: Annotated[
         float | None,
         typer.Option("--latency-limit", min=0.0, metavar="MS", help="Slowest plan allowed."),
@@ -149,11 +161,17 @@ def search(
     many = prompts is not None or ":" in (prompt or "")
     output = output or Path("policy.yaml" if many else "plan.yaml")
     check_writable(output)
+    tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
+    several = len(tps) > 1 or len(batches) > 1
+    if several and (many or storage is not None or robust is not None):
+        raise InputError(
+            "several --tp or --batch go with one --prompt, and without --storage and --robust"
+        )
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,
         hw,
-        tp=tp,
-        batch=batch,
+        tp=tps[0],
+        batch=batches[0],
         prompt=None if many else read(tokens, "--prompt", prompt),
         phase=phase,
         dtype=dtype,
@@ -165,9 +183,15 @@ def search(
         sampler=cast("SamplerName", sampler),
         max_chunks=max_chunks,
         groups=groups,
-        objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
+        objectives=_objectives(objectives, several),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    if several:
+        work = scenario.workload
+        axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
+        named = (hw, DEFAULT_MODEL if model is None else model)
+        deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+        return
     if many:
         names_asked = (hw, DEFAULT_MODEL if model is None else model)
         search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
@@ -201,6 +225,11 @@ def search(
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
+
+
+def _objectives(text: str | None, several: bool) -> "tuple[ObjectiveName, ...]":
+    names = text or ("throughput,latency" if several else "latency")
+    return cast("tuple[ObjectiveName, ...]", tuple(name.strip() for name in names.split(",")))
 
 
 def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
