@@ -30,8 +30,8 @@ _TILES = ((128, 256), (128, 128), (64, 128), (64, 64))
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 _MANY = 512
 """Sizes from which on equal ones are looked for, to be priced once."""
-_LOOKED_UP = 1 << 20
-"""Sizes up to which a table finds equal ones faster than sorting does."""
+_LOOKED_UP = 64
+"""Entries per size up to which a table finds equal sizes faster than sorting does."""
 _DEPTH = 64  # k elements a kernel loads per pipeline step
 
 WEIGHT_COPIES = 6
@@ -168,7 +168,7 @@ def gemm(
 def _distinct(sizes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
     """The distinct sizes, and the place of each of `sizes` among them, flat."""
     flat = sizes.ravel()
-    if flat.dtype.kind != "i" or flat.max() > _LOOKED_UP:
+    if flat.dtype.kind != "i" or flat.max() > _LOOKED_UP * len(flat):
         return np.unique(flat, return_inverse=True)
     there = np.zeros(flat.max() + 1, dtype=np.intp)
     there[flat] = 1
