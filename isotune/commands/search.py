@@ -137,7 +137,11 @@ def search(
     ] = None,
     robust: Annotated[
         str | None,
-        typer.Option("--robust", help="expected or worst: best over the profile's errors."),
+        typer.Option(
+            "--robust",
+            metavar="[MODE]",
+            help="Best over the profile's errors: expected (if nothing follows) or worst.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
