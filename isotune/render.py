@@ -372,8 +372,9 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
             style="bold",
         ),
         Text(
-            f"{found.solved} lengths were solved exactly; on them the policy is at most "
-            f"{percent(found.worst_loss)} above the optimum.{fits}"
+            f"{found.solved} lengths were solved; on them the policy is at most "
+            f"{percent(found.worst_loss)} above the optimum of up to three chunks.{fits}"
+            + (" Interrupted: the lengths between them are not checked." * found.interrupted)
         ),
         Text(),
         table,

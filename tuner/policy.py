@@ -104,6 +104,8 @@ class PolicyResult:
     worst_loss: float
     longest: int
     solved: int
+    interrupted: bool = False
+    """Whether the lengths between the solved ones were left unchecked."""
 
 
 class _Solved(NamedTuple):
@@ -146,14 +148,20 @@ def find_policy(
 
     solve(sorted({*tokens, *edges}))
     rng = np.random.default_rng(0)
-    for _ in range(_ROUNDS):
-        buckets = _buckets(scenario, solved, loss, memo)
-        probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
-        suspects = _suspects(scenario, buckets, solved, loss, memo)
-        new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
-        solve(new)
-        if all(_loss(scenario, buckets, length, solved[length], memo) <= loss for length in new):
-            break
+    interrupted = False
+    try:
+        for _ in range(_ROUNDS):
+            buckets = _buckets(scenario, solved, loss, memo)
+            probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
+            suspects = _suspects(scenario, buckets, solved, loss, memo)
+            new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
+            solve(new)
+            if all(
+                _loss(scenario, buckets, length, solved[length], memo) <= loss for length in new
+            ):
+                break
+    except KeyboardInterrupt:  # a policy of what is solved; less is checked between
+        interrupted = True
     buckets = _with_losses(scenario, _buckets(scenario, solved, loss, memo), solved, memo)
     weights = np.array(lengths.weights[: len(tokens)])
     chosen = [
@@ -167,6 +175,7 @@ def find_policy(
         worst_loss=max(bucket.loss for bucket in buckets),
         longest=tokens[-1],
         solved=len(solved),
+        interrupted=interrupted,
     )
 
 

@@ -13,7 +13,7 @@ from tuner.exact import Best, best_split, most_chunks
 from tuner.objectives import Evaluator, Judge, Objective, ObjectiveName, check_objectives
 from tuner.samplers import SamplerName
 from tuner.space import MAX_CHUNKS, Space
-from tuner.study import Progress, Settings, Trials, run_study
+from tuner.study import AT_ONCE, Progress, Settings, Trials, run_study
 from tuner.techniques import Technique, pays_from, techniques
 
 __all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
@@ -157,6 +157,8 @@ def optimise(
             trials=options.trials,
             seed=options.seed,
             sampler=options.sampler,
+            # Real runs take their time one by one; an interrupt must not cost those of a batch.
+            at_once=AT_ONCE if options.objective is None else 1,
             stop_at=exact.bound_s * (1 + _AT_BOUND) if exact and inside and single else None,
         ),
         starts(space, exact),

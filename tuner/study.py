@@ -90,7 +90,7 @@ def run_study(
     try:
         while done < settings.trials and not stopped:
             if settings.sampler == "auto":
-                _refine(study, space, seen, tried, settings.at_once // 2)
+                _refine(study, space, seen, tried, settings.at_once // 2 or done % 2)
             asked = [study.ask() for _ in range(min(settings.at_once, settings.trials - done))]
             plans = [space.plan(trial) for trial in asked]
             tried.update(plans)

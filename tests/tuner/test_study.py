@@ -81,6 +81,21 @@ def test_what_an_objective_raises_fails_the_trial_and_is_counted_with_its_reason
     assert found.best.plan.strategy != "iso"
 
 
+def test_an_interrupt_between_real_runs_keeps_every_one_of_them():
+    ran = []
+
+    def measure(plan):
+        if len(ran) == 11:
+            raise KeyboardInterrupt
+        ran.append(plan)
+        return 1.0 / len(ran)
+
+    found = search(CASE, Options(objective=measure, trials=40)).trials
+    assert found.interrupted
+    assert found.run >= len(ran) == len(set(ran)) == 11
+    assert found.best.plan == ran[-1]
+
+
 def test_a_plan_that_does_not_fit_is_pruned_not_failed():
     case = Scenario(
         model=load_model("llama-2-70b"),
