@@ -41,8 +41,8 @@ class DeploymentSpace(Space):
 
     def plan(self, trial: optuna.trial.BaseTrial) -> Deployment:
         """The deployment a trial's parameters stand for."""
-        tp = cast(int, trial.suggest_categorical("tp", self.tps))
-        batch = cast(int, trial.suggest_categorical("batch", self.batches))
+        tp = trial.suggest_categorical("tp", self.tps)
+        batch = trial.suggest_categorical("batch", self.batches)
         plan = self.at(tp, batch).plan(trial)
         if tp == 1:  # nothing to overlap, drop or send
             plan = Plan()

@@ -7,7 +7,7 @@ then improved by moving its split points by ever fewer tiles.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -63,39 +63,36 @@ def _first_of_each(owner: Index, seconds: Array) -> Index:
 
 def solve(scenario: Scenario, lengths: Sequence[int], plain: Plan) -> list[Solved]:
     """The best plan at each length; `plain` gives transfer type and drop set."""
-    return _Solver(scenario=scenario, lengths=tuple(lengths), plain=plain).solved()
+    return _Solver(scenario, lengths, plain).solved()
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Solver:
-    scenario: Scenario
-    lengths: tuple[int, ...]
-    plain: Plan
-    best: _Best = field(init=False)
+    """The best overlapped cut of each length so far, and what makes it better."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "best", _Best.none(len(self.lengths)))
+    def __init__(self, scenario: Scenario, lengths: Sequence[int], plain: Plan) -> None:
+        self.scenario, self.lengths, self.plain = scenario, lengths, plain
+        self.best = _Best.none(len(lengths))
 
     def solved(self) -> list[Solved]:
-        everyone = np.arange(len(self.lengths))
-        none = np.empty((len(everyone), 0), dtype=np.int64)
+        none = np.empty((len(self.lengths), 0), dtype=np.int64)
         serial, same = (
-            times(self.scenario, plan, self.lengths, none) for plan in (Plan(), self.plain)
+            times(self.scenario, plan, self.lengths, none).tolist() for plan in (Plan(), self.plain)
         )
         if self.scenario.workload.phase == "prefill" and self.scenario.workload.tp > 1:
             self._two()
             self._three()
-        return [
-            Solved(serial=float(serial[index]), optimum=float(seconds), plan=plan)
-            for index, (seconds, plan) in enumerate(map(self._fastest, everyone, same))
-        ]
+        found: list[Solved] = []
+        for index, seconds in enumerate(serial):
+            optimum, plan = self._fastest(index, same[index])
+            found.append(Solved(serial=seconds, optimum=optimum, plan=plan))
+        return found
 
     def _fastest(self, index: int, serial: float) -> tuple[float, Plan]:
         best = self.best
         if best.seconds[index] >= serial:
             return serial, self.plain
         parts = {"strategy": "iso", "chunks": best.sizes[index], "comm_sms": best.sms[index]}
-        return best.seconds[index], self.plain.model_copy(update=parts)
+        return float(best.seconds[index]), self.plain.model_copy(update=parts)
 
     def _two(self) -> None:
         splits = [split_sizes(length) for length in self.lengths]

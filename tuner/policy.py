@@ -321,9 +321,9 @@ def _ask(scenario: Scenario, rules: Sequence[Rule], tokens: Sequence[int], memo:
     for (_, count), members in groups.items():
         lengths = [length for _, length, _ in members]
         none = np.empty((len(members), 0), dtype=np.int64)
-        sizes = np.array([sizes for _, _, sizes in members]) if count > 1 else none
+        cuts = np.array([sizes for _, _, sizes in members]) if count > 1 else none
         rule, length, _ = members[0]
-        seconds = seconds_of(scenario, rule.plan(length), lengths, sizes)
+        seconds = seconds_of(scenario, rule.plan(length), lengths, cuts)
         for (rule, length, _), time in zip(members, seconds.tolist(), strict=True):
             memo[rule][length] = time
 
