@@ -1,6 +1,7 @@
 """How near each sampler comes to the exact optimum, on 20 random scenarios.
 
-    python benchmarks/samplers.py [--json] [--trials 300] [--samplers auto,random] [--scenarios 20] [--seed 0]
+    python benchmarks/samplers.py [--json] [--trials 300] [--samplers auto,random]
+        [--scenarios 20] [--seed 0]
 
 The exact optimum is over all plans of up to three chunks (serial and ISO, every SM budget); the
 samplers search the same space. They start from serial and the even splits, never from the exact
