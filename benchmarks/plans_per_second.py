@@ -2,10 +2,11 @@
 
     python benchmarks/plans_per_second.py [--json] [--quick] [--processor]
 
-With `--processor` a second is one of processor time, so that the figures are per core and hold on a
-machine that does other things too. All figures come from one run of one process, so their ratios mean something whatever the
-machine. The closed forms know no schedule: they stand for what a prediction costs elsewhere.
-`llm-analysis` is measured where it is installed (`pip install llm-analysis`).
+With `--processor` a second is one of processor time, so that the figures are per core and hold on
+a machine that does other things too. All figures come from one run of one process, so their ratios
+mean something whatever the machine. The closed forms know no schedule: they stand for what a
+prediction costs elsewhere. `llm-analysis` is measured where it is installed (`pip install
+llm-analysis`).
 """
 
 import argparse
