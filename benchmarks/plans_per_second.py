@@ -23,6 +23,7 @@ import numpy as np
 import isotune
 from simulator.batch import Batch, latencies, run
 from simulator.drops import DropSets
+from simulator.engine import Index
 from simulator.plan import Plan
 from simulator.predict import predict
 from simulator.predictor import Predictor
@@ -63,6 +64,13 @@ def batch(scenario: Scenario, plans: int, chunks: int, periodic: bool) -> Batch:
         cut_of=rng.integers(0, len(sizes), plans),
         drops=DropSets(masks=masks, periods=periods),
     )
+
+
+def any_sizes(total: int, chunks: int, count: int) -> Index:
+    """Random cuts at single tokens, so that next to no kernel has a shape of another cut's."""
+    rng = np.random.default_rng(2)
+    edges = [np.sort(rng.choice(total - 1, chunks - 1, replace=False)) + 1 for _ in range(count)]
+    return np.diff(np.array(edges), prepend=0, append=total, axis=1)
 
 
 def random_plans(scenario: Scenario, count: int, grain: int) -> list[Plan]:
@@ -186,7 +194,7 @@ def growth(scenario: Scenario, plans: int) -> list[dict[str, float]]:
         )
         both = [batch(there, plans, chunks, periodic) for periodic in (False, True)]
         arbitrary, periodic = (1e9 / rate(lambda b=one: run(b), plans) for one in both)
-        sizes = np.resize(both[0].cuts.sizes, (1000, chunks))
+        sizes = any_sizes(there.workload.tokens, chunks, 1000)
         priced = 1e6 / rate(lambda: latencies(there, both[0].plan, sizes), 1000)  # noqa: B023
         rows.append(
             {
