@@ -97,8 +97,11 @@ def search_deployments(
     """Search plans, `tps` and `batches` together; the best in the first objective is chosen.
 
     Raises:
-        InputError: a `tp` that is impossible, or no plan that fits and keeps to the limits.
+        InputError: a `tp` that is impossible, an objective of one's own (it would not know which
+            deployment it is asked about), or no plan that fits and keeps to the limits.
     """
+    if options.objective is not None:
+        raise InputError("several --tp or --batch are compared by prediction, not by real runs")
     check_objectives(options.objectives, options.sensitivity)
     there = {(tp, batch): scenario_at(scenario, tp, batch) for tp in tps for batch in batches}
     widest = space_of(there[max(tps), max(batches)], options)
@@ -115,7 +118,7 @@ def search_deployments(
     trials = run_study(
         space,
         judge_of(scenario, options),
-        _Evaluators({place: Evaluator(at, options.objective) for place, at in there.items()}),
+        _Evaluators({place: Evaluator(at) for place, at in there.items()}),
         Settings(trials=options.trials, seed=options.seed, sampler=options.sampler),
         _starts(there, options),
         progress,
