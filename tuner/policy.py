@@ -4,7 +4,7 @@ A rule that stays within `loss` of the per-length optimum from one length on to 
 possible other makes the first bucket; the next begins after it. Greedy is optimal here: a bucket
 that ends later never makes the rest harder.
 
-A length is solved by `tuner.lengths`, with up to three chunks. Not every length is: between those
+A length is solved by `tuner.optima`, with up to three chunks. Not every length is: between those
 that are, the rules are checked wherever they or the kernels turn (see `_turns`) against the
 optimum interpolated there; where a rule may lose too much the length is solved as well, and the
 rules are chosen anew.
@@ -25,8 +25,8 @@ from simulator.memory import check_memory
 from simulator.plan import CommDtype, Plan
 from simulator.policy import TILE, Bucket, Rule
 from simulator.scenario import Scenario
-from tuner.lengths import solve as lengths_solved
-from tuner.lengths import times as seconds_of
+from tuner.optima import solve as lengths_solved
+from tuner.optima import times as seconds_of
 
 LENGTHS = 64
 """Lengths of a range that are solved exactly at first."""

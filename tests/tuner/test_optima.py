@@ -11,7 +11,7 @@ from simulator.predictor import Predictor
 from simulator.scenario import Scenario
 from simulator.workload import Workload
 from tuner.exact import best_split
-from tuner.lengths import solve
+from tuner.optima import solve
 from tuner.policy import at
 
 CASES = [("rtx4090", "int8", (0, 2)), ("a800", "bf16", ())]
