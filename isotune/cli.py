@@ -11,8 +11,13 @@ from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
 from isotune.commands.measure import measure
+from isotune.commands.output import invoked
 from isotune.commands.predict import predict
+from isotune.commands.recover import recover
+from isotune.commands.remeasure import remeasure
+from isotune.commands.report import report
 from isotune.commands.search import search
+from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
 from isotune.text import printable
@@ -31,6 +36,10 @@ app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
+app.command()(sensitivity)
+app.command()(recover)
+app.command()(remeasure)
+app.command()(report)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
@@ -48,6 +57,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    invoked.set(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
         given = sys.argv[1:] if arguments is None else arguments
         sys.exit(app(args=_with_bare_robust(given), standalone_mode=False) or 0)

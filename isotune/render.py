@@ -1,7 +1,7 @@
 """Results for people: a verdict first, then tables that fit 80 columns."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +15,7 @@ from simulator.policy import TILE, Policy
 from simulator.predict import Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
+from simulator.workload import Workload
 
 if TYPE_CHECKING:
     from tuner.policy import PolicyResult
@@ -28,6 +29,8 @@ _NAMES = {
     "gemm_overlap": "GEMM overlap",
     "request_overlap": "request overlap",
     "iso": "ISO",
+    "spd": "SPD",
+    "iso_spd": "ISO with SPD",
 }
 _REASONS = 3
 """Reasons of failed trials shown, the most frequent first; `--json` has all."""
@@ -36,6 +39,30 @@ _SECTIONS = (
     | dict.fromkeys(SYNCS, "collectives")
     | dict.fromkeys((Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD), "gemm")
 )
+
+
+class Timed(Protocol):
+    """What a verdict is about: a prediction, or one read back from a file."""
+
+    @property
+    def plan(self) -> Plan: ...  # noqa: D102
+    @property
+    def latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def serial_latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def exposed_comm_s(self) -> float: ...  # noqa: D102
+    @property
+    def saving(self) -> float: ...  # noqa: D102
+    @property
+    def saving_interval(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def saving_is_certain(self) -> bool: ...  # noqa: D102
+
+
+def strategy_text(name: str) -> str:
+    """`gemm_overlap` as people write it."""
+    return _NAMES.get(name, name)
 
 
 def milliseconds(seconds: float) -> str:
@@ -95,11 +122,15 @@ def _ranges(blocks: tuple[int, ...]) -> str:
 
 def scenario_text(scenario: Scenario) -> str:
     """A scenario in one line."""
-    work = scenario.workload
+    return workload_text(scenario.model.name, scenario.hardware.name, scenario.workload)
+
+
+def workload_text(model: str, hardware: str, work: Workload) -> str:
+    """What is asked of which model and machine, in one line."""
     what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
     return printable(
-        f"{scenario.model.name} on {work.tp} GPUs of {scenario.hardware.name}: {work.phase}, "
+        f"{model} on {work.tp} GPUs of {hardware}: {work.phase}, "
         f"batch {work.batch}, {what}, {work.dtype}{weights}"
     )
 
@@ -110,7 +141,7 @@ def prediction_view(prediction: Prediction) -> RenderableType:
 
 
 def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
-    yield Text(_verdict(prediction), style="bold")
+    yield Text(verdict(prediction), style="bold")
     yield Text(scenario_text(prediction.scenario))
     yield Text(f"plan: {plan_text(prediction.plan)}")
     yield from _cautions(prediction)
@@ -134,7 +165,7 @@ def search_view(result: "SearchResult") -> RenderableType:
 
 def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     best, baseline = result.best, result.baseline
-    yield Text(_verdict(best), style="bold")
+    yield Text(verdict(best), style="bold")
     yield Text(scenario_text(best.scenario))
     yield Text(f"plan: {plan_text(best.plan)}")
     yield from _cautions(best)
@@ -206,7 +237,8 @@ def why_lines(trials: "Trials") -> Iterator[str]:
         yield f"  {rest} x for {len(often) - _REASONS} other reasons"
 
 
-def _verdict(prediction: Prediction) -> str:
+def verdict(prediction: Timed) -> str:
+    """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
     if not (prediction.plan.overlaps or prediction.plan.lossy):
         return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
@@ -219,7 +251,7 @@ def _verdict(prediction: Prediction) -> str:
     )
 
 
-def _saving_interval(prediction: Prediction) -> str:
+def _saving_interval(prediction: Timed) -> str:
     low, high = (share * 100 for share in prediction.saving_interval)
     return f"{low:.1f} to {high:.1f} %"
 
@@ -229,7 +261,7 @@ def _latency_interval(prediction: Prediction) -> str:
     return f"{low.removesuffix(' ms')} to {high}"
 
 
-def _share(prediction: Prediction) -> float:
+def _share(prediction: Timed) -> float:
     return prediction.exposed_comm_s / prediction.latency_s
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,3 +93,85 @@ def merge(parts: list[Path], output: Path) -> int:
                 rows += text.count("\n")
     temporary.replace(output)
     return rows
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table that `merge` wrote, by column; None for an empty cell.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, has no row, or a cell of the wrong kind.
+    """
+    rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+    if not rows:
+        raise InputError(f"{path}: the table has no rows")
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[dict[str, Any]]:
+    pyarrow, parquet = arrow()
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot read it as Parquet ({first:.120})") from error
+    _check_columns(path, table.column_names)
+    columns = [table.column(name).to_pylist() for name in COLUMNS]
+    return [_row(path, number, cells) for number, cells in enumerate(zip(*columns, strict=True), 1)]
+
+
+def _csv_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            _check_columns(path, header)
+            places = [header.index(name) for name in COLUMNS]
+            return [
+                _row(path, number, [cells[place] for place in places])
+                for number, cells in enumerate(reader, 2)
+                if cells
+            ]
+    except IndexError as error:
+        raise InputError(f"{path}: a row has fewer cells than the header") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: malformed CSV ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
+
+
+def _check_columns(path: Path, header: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputError(
+            f"{path}: not a table of isotune sweep: no column {missing[0]!r} "
+            f"(needed: {', '.join(COLUMNS)})"
+        )
+
+
+def _row(path: Path, number: int, cells: Sequence[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, cell in zip(COLUMNS, cells, strict=True):
+        try:
+            row[name] = _KINDS.get(name, str)(cell)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: row {number}: {name}: cannot read {cell!r:.60}") from error
+    return row
+
+
+def _number(cell: Any) -> float | None:
+    """A finite number; None where the cell is empty."""
+    if cell is None or cell == "":
+        return None
+    value = float(cell)
+    if not np.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("tp", "batch", "prompt"), int),
+    **dict.fromkeys(("latency_s", "serial_latency_s", "saving", "memory_bytes"), _number),
+    "fits": lambda cell: str(cell) == "True",
+}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from isotune.results import prediction_dict, trials_dict
 from simulator.planfile import PlanFile
 from simulator.scenario import Scenario
@@ -33,7 +33,8 @@ def deploy(
     PlanFile.of(result.best, *names).write(output)
     if as_json:
         found = {"front": front_rows(result), "trials": trials_dict(result.trials, options.seed)}
-        print_json(prediction_dict(result.best) | found | {"plan_file": str(output)})
+        data = prediction_dict(result.best) | found | {"plan_file": str(output)}
+        print_result("deployments", data)
     else:
         from isotune.render_deployments import deployments_view
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from isotune.commands.options import read, tokens
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
+from isotune.results import policy_dict
 from simulator.errors import InputError
 from simulator.planfile import ModelReference
 from simulator.policy import Policy
@@ -53,7 +54,7 @@ def search_policy(
     policy.write(output)
     if as_json:
         extra = {"policy_file": str(output), "interrupted": found.interrupted}
-        print_json(policy.model_dump(mode="json") | extra)
+        print_result("policy", policy_dict(policy, scenario) | extra)
     else:
         from isotune.render import policy_view
 

@@ -23,7 +23,7 @@ from isotune.commands.options import (
     sizes,
     tokens,
 )
-from isotune.commands.output import print_json, show
+from isotune.commands.output import print_result, show
 from isotune.results import prediction_dict
 from simulator.errors import InputError
 from simulator.files import checked
@@ -102,7 +102,7 @@ def predict(
         wanted = checked(Plan, _given(changes), "plan")
     prediction = isotune.predict(scenario, wanted)
     if as_json:
-        print_json(prediction_dict(prediction))
+        print_result("prediction", prediction_dict(prediction))
         return
     from isotune.render import prediction_view
 
