@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     invoked.set(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
-        sys.exit(app(args=arguments, standalone_mode=False) or 0)
+        given = sys.argv[1:] if arguments is None else arguments
+        sys.exit(app(args=_with_bare_robust(given), standalone_mode=False) or 0)
     except _UsageProblem as error:
         message = error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -78,6 +79,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(f"cannot write the output ({error.strerror})")
+
+
+def _with_bare_robust(arguments: list[str]) -> list[str]:
+    """`--robust` by itself means `--robust expected`; Typer knows no optional values."""
+    found: list[str] = []
+    for word, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+        found.append(word)
+        if word == "--robust" and after.startswith("-"):
+            found.append("expected")
+    return found
 
 
 def _fail(message: str) -> NoReturn:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.lengths import AtLength
     from tuner.robust import RobustChoice
     from tuner.search import SearchResult
-    from tuner.study import Evaluated
+    from tuner.study import Evaluated, Trials
     from tuner.techniques import Technique
 
 
@@ -57,19 +57,7 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
         "accuracy_budget": None if table is None else result.options.accuracy_budget,
         "objectives": list(result.options.objectives),
         "accuracy_cost": result.accuracy_cost,
-        "trials": {
-            "run": result.trials.run,
-            "pruned": result.trials.pruned,
-            "failed": result.trials.failed,
-            "why": result.trials.why,
-            "per_second": result.trials.per_second,
-            "importances": result.trials.importances,
-            "stopped_at_bound": result.trials.stopped_at_bound,
-            "best_s": result.trials.best.seconds if result.trials.best else None,
-            "seed": result.options.seed,
-            "interrupted": result.trials.interrupted,
-            "history": _history(result.trials.history),
-        },
+        "trials": trials_dict(result.trials, result.options.seed),
         "front": [_evaluated(result, item) for item in result.trials.front],
         "exact": None
         if exact is None
@@ -80,6 +68,23 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
+    }
+
+
+def trials_dict(trials: "Trials", seed: int) -> dict[str, Any]:
+    """What a study did."""
+    return {
+        "run": trials.run,
+        "pruned": trials.pruned,
+        "failed": trials.failed,
+        "why": trials.why,
+        "per_second": trials.per_second,
+        "importances": trials.importances,
+        "stopped_at_bound": trials.stopped_at_bound,
+        "best_s": trials.best.seconds if trials.best else None,
+        "seed": seed,
+        "interrupted": trials.interrupted,
+        "history": _history(trials.history),
     }
 
 

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from simulator.plan import Plan
 from tuner.history import History, history_of
-from tuner.objectives import Evaluator, Judge
+from tuner.objectives import Evaluate, Judge
 from tuner.samplers import SamplerName, sampler_of
 from tuner.space import Space
 
@@ -76,7 +76,7 @@ class Settings:
 def run_study(
     space: Space,
     judge: Judge,
-    evaluate: Evaluator,
+    evaluate: Evaluate,
     settings: Settings,
     starts: Sequence[Plan] = (),
     progress: Progress | None = None,
@@ -93,7 +93,7 @@ def run_study(
     try:
         while done < settings.trials and not stopped:
             if settings.sampler == "auto":
-                _refine(study, space, seen, tried, settings.at_once // 2)
+                _refine(study, space, seen, tried, settings.at_once // 2 or done % 2)
             asked = [study.ask() for _ in range(min(settings.at_once, settings.trials - done))]
             plans = [space.plan(trial) for trial in asked]
             tried.update(plans)

@@ -148,9 +148,12 @@ def _cut(
         )
     check_plan(plan, scenario.model, scenario.workload)
     cut = replace(scenario.model, num_hidden_layers=layers)
-    kept = tuple(block for block in plan.dropped if block < layers)
+    kept = {
+        "dropped": tuple(block for block in plan.dropped if block < layers),
+        "groups": tuple(group for group in plan.groups if group.first < layers),
+    }
     notes = (f"model cut to its first {layers} of {blocks} blocks",)
-    return replace(scenario, model=cut), plan.model_copy(update={"dropped": kept}), notes
+    return replace(scenario, model=cut), plan.model_copy(update=kept), notes
 
 
 def _check_types(scenario: Scenario) -> None:

@@ -39,6 +39,14 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(tokens(part.strip()) for part in text.split(",") if part.strip())
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """`2,4,8` as counts, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,5}", part) and int(part) for part in parts):
+        raise InputError(f"{text!r:.60} is not a number above 0, or several such as 2,4,8")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
 def blocks(text: str) -> tuple[int, ...]:
     """`0-3,7` as block numbers, sorted; an empty text drops nothing."""
     found: set[int] = set()

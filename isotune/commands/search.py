@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
+from isotune.commands.deployments import Axes, deploy
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
-    Batch,
     CommDtypeOption,
     DtypeOption,
     Hardware,
@@ -19,9 +19,9 @@ from isotune.commands.options import (
     PhaseOption,
     Prompt,
     RuntimeOption,
-    Tp,
     TraceFile,
     WeightDtypeOption,
+    counts,
     fraction,
     names,
     read,
@@ -48,8 +48,18 @@ if TYPE_CHECKING:
 def search(
     hw: Hardware = None,
     model: ModelName = None,
-    tp: Tp = None,
-    batch: Batch = None,
+    tp: Annotated[
+        str | None,
+        typer.Option(
+            "--tp",
+            help="Tensor-parallel size; several by comma are searched.",
+            show_default="the whole node",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", help="Requests; several by comma are searched.", show_default="1"),
+    ] = None,
     prompt: Prompt = None,
     phase: PhaseOption = None,
     dtype: DtypeOption = None,
@@ -75,14 +85,22 @@ def search(
     max_chunks: Annotated[
         int, typer.Option("--max-chunks", min=2, max=64, help="Most chunks of a prompt.")
     ] = 4,
+    groups: Annotated[
+        int,
+        typer.Option(
+            "--groups", min=1, max=8, help="Most groups of blocks, each cut in its own way."
+        ),
+    ] = 1,
     objectives: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--objectives",
             metavar="NAMES",
-            help="By comma: latency, accuracy_cost, transfer_loss; several give a Pareto set.",
+            help="By comma: latency, throughput (per GPU), accuracy_cost, transfer_loss; "
+            "several give a Pareto set.",
+            show_default="latency; throughput,latency where --tp or --batch are several",
         ),
-    ] = "latency",
+    ] = None,
     latency_limit: Annotated[
         float | None,
         typer.Option("--latency-limit", min=0.0, metavar="MS", help="Slowest plan allowed."),
@@ -134,7 +152,11 @@ def search(
     ] = None,
     robust: Annotated[
         str | None,
-        typer.Option("--robust", help="expected or worst: best over the profile's errors."),
+        typer.Option(
+            "--robust",
+            metavar="[MODE]",
+            help="Best over the profile's errors: expected (if nothing follows) or worst.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -163,11 +185,17 @@ def search(
     check_writable(output)
     if trace is not None:
         check_writable(trace)
+    tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
+    several = len(tps) > 1 or len(batches) > 1
+    if several and (many or storage is not None or robust is not None or front):
+        raise InputError(
+            "several --tp or --batch go with one --prompt, without --storage, --robust or --front"
+        )
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,
         hw,
-        tp=tp,
-        batch=batch,
+        tp=tps[0],
+        batch=batches[0],
         prompt=None if many else read(tokens, "--prompt", prompt),
         phase=phase,
         dtype=dtype,
@@ -181,22 +209,21 @@ def search(
         _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
         max_chunks=max_chunks,
-        objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
+        groups=groups,
+        objectives=_objectives(objectives, several),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    named = (hw, DEFAULT_MODEL if model is None else model)
+    if several:
+        work = scenario.workload
+        axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
+        deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+        return
     if many:
-        names_asked = (hw, DEFAULT_MODEL if model is None else model)
-        search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
+        search_policy(scenario, options, (prompt, prompts), named, output, as_json)
         return
     if storage is not None:
-        share_search(
-            scenario,
-            options,
-            (hw, DEFAULT_MODEL if model is None else model),
-            storage,
-            study,
-            as_json,
-        )
+        share_search(scenario, options, named, storage, study, as_json)
         return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
@@ -206,7 +233,7 @@ def search(
         result = replace(result, best=isotune.predict(scenario, choice.plan))
     treated = repair.treated(result) if repair else None
     curve = repair.front(scenario, options) if repair and front else None
-    file = PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model)
+    file = PlanFile.of(result.best, *named)
     file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
     if trace is not None:
         write_timelines(trace, result.best, "best plan")
@@ -224,6 +251,11 @@ def search(
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
+
+
+def _objectives(text: str | None, several: bool) -> "tuple[ObjectiveName, ...]":
+    names = text or ("throughput,latency" if several else "latency")
+    return cast("tuple[ObjectiveName, ...]", tuple(name.strip() for name in names.split(",")))
 
 
 def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":

@@ -30,7 +30,7 @@ def prediction_section(source: str, result: Prediction) -> Section:
 
 
 def _unless_serial(result: Prediction) -> dict[str, Times]:
-    serial = result.plan.strategy == "serial" and not result.plan.lossy
+    serial = not (result.plan.overlaps or result.plan.lossy)
     return {} if serial else {"this plan": result}
 
 
