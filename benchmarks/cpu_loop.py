@@ -39,7 +39,11 @@ MODEL = {
     "max_position_embeddings": 4096,
 }
 UNPACED = 20e9
-UNITS = 16
+LEAST = 64
+"""Fewest rows measured: no plan that is searched has smaller chunks."""
+CROSSINGS = 8.0
+"""Memory traffic of an all-reduced byte: two copies through the kernel, each way, and the sum."""
+SCAN = Path(__file__).with_name("split_scan.py")
 ISOTUNE = [sys.executable, "-m", "isotune"]
 
 
@@ -94,9 +98,11 @@ class Loop:
         """Calibrate to one rate, search, and validate what was found."""
         table = self.measure(f"{name}-links", "all_reduce,contention")
         profile = self.folder / f"{name}.yaml"
-        base = self.contended(base, table.with_name(f"{table.stem}-contention.csv"))
-        tables = [str(kernels), str(table)]
-        self.isotune("calibrate", *tables, "--base", str(base), "-o", str(profile))
+        beside = str(table.with_name(f"{table.stem}-contention.csv"))
+        self.isotune(
+            *("calibrate", str(kernels), str(table), "--contention", beside),
+            *("--base", str(base), "-o", str(profile)),
+        )
         found = self.search(name, profile)
         best = found["plan"]
         iso = best if best["strategy"] == "iso" else {"strategy": "iso", "chunks": self.even()}
@@ -112,20 +118,20 @@ class Loop:
             self.scan(name, profile, lossless["chunks"])
 
     def scan(self, name: str, profile: Path, predicted: Sequence[int]) -> None:
-        """Measure two-chunk splits; how far the predicted best is from the best of them."""
-        times: dict[int, float] = {}
+        """Measure two-chunk splits in turns; how far the predicted best is from the best."""
         shares = {round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)}
-        for first in sorted(shares | ({predicted[0]} if len(predicted) == 2 else set())):
-            plan = {"strategy": "iso", "chunks": [first, self.prompt - first]}
-            path = self.plan(f"{name}-scan{first}", profile, plan)
-            times[first] = self.validate(path.stem, path, check="none")["time"]["measured_s"]
-        best = min(times, key=lambda first: times[first])
-        scan = ", ".join(f"{first}: {time * 1e3:.1f} ms" for first, time in sorted(times.items()))
-        print(
-            f"  scan of first chunks: {scan}; best {best}, predicted {list(predicted)}", flush=True
+        firsts = sorted(shares | ({predicted[0]} if len(predicted) == 2 else set()))
+        path = self.plan(f"{name}-scan", profile, {"strategy": "iso", "chunks": self.even()})
+        done = self.ranked(
+            *(str(SCAN), str(path), "--firsts", ",".join(map(str, firsts))),
+            *("--repeat", "40"),
+            program=[sys.executable],
         )
-        if predicted[0] in times:
-            print(f"  predicted split is {times[predicted[0]] / times[best] - 1:.1%} off the best")
+        times = {int(first): median(runs) for first, runs in json.loads(done).items()}
+        best = min(times, key=lambda first: times[first])
+        text = ", ".join(f"{first}: {time * 1e3:.1f} ms" for first, time in sorted(times.items()))
+        off = f", {times[predicted[0]] / times[best] - 1:.1%} off" if predicted[0] in times else ""
+        print(f"  scan of first chunks: {text}; best {best}, predicted {list(predicted)}{off}")
 
     def measure(self, name: str, ops: str) -> Path:
         """Microbenchmarks, every rank in its namespace."""
@@ -133,7 +139,7 @@ class Loop:
         seconds = "0.01" if self.quick else "0.1"
         self.ranked(
             *("measure", "-o", str(table), "--name", "cpu-gloo", "--model", str(self.folder)),
-            *("--nproc", str(self.ranks), "--tokens", str(self.prompt), "--device", "cpu"),
+            *("--nproc", str(self.ranks), "--tokens", f"{LEAST}:{self.prompt}", "--device", "cpu"),
             *("--ops", ops, "--seconds", seconds),
         )
         return table
@@ -146,22 +152,9 @@ class Loop:
         norms = [_numbers(row, ("tokens", "hidden")) for row in rows if row["op"] == "rms_norm"]
         bandwidth = max(8e6 * tokens * hidden / t for tokens, hidden, t in norms)
         path = self.folder / "base.yaml"
-        fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.5)
+        fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.1)
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
         read_profile(str(path))
-        return path
-
-    def contended(self, base: Path, beside: Path) -> Path:
-        """The base with what a collective takes from compute, and compute from it, as measured."""
-        names = ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us")
-        rows = [[float(row[name]) for name in names] for row in _rows(beside)]
-        taken = 1 - 1 / max(median(slow / alone for alone, slow, _, _ in rows), 1.0)
-        slower = min(max(median(slow / alone for _, _, alone, slow in rows), 1.0), 3.0)
-        fields = yaml.safe_load(base.read_text())
-        gloo = fields["collectives"]["algorithms"]["gloo"]
-        gloo |= {"sms": max(1, round(taken * UNITS)), "interference": round(slower, 3)}
-        path = base.with_name(f"{beside.stem}-base.yaml")
-        path.write_text(yaml.safe_dump(fields, sort_keys=False))
         return path
 
     def search(self, name: str, profile: Path) -> dict[str, Any]:
@@ -209,11 +202,11 @@ class Loop:
             raise SystemExit(f"isotune {arguments[0]}: {done.stderr.strip()}")
         return done.stdout
 
-    def ranked(self, *arguments: str) -> str:
+    def ranked(self, *arguments: str, program: Sequence[str] = ISOTUNE) -> str:
         """A command on every rank, each in its namespace; what rank 0 prints."""
         ranks = [
             subprocess.Popen(
-                self.net.command(rank, [*ISOTUNE, *arguments]),
+                self.net.command(rank, [*program, *arguments]),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -237,15 +230,15 @@ def cpu_profile(
 ) -> dict[str, Any]:
     """The fields of a profile for CPU ranks over gloo, for calibrate to start from.
 
-    A rank is a device of `UNITS` execution units, so that a collective can hold a share of it;
-    what no measurement says stays as `like`.
+    A rank is a device with one execution unit, of which a collective holds none: what it takes
+    from compute it takes in copies through memory. What no measurement says stays as `like`.
     """
     fields = like.model_dump(mode="json", exclude_none=True)
     for inherited in ("calibration", "derived_from", "collectives_from"):
         fields.pop(inherited, None)
     fields["name"], fields["description"] = "cpu-gloo", f"{ranks} CPU ranks over gloo"
     fields["gpu"] = fields["gpu"] | {
-        "sms": UNITS,
+        "sms": 1,
         "bf16": f"{flops / 1e9:.3f} GFLOP/s",
         "memory": "16 GB",
         "memory_bandwidth": f"{bandwidth / 1e9:.3f} GB/s",
@@ -264,7 +257,7 @@ def cpu_profile(
     nccl = fields["collectives"]["algorithms"]["nccl"]
     one = nccl["protocols"][-1] | {"name": "tcp", "latency": "300 us", "latency_per_rank": "50 us"}
     one |= {"bandwidth": "100 MB/s", "bandwidth_many": "100 MB/s", "pattern": "ring"}
-    gloo = nccl | {"protocols": [one], "sms": 1, "sm_bandwidth": "1 GB/s", "interference": 1.0}
+    gloo = nccl | {"protocols": [one], "sms": 0, "traffic": CROSSINGS, "interference": 1.0}
     fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
     fields["sources"] = dict.fromkeys(
         dict.fromkeys(path.split(".")[0] for path in like.figures()),

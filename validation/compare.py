@@ -61,11 +61,11 @@ class Collected:
             case Timed():
                 self.clocks.setdefault((message.program, message.repeat), {})[rank] = message
 
-    def measurement(self, number: int, program: Program) -> Measurement | None:
-        """The repeats of a program that all ranks have finished."""
+    def measurement(self, number: int, program: Program, first: int = 0) -> Measurement | None:
+        """The repeats of a program, from `first` on, that all ranks have finished."""
         runs: list[list[Timeline]] = []
-        for (which, _), by_rank in sorted(self.clocks.items()):
-            if which == number and len(by_rank) == self.ranks:
+        for (which, repeat), by_rank in sorted(self.clocks.items()):
+            if which == number and repeat >= first and len(by_rank) == self.ranks:
                 clocks = [sent.clocked for sent in by_rank.values()]
                 runs.append([timeline_of(program, c.starts, c.ends) for c in clocks])
         return measurement(program, runs) if runs else None

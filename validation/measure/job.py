@@ -8,10 +8,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from validation.job import DTYPES, wait_for_all
+from validation.job import DTYPES
 from validation.measure.cases import Case, Range, cases
 from validation.measure.kernels import Kernels, repeats_of, seconds_of
 from validation.rank import Rank
+from validation.turns import wait_for_all
 
 
 @dataclass(frozen=True)
