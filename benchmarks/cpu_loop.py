@@ -39,7 +39,7 @@ MODEL = {
     "max_position_embeddings": 4096,
 }
 UNPACED = 20e9
-LEAST = 64
+LEAST = 128
 """Fewest rows measured: no plan that is searched has smaller chunks."""
 CROSSINGS = 8.0
 """Memory traffic of an all-reduced byte: two copies through the kernel, each way, and the sum."""

@@ -1,14 +1,14 @@
 """`isotune search --measured`: the simulator proposes, real runs decide, Optuna goes on."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.plan import Plan
-from simulator.predict import SERIAL, Prediction, predict
+from simulator.predict import SERIAL
 from simulator.scenario import Scenario
 from tuner.objectives import Evaluator, Outcome
 from tuner.search import Options, exact_of, judge_of, space_of, starts
@@ -16,8 +16,6 @@ from tuner.study import Settings, run_study
 
 if TYPE_CHECKING:
     from validation.driven import Bench
-    from validation.measured import Measurement
-    from validation.setup import Setup
 
 CANDIDATES = 8
 """Plans of the simulator that are measured before Optuna goes on."""
@@ -57,7 +55,7 @@ class SearchDriver:
         """See `validation.driven.Driver`."""
         measuring = _Measuring(bench, self.deadline, self.scenario)
         try:
-            measuring.measure((SERIAL, *self.candidates))
+            measuring.begin((SERIAL, *self.candidates))
             self._go_on(measuring)
         except BudgetSpentError:
             pass
@@ -103,22 +101,27 @@ class _Measuring(Evaluator):
         super().__init__(scenario)
         self._bench, self._deadline = bench, deadline
         self._begun = time.monotonic()
-        self._medians: dict[Plan, list[float]] = {}
+        self._runs: dict[Plan, list[float]] = {}
         self._fresh: set[Plan] = set()
         self.also: Plan | None = None
 
-    def measure(self, plans: Sequence[Plan]) -> None:
-        """Measure plans in turns, round after round while the budget lasts.
+    def begin(self, plans: Sequence[Plan]) -> None:
+        """Measure the first plans: each once while the budget lasts, then all in turns.
 
         Raises:
-            BudgetSpentError: it would not last for one more.
+            BudgetSpentError: the budget is spent.
         """
-        for _ in range(_ROUNDS):
-            if self._spent(plans):
-                raise BudgetSpentError
-            for plan, seconds in zip(plans, self._bench.measure(plans, 1), strict=True):
-                self._medians.setdefault(plan, []).append(seconds)
+        for plan in plans:
+            self._round((plan,))
+        for _ in range(_ROUNDS - 1):
+            self._round(plans)
         self._fresh |= set(plans)
+
+    def _round(self, plans: Sequence[Plan]) -> None:
+        if self._spent(plans):
+            raise BudgetSpentError
+        for plan, seconds in zip(plans, self._bench.measure(plans, 1), strict=True):
+            self._runs.setdefault(plan, []).append(seconds)
 
     def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
         """See `Evaluator`.
@@ -134,32 +137,34 @@ class _Measuring(Evaluator):
         if plan in self._fresh:  # a candidate, measured before the study began
             self._fresh.remove(plan)
         else:
-            self.measure((plan,))
-            self._fresh.discard(plan)
-        return Outcome(float(np.median(self._medians[plan])))
+            for _ in range(_ROUNDS):
+                self._round((plan,))
+        return Outcome(float(np.median(self._runs[plan])))
 
     def finish(self) -> None:
         """The best plans and the serial run once more, in turns: the only fair comparison."""
-        ranked = sorted(self._medians, key=lambda plan: float(np.median(self._medians[plan])))
+        ranked = sorted(self._runs, key=lambda plan: float(np.median(self._runs[plan])))
         best = [plan for plan in ranked if plan != SERIAL][:_FINALISTS]
         also = [] if self.also is None else [self.also]
         plans = list(dict.fromkeys((SERIAL, *best, *also)))
         left = self._deadline - time.monotonic()
-        rounds = max(3, min(_FINAL_ROUNDS, int(left / max(self._round_s(plans), 1e-6))))
+        rounds = max(1, min(_FINAL_ROUNDS, int(left / max(self._round_s(plans), 1e-6))))
         self._bench.measure(plans, rounds, final=True)
 
     def _spent(self, plans: Sequence[Plan]) -> bool:
         """Whether another round of plans would take time that is kept for the end."""
         whole = self._deadline - self._begun
-        best = sorted(float(np.median(runs)) for runs in self._medians.values())[: _FINALISTS + 1]
+        best = sorted(float(np.median(runs)) for runs in self._runs.values())[: _FINALISTS + 1]
         kept = min(_FINAL_SHARE * whole, 1.5 * _FINAL_ROUNDS * sum(best))
-        return bool(self._medians) and (
+        return len(self._runs) > 1 and (
             time.monotonic() + 2 * self._round_s(plans) > self._deadline - kept
         )
 
     def _round_s(self, plans: Sequence[Plan]) -> float:
-        slowest = max((max(runs) for runs in self._medians.values()), default=0.0)
-        return sum(max(self._medians.get(plan, [slowest])) for plan in plans)
+        slowest = max((max(runs) for runs in self._runs.values()), default=0.0)
+        # A plan that is new to the ranks has a turn that does not count before.
+        new = sum(plan not in self._runs for plan in plans)
+        return sum(max(self._runs.get(plan, [slowest])) for plan in plans) + new * slowest
 
 
 def candidates_of(scenario: Scenario, options: Options, best: Plan) -> tuple[Plan, ...]:

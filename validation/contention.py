@@ -3,6 +3,7 @@
 `isotune measure` times a GEMM and an all-reduce alone and together. How much slower the
 all-reduce became is the algorithm's `interference`; how much slower the GEMM became, beyond the
 SMs it lost, is `memory_interference` times the share of memory bandwidth that the all-reduce takes.
+What one after the other takes beyond both alone is the wait for the slowest rank, `sync_skew`.
 """
 
 import csv
@@ -23,15 +24,19 @@ from simulator.program import Op
 from validation.csvfile import csv_text
 
 _SIZES = ("m", "n", "k", "bytes", "ranks", "sms")
-_TIMES = ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us")
-_MOST_MEMORY_INTERFERENCE, _MOST_INTERFERENCE = 5.0, 3.0  # the profile's own limits
+_TIMES = (
+    *("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us"),
+    "in_turn_us",
+)
+_MOST_MEMORY_INTERFERENCE, _MOST_INTERFERENCE, _MOST_SKEW_S = 5.0, 3.0, 1e-2  # the profile's limits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contended:
     """A row: the sizes of both, and how many times longer each took beside the other.
 
-    `sms` is the all-reduce's budget, None for the library's own choice.
+    `sms` is the all-reduce's budget, None for the library's own choice; `skew_s` what one after
+    the other took beyond both alone.
     """
 
     m: int
@@ -42,6 +47,7 @@ class Contended:
     sms: int | None
     gemm: float
     all_reduce: float
+    skew_s: float
 
 
 def read_contention(path: Path) -> tuple[Contended, ...]:
@@ -65,7 +71,9 @@ def read_contention(path: Path) -> tuple[Contended, ...]:
 
 def _row(record: dict[str, str], where: str) -> Contended:
     m, n, k, size, ranks, sms = (_figure(record, name, where) for name in _SIZES)
-    alone, beside, sync_alone, sync_beside = (_figure(record, name, where) for name in _TIMES)
+    alone, beside, sync_alone, sync_beside, in_turn = (
+        _figure(record, name, where) for name in _TIMES
+    )
     return Contended(
         m=int(m),
         n=int(n),
@@ -75,6 +83,7 @@ def _row(record: dict[str, str], where: str) -> Contended:
         sms=int(sms) or None,
         gemm=beside / alone,
         all_reduce=sync_beside / sync_alone,
+        skew_s=1e-6 * (in_turn - alone - sync_alone),
     )
 
 
@@ -91,7 +100,7 @@ def _figure(record: dict[str, str], name: str, where: str) -> float:
 def with_contention(
     profile: HardwareProfile, rows: tuple[Contended, ...], source: str
 ) -> HardwareProfile:
-    """The profile with `interference` of its default all-reduce and `memory_interference`.
+    """The profile with its default all-reduce's `interference`, `memory_interference`, `sync_skew`.
 
     Medians over the rows, within the profile's limits; `source` says where they come from.
     """
@@ -105,10 +114,14 @@ def with_contention(
     )
     found = median(_memory_interference(changed, row) for row in rows)
     limited = round(float(np.clip(found, 0.0, _MOST_MEMORY_INTERFERENCE)), 3)
-    runtime = profile.runtime.model_copy(update={"memory_interference": limited})
+    skew = float(np.clip(median(row.skew_s for row in rows), 0.0, _MOST_SKEW_S))
+    runtime = profile.runtime.model_copy(
+        update={"memory_interference": limited, "sync_skew": float(f"{skew:.3g}")}
+    )
     sources = profile.sources | {
         f"collectives.algorithms.{name}.interference": source,
         "runtime.memory_interference": source,
+        "runtime.sync_skew": source,
     }
     return changed.model_copy(update={"runtime": runtime, "sources": sources})
 

@@ -1,4 +1,4 @@
-"""A job whose first rank decides what runs next: one start for many plans, chosen as times come in."""
+"""A job whose first rank decides what runs next: one start for many plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
+from isotune.commands.measured import duration, search_measured
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
@@ -121,6 +122,17 @@ def search(
         str | None,
         typer.Option("--robust", help="expected or worst: best over the profile's errors."),
     ] = None,
+    measured: Annotated[
+        bool,
+        typer.Option("--measured", help="Run plans on this machine and search by real time."),
+    ] = False,
+    budget: Annotated[
+        str, typer.Option("--budget", metavar="TIME", help="Of --measured: 600s, 10min or 1h.")
+    ] = "600s",
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Of --measured: cpu, cuda.", show_default="cuda if there"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -161,19 +173,26 @@ def search(
         objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    names_asked = (hw, DEFAULT_MODEL if model is None else model)
     if many:
-        names_asked = (hw, DEFAULT_MODEL if model is None else model)
+        if measured:
+            raise InputError("--measured: one prompt length, not several")
         search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
         return
-    if storage is not None:
-        share_search(
+    if measured:
+        search_measured(
             scenario,
             options,
-            (hw, DEFAULT_MODEL if model is None else model),
-            storage,
-            study,
-            as_json,
+            names_asked,
+            budget_s=duration(budget),
+            device=device,
+            shared=None if storage is None else (storage, study),
+            output=output,
+            as_json=as_json,
         )
+        return
+    if storage is not None:
+        share_search(scenario, options, names_asked, storage, study, as_json)
         return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
