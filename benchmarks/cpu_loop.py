@@ -79,7 +79,7 @@ class Loop:
         self.net.pace(UNPACED)
         kernels = self.measure("kernels", "gemm,attention,rms_norm")
         self.net.pace(UNPACED)
-        base = self.base(kernels)
+        base = self.fitted(kernels)
         syncs = 2 * json.loads((self.folder / "config.json").read_text())["num_hidden_layers"]
         sent = self.prompt * int(str(MODEL["hidden_size"])) * 2 * 2 * (self.ranks - 1) / self.ranks
         serial = self.validate("serial", self.plan("serial", base, {}))
@@ -118,20 +118,24 @@ class Loop:
             self.scan(name, profile, lossless["chunks"])
 
     def scan(self, name: str, profile: Path, predicted: Sequence[int]) -> None:
-        """Measure two-chunk splits in turns; how far the predicted best is from the best."""
-        shares = {round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)}
-        firsts = sorted(shares | ({predicted[0]} if len(predicted) == 2 else set()))
+        """Measure splits in turns; how far the predicted best is from the best of them."""
+        firsts = [round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)]
+        splits = [f"{first}+{self.prompt - first}" for first in firsts]
+        own = "+".join(map(str, predicted))
         path = self.plan(f"{name}-scan", profile, {"strategy": "iso", "chunks": self.even()})
         done = self.ranked(
-            *(str(SCAN), str(path), "--firsts", ",".join(map(str, firsts))),
+            *(str(SCAN), str(path), "--splits", ",".join(dict.fromkeys((*splits, own)))),
             *("--repeat", "40"),
             program=[sys.executable],
         )
-        times = {int(first): median(runs) for first, runs in json.loads(done).items()}
-        best = min(times, key=lambda first: times[first])
-        text = ", ".join(f"{first}: {time * 1e3:.1f} ms" for first, time in sorted(times.items()))
-        off = f", {times[predicted[0]] / times[best] - 1:.1%} off" if predicted[0] in times else ""
-        print(f"  scan of first chunks: {text}; best {best}, predicted {list(predicted)}{off}")
+        times = {split: median(runs) for split, runs in json.loads(done).items()}
+        best = min(times, key=lambda split: times[split])
+        text = ", ".join(f"{split}: {time * 1e3:.1f} ms" for split, time in times.items())
+        print(
+            f"  scan: {text}; best {best}, predicted best {own}, "
+            f"{times[own] / times[best] - 1:.1%} off the best",
+            flush=True,
+        )
 
     def measure(self, name: str, ops: str) -> Path:
         """Microbenchmarks, every rank in its namespace."""
@@ -155,6 +159,16 @@ class Loop:
         fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.1)
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
         read_profile(str(path))
+        return path
+
+    def fitted(self, kernels: Path) -> Path:
+        """The base with its kernels fitted, for all rates to start from.
+
+        A fit stays near its base where that is a relative. A CPU has none, so what the base
+        pulls the first fit away from the rows is undone by the second, which starts there.
+        """
+        path = self.folder / "fitted.yaml"
+        self.isotune("calibrate", str(kernels), "--base", str(self.base(kernels)), "-o", str(path))
         return path
 
     def search(self, name: str, profile: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Measures splits of a prompt in two, all in one job and in turns: what `cpu_loop.py` scans with.
+"""Measures splits of a prompt, all in one job and in turns: what `cpu_loop.py` scans with.
 
-    python benchmarks/split_scan.py PLAN.yaml --firsts 448,512,576 [--repeat 20] [--device cpu]
+    python benchmarks/split_scan.py PLAN.yaml --splits 448+576,512+512 [--repeat 20] [--device cpu]
 
-Prints JSON: measured seconds of every run, by the first chunk's tokens.
+Prints JSON: measured seconds of every run, by split.
 """
 
 import argparse
@@ -33,21 +33,25 @@ class InTurns:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", type=Path)
-    parser.add_argument("--firsts", required=True)
+    parser.add_argument("--splits", required=True)
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     file = read_plan(options.plan)
     setup = Setup.of(file, options.plan.parent, device=options.device)
-    firsts, prompt = [int(text) for text in options.firsts.split(",")], file.workload.prompt
-    plans = tuple(Plan(strategy="iso", chunks=(first, prompt - first)) for first in firsts)
+    splits = [tuple(map(int, text.split("+"))) for text in options.splits.split(",")]
+    plans = tuple(Plan(strategy="iso", chunks=chunks) for chunks in splits)
     found = drive(setup, InTurns(plans, options.repeat), timeout_s=120.0)
     if found is not None:
-        print(json.dumps({str(plan.chunks[0]): ran.latencies for plan, ran in found.measured}))
+        print(json.dumps({_name(plan): ran.latencies for plan, ran in found.measured}))
         if found.failure is not None:
             print(found.failure, file=sys.stderr)
             return 1
     return 0
+
+
+def _name(plan: Plan) -> str:
+    return "+".join(map(str, plan.chunks))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,7 @@ def validation_dict(result: Validation) -> dict[str, Any]:
         "model": setup.scenario.model.name,
         "hardware": setup.scenario.hardware.name,
         "device": setup.device,
+        "emulated_tp": setup.scenario.workload.tp if setup.emulated else None,
         "layers": setup.scenario.model.num_hidden_layers,
         "weights": "random" if setup.weights is None else "safetensors",
         "workload": setup.scenario.workload.model_dump(mode="json"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from simulator.plan import CommDtype
 from simulator.predict import SERIAL
 from simulator.program import Program, expand
+from validation.emulation import emulated
 from validation.families import load_config
 from validation.rank import Rank, peak_resident_bytes
 from validation.reference import lossy, streamed_model
@@ -154,8 +155,10 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
     """This rank's shard in a number type, ready to run plans."""
     rank.at("loading")
     config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
-    shard = load_shard(config, weights_of(rank, setup, dtype), rank=rank.index, tp=rank.ranks)
-    return Session(shard, setup.scenario.model, rank.step)
+    tp = setup.scenario.workload.tp
+    shard = load_shard(config, weights_of(rank, setup, dtype), rank=rank.index, tp=tp)
+    stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
+    return Session(shard, setup.scenario.model, rank.step, stand_in)
 
 
 def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:

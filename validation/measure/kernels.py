@@ -52,9 +52,11 @@ class Kernels:
 
     def rms_norm(self, tokens: int, hidden: int) -> Kernel:
         """Residual add and norm, in transformers' own ops."""
-        residual, partial, weight = (self._random(n, hidden) for n in (tokens, tokens, 1))
+        weight = self._random(1, hidden)
+        streams = cycle(zip(self._cold(tokens, hidden), self._cold(tokens, hidden), strict=True))
 
         def norm() -> Tensor:
+            residual, partial = next(streams)
             wide = (residual + partial).float()
             scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
             return weight * (wide * scale).to(self._dtype)
