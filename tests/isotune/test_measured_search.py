@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytest.importorskip("torch")
+
 from isotune.cli import main
 
 MODEL = {
