@@ -42,18 +42,18 @@ class Shared:
 class SearchDriver:
     """Measures candidates in turns, lets Optuna go on from them, and the best meet again.
 
-    `deadline` is on the clock of `time.monotonic`.
+    `budget_s` counts from when the ranks are there.
     """
 
     scenario: Scenario
     options: Options
     candidates: tuple[Plan, ...]
-    deadline: float
+    budget_s: float
     shared: Shared | None = None
 
     def __call__(self, bench: "Bench") -> None:
         """See `validation.driven.Driver`."""
-        measuring = _Measuring(bench, self.deadline, self.scenario)
+        measuring = _Measuring(bench, self.budget_s, self.scenario)
         try:
             measuring.begin((SERIAL, *self.candidates))
             self._go_on(measuring)
@@ -97,10 +97,10 @@ class _Measuring(Evaluator):
     `also` is a plan that takes part in the last comparison whatever was measured here.
     """
 
-    def __init__(self, bench: "Bench", deadline: float, scenario: Scenario) -> None:
+    def __init__(self, bench: "Bench", budget_s: float, scenario: Scenario) -> None:
         super().__init__(scenario)
-        self._bench, self._deadline = bench, deadline
-        self._begun = time.monotonic()
+        self._bench, self._budget = bench, budget_s
+        self._deadline = time.monotonic() + budget_s
         self._runs: dict[Plan, list[float]] = {}
         self._fresh: set[Plan] = set()
         self.also: Plan | None = None
@@ -153,9 +153,8 @@ class _Measuring(Evaluator):
 
     def _spent(self, plans: Sequence[Plan]) -> bool:
         """Whether another round of plans would take time that is kept for the end."""
-        whole = self._deadline - self._begun
         best = sorted(float(np.median(runs)) for runs in self._runs.values())[: _FINALISTS + 1]
-        kept = min(_FINAL_SHARE * whole, 1.5 * _FINAL_ROUNDS * sum(best))
+        kept = min(_FINAL_SHARE * self._budget, 1.5 * _FINAL_ROUNDS * sum(best))
         return len(self._runs) > 1 and (
             time.monotonic() + 2 * self._round_s(plans) > self._deadline - kept
         )

@@ -54,7 +54,6 @@ def search_measured(
     from validation.drive import drive
     from validation.setup import Setup, default_device
 
-    begun = time.monotonic()
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")
     if options.objectives != ("latency",):
@@ -73,12 +72,15 @@ def search_measured(
         scenario=setup.scenario,
         options=options,
         candidates=candidates,
-        deadline=begun + budget_s,
+        budget_s=budget_s,
         shared=None if shared is None else Shared(url=shared[0], study=shared[1]),
     )
+    begun: float | None = None
     with progress("measuring", not as_json) as report:
 
         def tell() -> None:
+            nonlocal begun
+            begun = begun or time.monotonic()
             if report:
                 report(int(min(time.monotonic() - begun, budget_s)), int(budget_s))
 

@@ -127,7 +127,7 @@ def search(
         typer.Option("--measured", help="Run plans on this machine and search by real time."),
     ] = False,
     budget: Annotated[
-        str, typer.Option("--budget", metavar="TIME", help="Of --measured: 600s, 10min or 1h.")
+        str, typer.Option("--budget", metavar="TIME", help="Time to measure, of --measured.")
     ] = "600s",
     device: Annotated[
         str | None,
