@@ -17,6 +17,7 @@ from torch import Tensor
 
 from simulator.collectives import sent_per_byte
 from simulator.costs import Pricer, Rows
+from simulator.errors import InputError
 from simulator.gpu import DTYPE_BYTES
 from simulator.plan import Plan
 from simulator.program import Op
@@ -126,8 +127,13 @@ class SmCopy:
     """A kernel on a few SMs copies the bytes in device memory and holds the SMs to the end."""
 
     def __init__(self, device: torch.device) -> None:
-        from validation.sm_copy import hold_and_copy
-
+        try:
+            from validation.sm_copy import hold_and_copy
+        except ImportError as error:
+            raise InputError(
+                "--emulate-tp: a copy on some of the SMs needs triton (pip install triton), "
+                "which torch for CUDA brings along"
+            ) from error
         self._hold_and_copy: Any = hold_and_copy
         self._device = device
         self._from = self._to = torch.empty(0, dtype=torch.int32, device=device)

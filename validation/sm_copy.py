@@ -20,12 +20,14 @@ def _kernel(source, target, words, nanoseconds, programs: tl.constexpr, block: t
         inside = at < words
         tl.store(target + at, tl.load(source + at, mask=inside), mask=inside)
         # A program is never ahead of its time, so that the traffic is spread over all of it.
-        due = nanoseconds * first // words
-        while globaltimer() - begin < due:
-            pass
+        due = first.to(tl.int64) * nanoseconds // words
+        now = globaltimer()
+        while now - begin < due:
+            now = globaltimer()
         first += programs * block
-    while globaltimer() - begin < nanoseconds:
-        pass
+    now = globaltimer()
+    while now - begin < nanoseconds:
+        now = globaltimer()
 
 
 def hold_and_copy(source: Tensor, target: Tensor, sms: int, seconds: float) -> None:
