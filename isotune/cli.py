@@ -12,7 +12,10 @@ from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
 from isotune.commands.measure import measure
 from isotune.commands.predict import predict
+from isotune.commands.recover import recover
+from isotune.commands.remeasure import remeasure
 from isotune.commands.search import search
+from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
 from isotune.text import printable
@@ -31,6 +34,9 @@ app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
+app.command()(sensitivity)
+app.command()(recover)
+app.command()(remeasure)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

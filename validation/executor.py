@@ -7,6 +7,8 @@ residual; where the sync was dropped it stays local and is carried into the next
 
     standard:  h   = x + sum_i a_i + b_o          y = h + sum_i mlp_i(norm(h)) + b_d
     SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
+
+A recovered model may add a correction c_i to h_i, in the norm's input only.
 """
 
 from collections.abc import Callable
@@ -45,8 +47,11 @@ class ChunkState:
     synced: bool = False
     work: Any = None
 
-    def enter_norm(self) -> Tensor:
-        """The input of a norm: the residual stream, with what this rank knows of the rest."""
+    def enter_norm(self, missing: Tensor | None = None) -> Tensor:
+        """The input of a norm: the residual stream, with what this rank knows of the rest.
+
+        `missing` [hidden] stands in for the other ranks' share of a partial sum.
+        """
         partial, self.partial = self.partial, None
         if partial is None:
             return self.residual
@@ -54,7 +59,8 @@ class ChunkState:
             self.residual, self.synced = self.residual + partial, False
             return self.residual
         self.carried = partial
-        return self.residual + partial
+        known = self.residual + partial
+        return known if missing is None else known + missing
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,8 @@ class Executor:
 
     def _mlp_norm(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]
-        state.work = self._shard.layers[step.block].mlp_norm(state.enter_norm())
+        entry = state.enter_norm(self._shard.missing.get(step.block))
+        state.work = self._shard.layers[step.block].mlp_norm(entry)
 
     def _mlp_up(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]

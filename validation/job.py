@@ -20,6 +20,7 @@ from validation.session import Session
 from validation.setup import Setup
 from validation.shard import load_shard
 from validation.sharding import Cut
+from validation.spd.corrections import read_missing
 from validation.streams import Clocked
 from validation.turns import Turns, random_ids
 from validation.weights import RandomWeights, Safetensors, Weights
@@ -132,7 +133,14 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                with lossy(model, tp=tp, dropped=plan.dropped, transfer=plan.comm_dtype):
+                missing = missing_of(rank, setup, setup.check_dtype)
+                with lossy(
+                    model,
+                    tp=tp,
+                    dropped=plan.dropped,
+                    transfer=plan.comm_dtype,
+                    missing=missing,
+                ):
                     whole = model(
                         ids[:, context:], past_key_values=past, logits_to_keep=keep - context
                     ).logits
@@ -156,7 +164,8 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
     rank.at("loading")
     config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
     tp = setup.scenario.workload.tp
-    shard = load_shard(config, weights_of(rank, setup, dtype), rank=rank.index, tp=tp)
+    weights, missing = weights_of(rank, setup, dtype), missing_of(rank, setup, dtype)
+    shard = load_shard(config, weights, rank=rank.index, tp=tp, missing=missing)
     stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
     return Session(shard, setup.scenario.model, rank.step, stand_in)
 
@@ -182,6 +191,14 @@ class _Reporting:
         """See `Weights`."""
         self._tick()
         return self._weights.read(name, shape, cut)
+
+
+def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
+    """The bias corrections of a recovered model, [tp, hidden] by block."""
+    if setup.weights is None or not setup.plan.dropped:
+        return {}
+    tp = setup.scenario.workload.tp
+    return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
 def agree(rank: Rank, asked: str) -> None:

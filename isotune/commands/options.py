@@ -61,6 +61,18 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def treatment_names(text: str) -> tuple[str, ...]:
+    """`bias,bias+distil` as treatments of a dropped block: recovery steps in their order."""
+    from tuner.accuracy import STEPS
+
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in found:
+        steps = name.split("+")
+        if steps != [step for step in STEPS if step in steps]:
+            raise InputError(f"{name!r:.60} is not some of {'+'.join(STEPS)} in that order")
+    return found
+
+
 Parsed = TypeVar("Parsed")
 
 

@@ -29,6 +29,7 @@ from isotune.commands.options import (
 )
 from isotune.commands.output import print_json, progress, show
 from isotune.commands.policy import search_policy
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import join_search, share_search
 from isotune.results import robust_dict, search_dict
 from simulator.errors import InputError
@@ -101,6 +102,19 @@ def search(
             show_default="1%",
         ),
     ] = None,
+    treatments: Annotated[
+        str | None,
+        typer.Option(
+            "--treatments",
+            metavar="NAMES",
+            help="What may be done to a dropped block, by comma, such as zero-shot,bias.",
+            show_default="all that --sensitivity has",
+        ),
+    ] = None,
+    front: Annotated[
+        bool,
+        typer.Option("--front", help="Also latency against perplexity; needs --sensitivity."),
+    ] = False,
     prompts: Annotated[
         Path | None,
         typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
@@ -166,8 +180,11 @@ def search(
         weight_dtype=weight_dtype or dtype,
         runtime=runtime,
     )
+    if front and sensitivity is None:
+        raise InputError("--front needs --sensitivity, which says what a dropped sync costs")
+    repair = Repair.read(sensitivity, scenario.model, treatments)
     options = replace(
-        _options(scenario, comm_dtype, strategies, trials, seed, sensitivity, accuracy_budget),
+        _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
         max_chunks=max_chunks,
         objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
@@ -200,9 +217,13 @@ def search(
     if robust is not None:
         choice = choose_robust(scenario, result, robust)
         result = replace(result, best=isotune.predict(scenario, choice.plan))
-    PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model).write(output)
+    treated = repair.treated(result) if repair else None
+    curve = repair.front(scenario, options) if repair and front else None
+    file = PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model)
+    file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
+        extra |= repair_dict(treated, curve)
         print_json(search_dict(result) | extra | {"plan_file": str(output)})
     else:
         from isotune.render import robust_view, search_view
@@ -210,6 +231,7 @@ def search(
         show(search_view(result))
         if choice is not None:
             show(robust_view(choice))
+        show_repair(treated, curve)
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
@@ -229,22 +251,19 @@ def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "Rob
 
 
 def _options(
-    scenario: Scenario,
     comm_dtype: str | None,
     strategies: str | None,
     trials: int,
     seed: int,
-    sensitivity: Path | None,
+    repair: Repair | None,
     accuracy_budget: str | None,
 ) -> "Options":
-    from tuner.accuracy import read_sensitivity
     from tuner.search import Options
 
-    if accuracy_budget is not None and sensitivity is None:
+    if accuracy_budget is not None and repair is None:
         raise InputError(
             "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
         )
-    table = read_sensitivity(sensitivity, scenario.model) if sensitivity else None
     transfers = tuple(
         checked(Plan, {"comm_dtype": name.strip()}, "--comm-dtype").comm_dtype
         for name in (comm_dtype or "bf16").split(",")
@@ -258,6 +277,6 @@ def _options(
         comm_dtypes=transfers,
         trials=trials,
         seed=seed,
-        sensitivity=table,
+        sensitivity=repair.searched if repair else None,
         accuracy_budget=0.01 if budget is None else budget,
     )

@@ -15,18 +15,13 @@ from validation.runs import read_runs
 
 # What needs torch is not collected without the extra `validate`; the header says so.
 NEED_TORCH = [
-    "emulation",
-    "launch",
-    "loop",
-    "measure",
-    "measured",
-    "numbers",
-    "sharding",
-    "validate",
+    *("emulation", "launch", "loop", "measure", "measured", "numbers", "sharding"),
+    *("torchrun", "validate"),
+    *("quality", "recover", "sensitivity", "spd", "spd_text"),
 ]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
 if MISSING:
-    collect_ignore = ["runs.py", *(f"test_{name}.py" for name in NEED_TORCH)]
+    collect_ignore = ["runs.py", "learned.py", *(f"test_{name}.py" for name in NEED_TORCH)]
 
 
 def pytest_report_header() -> str:
