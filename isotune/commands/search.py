@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
-from isotune.commands.measured import duration, search_measured
+from isotune.commands.measured import check_measured, duration, search_measured
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
@@ -141,8 +141,11 @@ def search(
         typer.Option("--measured", help="Run plans on this machine and search by real time."),
     ] = False,
     budget: Annotated[
-        str, typer.Option("--budget", metavar="TIME", help="Time to measure, of --measured.")
-    ] = "600s",
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="Time to measure, of --measured.", show_default="600s"
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option("--device", help="Of --measured: cpu, cuda.", show_default="cuda if there"),
@@ -191,9 +194,12 @@ def search(
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
     names_asked = (hw, DEFAULT_MODEL if model is None else model)
+    check_measured(
+        measured,
+        {"--budget": budget, "--device": device},
+        {"--robust": robust, "--front": front or None, "several prompts": many or None},
+    )
     if many:
-        if measured:
-            raise InputError("--measured: one prompt length, not several")
         search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
         return
     if measured:
@@ -201,7 +207,7 @@ def search(
             scenario,
             options,
             names_asked,
-            budget_s=duration(budget),
+            budget_s=duration(budget or "600s"),
             device=device,
             shared=None if storage is None else (storage, study),
             output=output,

@@ -101,6 +101,7 @@ def test_an_interrupted_search_keeps_what_it_measured(arguments, capsys, tmp_pat
         (["--device", "tpu"], ["--device", "cpu, cuda"]),
         (["--objectives", "latency,transfer_loss"], ["--measured", "latency"]),
         (["--prompt", "1k:4k"], ["--measured", "one prompt"]),
+        (["--robust", "worst"], ["--measured", "--robust"]),
         (["--tp", "8", "--model", "llama-2-70b"], ["GB of memory", "free"]),
     ],
 )
