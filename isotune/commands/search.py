@@ -196,9 +196,10 @@ def search(
         check_writable(trace)
     tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
     several = len(tps) > 1 or len(batches) > 1
-    if several and (many or storage is not None or robust is not None or front):
+    if several and (many or front or any(x is not None for x in (storage, robust, trace))):
         raise InputError(
-            "several --tp or --batch go with one --prompt, without --storage, --robust or --front"
+            "several --tp or --batch go with one --prompt, without --storage, --robust, --front "
+            "or --trace"
         )
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,

@@ -118,6 +118,7 @@ def test_a_plan_with_groups_is_written_read_and_shown(capsys, tmp_path):
         (("search", "--hw", "a800", "--tp", "2,x"), "--tp: '2,x' is not a number above 0"),
         (("search", "--hw", "a800", "--tp", "2,16"), "tp: a800 has 8 GPUs, not 16"),
         (("search", "--hw", "a800", "--batch", "1,2", "--prompt", "1k:8k"), "with one --prompt"),
+        (("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"), "without --storage"),
         (("sweep",), "give a grid file or --hw"),
         (("sweep", "--hw", "a800", "--prompt", "1k:2k"), "first:last:step"),
         (("sweep", "--hw", "a800", "--strategies", "magic", "-o", "x.csv"), "serial"),
