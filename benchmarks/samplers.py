@@ -1,6 +1,7 @@
 """How near each sampler comes to the exact optimum, on 20 random scenarios.
 
-    python benchmarks/samplers.py [--json] [--trials 300] [--samplers auto,random] [--scenarios 20]
+    python benchmarks/samplers.py [--json] [--trials 300] [--samplers auto,random]
+        [--scenarios 20] [--seed 0]
 
 The exact optimum is over all plans of up to three chunks (serial and ISO, every SM budget); the
 samplers search the same space. They start from serial and the even splits, never from the exact
@@ -27,8 +28,8 @@ from tuner.space import Space
 from tuner.study import Settings, run_study
 
 
-def random_scenarios(count: int) -> list[Scenario]:
-    rng = np.random.default_rng(0)
+def random_scenarios(count: int, seed: int) -> list[Scenario]:
+    rng = np.random.default_rng(seed)
     found: list[Scenario] = []
     while len(found) < count:
         try:
@@ -46,7 +47,7 @@ def random_scenarios(count: int) -> list[Scenario]:
     return found
 
 
-def gaps(scenario: Scenario, samplers: list[str], trials: int) -> dict[str, Any]:
+def gaps(scenario: Scenario, samplers: list[str], trials: int, seed: int) -> dict[str, Any]:
     exact = best_split(scenario, chunks=3)
     serial = Predictor(scenario).latency(Plan())
     optimum = min(serial, exact.latency_s) if exact else serial
@@ -63,7 +64,7 @@ def gaps(scenario: Scenario, samplers: list[str], trials: int) -> dict[str, Any]
             space,
             Judge(scenario=scenario),
             Evaluator(scenario),
-            Settings(trials=trials, sampler=sampler),
+            Settings(trials=trials, sampler=sampler, seed=seed),
             starts(space, None),
         )
         row[sampler] = found.best.seconds / optimum - 1 if found.best else float("inf")
@@ -77,9 +78,11 @@ def main() -> None:
     options.add_argument("--trials", type=int, default=300)
     options.add_argument("--samplers", default="auto,random")
     options.add_argument("--scenarios", type=int, default=20)
+    options.add_argument("--seed", type=int, default=0, help="of scenarios and samplers")
     asked = options.parse_args()
     names = asked.samplers.split(",")
-    rows = [gaps(case, names, asked.trials) for case in random_scenarios(asked.scenarios)]
+    cases = random_scenarios(asked.scenarios, asked.seed)
+    rows = [gaps(case, names, asked.trials, asked.seed) for case in cases]
     if asked.json:
         print(json.dumps(rows, indent=2))
         return

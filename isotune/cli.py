@@ -12,8 +12,13 @@ from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
 from isotune.commands.export import export
 from isotune.commands.measure import measure
+from isotune.commands.output import invoked
 from isotune.commands.predict import predict
+from isotune.commands.recover import recover
+from isotune.commands.remeasure import remeasure
+from isotune.commands.report import report
 from isotune.commands.search import search
+from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
 from isotune.text import printable
@@ -32,6 +37,10 @@ app.command()(check)
 app.command()(sweep)
 app.command()(validate)
 app.command()(measure)
+app.command()(sensitivity)
+app.command()(recover)
+app.command()(remeasure)
+app.command()(report)
 app.command()(export)
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
@@ -50,8 +59,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    invoked.set(tuple(sys.argv[1:] if arguments is None else arguments))
     try:
-        sys.exit(app(args=arguments, standalone_mode=False) or 0)
+        given = sys.argv[1:] if arguments is None else arguments
+        sys.exit(app(args=_with_bare_robust(given), standalone_mode=False) or 0)
     except _UsageProblem as error:
         message = error.format_message()  # type: ignore[attr-defined]
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -68,6 +79,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(f"cannot write the output ({error.strerror})")
+
+
+def _with_bare_robust(arguments: list[str]) -> list[str]:
+    """`--robust` by itself means `--robust expected`; Typer knows no optional values."""
+    found: list[str] = []
+    for word, after in zip(arguments, [*arguments[1:], "-"], strict=True):
+        found.append(word)
+        if word == "--robust" and after.startswith("-"):
+            found.append("expected")
+    return found
 
 
 def _fail(message: str) -> NoReturn:

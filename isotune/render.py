@@ -1,7 +1,7 @@
 """Results for people: a verdict first, then tables that fit 80 columns."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,16 +10,19 @@ from rich.text import Text
 from isotune.bar import Bar
 from isotune.text import count, printable
 from simulator.model import Model
+from simulator.plan import Group as Blocks
 from simulator.plan import Plan
 from simulator.policy import TILE, Policy
 from simulator.predict import Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
+from simulator.workload import Workload
 
 if TYPE_CHECKING:
     from tuner.policy import PolicyResult
     from tuner.robust import RobustChoice
     from tuner.search import SearchResult
+    from tuner.study import Trials
     from tuner.techniques import Technique
 
 _NAMES = {
@@ -27,13 +30,41 @@ _NAMES = {
     "gemm_overlap": "GEMM overlap",
     "request_overlap": "request overlap",
     "iso": "ISO",
+    "spd": "SPD",
+    "iso_spd": "ISO with SPD",
 }
 _NOTHING = "-"
+_REASONS = 3
+"""Reasons of failed trials shown, the most frequent first; `--json` has all."""
 _SECTIONS = (
     {Op.ATTENTION: "attention", Op.HOST: "runtime.eager_step"}
     | dict.fromkeys(SYNCS, "collectives")
     | dict.fromkeys((Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD), "gemm")
 )
+
+
+class Timed(Protocol):
+    """What a verdict is about: a prediction, or one read back from a file."""
+
+    @property
+    def plan(self) -> Plan: ...  # noqa: D102
+    @property
+    def latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def serial_latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def exposed_comm_s(self) -> float: ...  # noqa: D102
+    @property
+    def saving(self) -> float: ...  # noqa: D102
+    @property
+    def saving_interval(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def saving_is_certain(self) -> bool: ...  # noqa: D102
+
+
+def strategy_text(name: str) -> str:
+    """`gemm_overlap` as people write it."""
+    return _NAMES.get(name, name)
 
 
 def milliseconds(seconds: float) -> str:
@@ -50,12 +81,11 @@ def percent(share: float) -> str:
 
 def plan_text(plan: Plan) -> str:
     """A plan in one line."""
-    parts = [_NAMES[plan.strategy]]
-    if plan.chunks:
-        unit = "requests" if plan.strategy == "request_overlap" else "tokens"
-        parts.append(f"chunks of {_sizes(plan.chunks)} {unit}")
+    first, *later = plan.all_groups
+    parts = [_cut_text(first)]
+    parts += [f"from block {group.first} on {_cut_text(group)}" for group in later]
     parts.append(f"{plan.comm_dtype} transfer")
-    if plan.strategy != "serial":
+    if plan.overlaps:
         held = "its default number of SMs" if plan.comm_sms is None else count(plan.comm_sms, "SM")
         parts.append(f"collective on {held}")
     if plan.dropped:
@@ -64,6 +94,16 @@ def plan_text(plan: Plan) -> str:
             f"({'block' if len(plan.dropped) == 1 else 'blocks'} {_ranges(plan.dropped)})"
         )
     return ", ".join(parts)
+
+
+def _cut_text(group: Blocks) -> str:
+    unit = "requests" if group.strategy == "request_overlap" else "tokens"
+    cut = f", chunks of {_sizes(group.chunks)} {unit}" if group.chunks else ""
+    return _NAMES[group.strategy] + cut
+
+
+def _strategies(plan: Plan) -> str:
+    return " and ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:
@@ -85,12 +125,16 @@ def _ranges(blocks: tuple[int, ...]) -> str:
 
 def scenario_text(scenario: Scenario) -> str:
     """A scenario in one line."""
-    work = scenario.workload
+    return workload_text(scenario.model.name, scenario.hardware.name, scenario.workload)
+
+
+def workload_text(model: str, hardware: str, work: Workload) -> str:
+    """What is asked of which model and machine, in one line."""
     what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
     return printable(
-        f"{scenario.model.name} on {count(work.tp, 'GPU')} of {scenario.hardware.name}: "
-        f"{work.phase}, batch {work.batch}, {what}, {work.dtype}{weights}"
+        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, "
+        f"batch {work.batch}, {what}, {work.dtype}{weights}"
     )
 
 
@@ -100,7 +144,7 @@ def prediction_view(prediction: Prediction) -> RenderableType:
 
 
 def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
-    yield Text(_verdict(prediction), style="bold")
+    yield Text(verdict(prediction), style="bold")
     yield Text(scenario_text(prediction.scenario))
     yield Text(f"plan: {plan_text(prediction.plan)}")
     yield from _cautions(prediction)
@@ -124,7 +168,7 @@ def search_view(result: "SearchResult") -> RenderableType:
 
 def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     best, baseline = result.best, result.baseline
-    yield Text(_verdict(best), style="bold")
+    yield Text(verdict(best), style="bold")
     yield Text(scenario_text(best.scenario))
     yield Text(f"plan: {plan_text(best.plan)}")
     yield from _cautions(best)
@@ -159,24 +203,33 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on{shortest}."
     elif result.iso_asked:
         yield "ISO pays at no prompt length up to 131072 tokens."
-    trials = result.trials
-    yield (
-        f"Optuna: {trials.run} trials (seed {result.options.seed}, {trials.per_second:.0f}/s), "
-        f"{trials.pruned} did not fit, {trials.failed} failed; "
-        + (f"best {milliseconds(trials.best.seconds)}." if trials.best else "none within limits.")
-    )
-    yield from (f"  {count} x {why}" for why, count in trials.why.items())
-    if trials.importances:
-        shares = sorted(trials.importances.items(), key=_by_share)[:4]
-        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
+    yield from trials_notes(result.trials, result.options.seed)
     if result.exact is not None and result.gap_to_exact is not None:
+        alike = ", the same in all blocks" if result.options.groups > 1 else ""
         yield (
-            f"Exact optimum over {result.exact.compared} plans of up to three chunks: "
+            f"Exact optimum over {result.exact.compared} plans of up to three chunks{alike}: "
             f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
             f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
         )
-    if trials.stopped_at_bound:
+    if result.trials.stopped_at_bound:
         yield "Stopped early: no plan of this space is faster."
+
+
+def trials_notes(trials: "Trials", seed: int) -> Iterator[str]:
+    """What a study did, in lines: trials, why some have no result, and what mattered."""
+    yield (
+        f"Optuna: {trials.run} trials (seed {seed}, {trials.per_second:.0f}/s), "
+        f"{trials.pruned} did not fit, {trials.failed} failed; "
+        + (
+            f"fastest {milliseconds(trials.best.seconds)}."
+            if trials.best
+            else "none within limits."
+        )
+    )
+    yield from why_lines(trials)
+    if trials.importances:
+        shares = sorted(trials.importances.items(), key=_by_share)[:4]
+        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if trials.interrupted:
         yield "Interrupted: this is the best of what was done."
 
@@ -186,20 +239,29 @@ def _by_share(item: tuple[str, float]) -> tuple[float, str]:
     return -round(share, 3), name
 
 
-def _verdict(prediction: Prediction) -> str:
+def why_lines(trials: "Trials") -> Iterator[str]:
+    """The most frequent reasons of trials without a result."""
+    often = sorted(trials.why.items(), key=lambda item: -item[1])
+    yield from (f"  {times} x {printable(why)}" for why, times in often[:_REASONS])
+    if rest := sum(times for _, times in often[_REASONS:]):
+        yield f"  {rest} x for {len(often) - _REASONS} other reasons"
+
+
+def verdict(prediction: Timed) -> str:
+    """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
-    if prediction.plan.strategy == "serial" and not prediction.plan.lossy:
+    if not (prediction.plan.overlaps or prediction.plan.lossy):
         return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
     change = "saves" if prediction.saving >= 0 else "loses"
     doubt = "" if prediction.saving_is_certain else ", which is less than its error"
     return (
-        f"{_NAMES[prediction.plan.strategy]} takes {now} instead of {before}: "
+        f"{_strategies(prediction.plan)} takes {now} instead of {before}: "
         f"{change} {percent(abs(prediction.saving))}{doubt} "
         f"(80 % interval: {_saving_interval(prediction)})."
     )
 
 
-def _saving_interval(prediction: Prediction) -> str:
+def _saving_interval(prediction: Timed) -> str:
     low, high = (share * 100 for share in prediction.saving_interval)
     return f"{low:.1f} to {high:.1f} %"
 
@@ -209,7 +271,7 @@ def _latency_interval(prediction: Prediction) -> str:
     return f"{low.removesuffix(' ms')} to {high}"
 
 
-def _share(prediction: Prediction) -> float:
+def _share(prediction: Timed) -> float:
     return prediction.exposed_comm_s / prediction.latency_s
 
 
@@ -372,8 +434,9 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
             style="bold",
         ),
         Text(
-            f"{found.solved} lengths were solved exactly; on them the policy is at most "
-            f"{percent(found.worst_loss)} above the optimum.{fits}"
+            f"{found.solved} lengths were solved; on them the policy is at most "
+            f"{percent(found.worst_loss)} above the optimum of up to three chunks.{fits}"
+            + (" Interrupted: the lengths between them are not checked." * found.interrupted)
         ),
         Text(),
         table,

@@ -1,29 +1,38 @@
 """Results as plain data: what `--json` prints, and what reports are made from."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from isotune._version import __version__
-from simulator.predict import Prediction
+from isotune.drawing import block_of
+from simulator.plan import Plan
+from simulator.policy import Policy
+from simulator.predict import Prediction, predict
+from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
+    from tuner.history import History
+    from tuner.lengths import AtLength
     from tuner.robust import RobustChoice
     from tuner.search import SearchResult
-    from tuner.study import Evaluated
+    from tuner.study import Evaluated, Trials
     from tuner.techniques import Technique
 
 
-def prediction_dict(prediction: Prediction) -> dict[str, Any]:
-    """A prediction; times in seconds, memory in bytes per GPU, `saving` a fraction."""
+def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) -> dict[str, Any]:
+    """A prediction; times in seconds, memory in bytes per GPU, `saving` a fraction.
+
+    `baseline` is the serial plan's, predicted here unless given.
+    """
     scenario, memory = prediction.scenario, prediction.memory
+    baseline = baseline or predict(scenario)
     return {
-        "isotune": __version__,
         "model": scenario.model.name,
         "hardware": scenario.hardware.name,
         "workload": scenario.workload.model_dump(mode="json"),
         "plan": prediction.plan.model_dump(mode="json"),
         **_times(prediction),
         "cautions": list(scenario.hardware.cautions(scenario.workload.tp)),
-        "op_seconds": {str(op): seconds for op, seconds in prediction.op_seconds.items()},
+        **_ops(prediction),
         "memory": {
             "weights": memory.weights,
             "kv_cache": memory.kv_cache,
@@ -31,31 +40,24 @@ def prediction_dict(prediction: Prediction) -> dict[str, Any]:
             "reserved": memory.reserved,
             "capacity": memory.capacity,
         },
+        "baseline": _times(baseline) | _ops(baseline),
+        "timelines": {"serial": block_of(prediction.serial), "plan": block_of(prediction.run)},
     }
 
 
 def search_dict(result: "SearchResult") -> dict[str, Any]:
     """A search result: the best plan's prediction, and what it was measured against."""
-    exact = result.exact
+    exact, table = result.exact, result.options.sensitivity
     return {
-        **prediction_dict(result.best),
-        "baseline": _times(result.baseline)
-        | {"op_seconds": {str(op): s for op, s in result.baseline.op_seconds.items()}},
+        **prediction_dict(result.best, result.baseline),
         "techniques": [_technique(technique) for technique in result.techniques],
         "iso_pays_from": result.iso_pays_from,
+        "by_length": _curves(result) if result.iso_asked else [],
+        "sensitivity": None if table is None else table.model_dump(mode="json"),
+        "accuracy_budget": None if table is None else result.options.accuracy_budget,
+        "objectives": list(result.options.objectives),
         "accuracy_cost": result.accuracy_cost,
-        "trials": {
-            "run": result.trials.run,
-            "pruned": result.trials.pruned,
-            "failed": result.trials.failed,
-            "why": result.trials.why,
-            "per_second": result.trials.per_second,
-            "importances": result.trials.importances,
-            "stopped_at_bound": result.trials.stopped_at_bound,
-            "best_s": result.trials.best.seconds if result.trials.best else None,
-            "seed": result.options.seed,
-            "interrupted": result.trials.interrupted,
-        },
+        "trials": trials_dict(result.trials, result.options.seed),
         "front": [_evaluated(result, item) for item in result.trials.front],
         "exact": None
         if exact is None
@@ -66,6 +68,23 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
             "plan": exact.plan.model_dump(mode="json"),
             "gap": result.gap_to_exact,
         },
+    }
+
+
+def trials_dict(trials: "Trials", seed: int) -> dict[str, Any]:
+    """What a study did."""
+    return {
+        "run": trials.run,
+        "pruned": trials.pruned,
+        "failed": trials.failed,
+        "why": trials.why,
+        "per_second": trials.per_second,
+        "importances": trials.importances,
+        "stopped_at_bound": trials.stopped_at_bound,
+        "best_s": trials.best.seconds if trials.best else None,
+        "seed": seed,
+        "interrupted": trials.interrupted,
+        "history": _history(trials.history),
     }
 
 
@@ -97,7 +116,65 @@ def _technique(technique: "Technique") -> dict[str, Any]:
         "assumed": technique.assumed,
         "plan": technique.prediction.plan.model_dump(mode="json"),
         **_times(technique.prediction),
+        **_ops(technique.prediction),
     }
+
+
+def policy_dict(policy: Policy, scenario: Scenario) -> dict[str, Any]:
+    """A policy as its file has it, and what it saves by prompt length."""
+    curve = {"name": "this policy", "points": policy_points(policy, scenario)}
+    return policy.model_dump(mode="json") | {"by_length": [curve]}
+
+
+def policy_points(policy: Policy, scenario: Scenario) -> list[dict[str, Any]]:
+    """What a policy saves at lengths of all its buckets."""
+    from tuner.lengths import by_length
+
+    def plan_at(there: Scenario) -> Plan:
+        prompt = there.workload.prompt
+        return policy.bucket(prompt).rule.plan(prompt)
+
+    first, last = policy.buckets[0].first, policy.buckets[-1].last
+    return _points(by_length(scenario, plan_at, first, last))
+
+
+def _curves(result: "SearchResult") -> list[dict[str, Any]]:
+    """ISO by prompt length: lossless, and as the plan has it where that loses something."""
+    from tuner.lengths import best_iso, by_length
+
+    plan, scenario = result.best.plan, result.best.scenario
+    choices = {"ISO": best_iso()}
+    if plan.lossy:
+        parts = [f"{plan.comm_dtype} transfer"] * (plan.comm_dtype != "bf16")
+        parts += [f"{len(plan.dropped)} syncs dropped"] * bool(plan.dropped)
+        choices["ISO, " + ", ".join(parts)] = best_iso(plan.comm_dtype, plan.dropped)
+    return [
+        {"name": name, "points": _points(by_length(scenario, choice))}
+        for name, choice in choices.items()
+    ]
+
+
+def _points(points: "Iterable[AtLength]") -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": point.prompt,
+            "chunks": list(point.plan.chunks),
+            "latency_s": point.latency_s,
+            "serial_latency_s": point.serial_latency_s,
+            "saving": point.saving,
+            "saving_interval": list(point.saving_interval),
+        }
+        for point in points
+    ]
+
+
+def _history(history: "History") -> dict[str, Any]:
+    trials = [vars(trial) | {"values": list(trial.values)} for trial in history.trials]
+    return {"distributions": history.distributions, "trials": trials}
+
+
+def _ops(prediction: Prediction) -> dict[str, dict[str, float]]:
+    return {"op_seconds": {str(op): seconds for op, seconds in prediction.op_seconds.items()}}
 
 
 def _times(prediction: Prediction) -> dict[str, float | list[float]]:

@@ -46,8 +46,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_text(path: Path) -> str:
-    """The text of a small UTF-8 file.
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """The text of a UTF-8 file of at most `most` bytes.
 
     Raises:
         InputError: the file is missing, unreadable, too large or not UTF-8.
@@ -55,8 +55,8 @@ def read_text(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a file")
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES} bytes, which no such file should be")
+        if path.stat().st_size > most:
+            raise InputError(f"{path}: larger than {most} bytes, which no such file should be")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
@@ -84,14 +84,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+    """A JSON object in a file of at most `most` bytes.
 
     Raises:
         InputError: unreadable file, malformed JSON (with its line), or not an object.
     """
     try:
-        data = json.loads(read_text(path))
+        data = json.loads(read_text(path, most))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}: malformed JSON: {error.msg}") from error
     except RecursionError as error:

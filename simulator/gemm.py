@@ -12,7 +12,7 @@ with wave quantisation (NVIDIA, Matrix Multiplication Background User's Guide).
 """
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,10 @@ Size = int | npt.NDArray[np.int_] | Array
 
 _TILES = ((128, 256), (128, 128), (64, 128), (64, 64))
 _SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
+_MANY = 512
+"""Sizes from which on equal ones are looked for, to be priced once."""
+_LOOKED_UP = 64
+"""Entries per size up to which a table finds equal sizes faster than sorting does."""
 _DEPTH = 64  # k elements a kernel loads per pipeline step
 
 WEIGHT_COPIES = 6
@@ -121,6 +125,20 @@ def gemm(
     Raises:
         InputError: the GPU has no tensor cores for `dtype`.
     """
+    if np.size(m) >= _MANY and np.ndim(n) == np.ndim(k) == 0:
+        distinct, place = _distinct(np.asarray(m))
+        if 2 * len(distinct) <= len(place):
+            few = gemm(
+                distinct,
+                n,
+                k,
+                gpu=gpu,
+                parameters=parameters,
+                dtype=dtype,
+                weight_dtype=weight_dtype,
+                warm_l2=warm_l2,
+            )
+            return Cost(*(field[place].reshape(np.shape(m)) for field in few))
     rows, columns, depth = (np.asarray(size, dtype=float) for size in (m, n, k))
     rate = tensor_rate(gpu, dtype) * parameters.tensor_efficiency
     width, weight_width = DTYPE_BYTES[dtype], DTYPE_BYTES[weight_dtype or dtype]
@@ -145,6 +163,18 @@ def gemm(
         flops=2 * rows * columns * depth,
         load=load,
     )
+
+
+def _distinct(sizes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.intp]]:
+    """The distinct sizes, and the place of each of `sizes` among them, flat."""
+    flat = sizes.ravel()
+    if flat.dtype.kind != "i" or flat.max() > _LOOKED_UP * len(flat):
+        return np.unique(flat, return_inverse=True)
+    there = np.zeros(flat.max() + 1, dtype=np.intp)
+    there[flat] = 1
+    distinct = np.flatnonzero(there)
+    there[distinct] = np.arange(len(distinct))
+    return distinct, there[flat]
 
 
 def tensor_rate(gpu: Gpu, dtype: Dtype) -> float:

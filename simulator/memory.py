@@ -44,7 +44,11 @@ def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memor
         batch=workload.batch,
         tokens=workload.batch * (workload.context + workload.tokens),
         rows=sum(chunk.rows for chunk in program.chunks),
-        largest=max(chunk.rows for chunk in program.chunks),
+        largest=max(
+            step.chunk.rows
+            for step in program.steps
+            if step.block < scenario.model.num_hidden_layers
+        ),
     )
     return Memory(
         weights=float(weights),

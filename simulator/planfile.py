@@ -58,6 +58,10 @@ class PlanFile(Schema):
     model: ModelReference
     workload: Workload
     plan: Plan
+    treatments: dict[int, str] = Field(
+        default_factory=dict,
+        description="how each dropped block is repaired: recovery steps such as bias+distil",
+    )
     predicted: Predicted | None = None
 
     @classmethod

@@ -4,7 +4,7 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -79,6 +79,11 @@ class Prices:
     seconds: Array
     slowdowns: Array
 
+    @classmethod
+    def unknown(cls, cuts: int, roles: int, pairs: int) -> Self:
+        """Nothing is priced yet."""
+        return cls(np.full((cuts, roles), np.nan), np.full((cuts, 2 * pairs), np.nan))
+
 
 def price(
     pricer: Pricer,
@@ -97,29 +102,65 @@ def price(
     used = frozenset().union(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
-    seconds = np.full((len(cuts), len(structure.players)), np.nan)
-    slowdowns = np.full((len(cuts), 2 * len(structure.pairs)), np.nan)
+    players = structure.players
+
+    def priced(ops: tuple[Op, ...], roles: list[int]) -> StepCost:
+        shapes = [_shape(strategy, cuts, players[role]) for role in roles]
+        return cuts.step(pricer, strategy, ops, tuple(roles), shapes)
+
+    prices = Prices.unknown(len(cuts), len(players), len(structure.pairs))
+    _fill(prices, players, structure.pairs, used, priced, pricer, factors)
+    return prices
+
+
+def price_steps(
+    pricer: Pricer,
+    players: Sequence[Step],
+    pairs: Sequence[tuple[int, int]],
+    factors: Mapping[Op, float] | None = None,
+) -> Prices:
+    """Prices of steps as they are, as if all belonged to one cut."""
+
+    def priced(ops: tuple[Op, ...], roles: list[int]) -> StepCost:
+        steps = [players[role] for role in roles]
+        sizes = [(s.rows, s.chunk.requests, s.chunk.tokens, s.chunk.start) for s in steps]
+        return pricer.step(ops, Rows(*np.array(sizes, dtype=np.int64).T[:, None, :]))
+
+    prices = Prices.unknown(1, len(players), len(pairs))
+    _fill(prices, players, pairs, frozenset(range(len(players))), priced, pricer, factors)
+    return prices
+
+
+def _fill(
+    into: Prices,
+    players: Sequence[Step],
+    pairs: Sequence[tuple[int, int]],
+    used: frozenset[int],
+    priced: Callable[[tuple[Op, ...], list[int]], StepCost],
+    pricer: Pricer,
+    factors: Mapping[Op, float] | None,
+) -> None:
+    """Price the roles in `used` and the pairs of them; roles with the same ops in one call."""
     groups: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):
-        groups.setdefault(structure.players[role].ops, []).append(role)
+        groups.setdefault(players[role].ops, []).append(role)
     prices: dict[tuple[Op, ...], StepCost] = {}
+    place: dict[int, int] = {}
     for ops, roles in groups.items():
-        shapes = [_shape(strategy, cuts, structure.players[role]) for role in roles]
-        prices[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
-        seconds[:, roles] = _seconds(prices[ops], factors)
+        prices[ops] = priced(ops, roles)
+        into.seconds[:, roles] = _seconds(prices[ops], factors)
+        place |= {role: index for index, role in enumerate(roles)}
     meetings: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
-    for column, (role, sync) in enumerate(structure.pairs):
+    for column, (role, sync) in enumerate(pairs):
         if role in used and sync in used:
-            key = structure.players[role].ops, structure.players[sync].ops
+            key = players[role].ops, players[sync].ops
             meetings.setdefault(key, []).append(column)
     for (ops, sync_ops), columns in meetings.items():
-        pairs = [structure.pairs[column] for column in columns]
-        compute = _take(prices[ops], [groups[ops].index(role) for role, _ in pairs])
-        sync = _take(prices[sync_ops], [groups[sync_ops].index(role) for _, role in pairs])
+        compute = _take(prices[ops], [place[pairs[column][0]] for column in columns])
+        sync = _take(prices[sync_ops], [place[pairs[column][1]] for column in columns])
         slower, slower_sync = pricer.slowdowns(compute, sync)
-        slowdowns[:, [2 * column for column in columns]] = slower
-        slowdowns[:, [2 * column + 1 for column in columns]] = slower_sync
-    return Prices(seconds, slowdowns)
+        into.slowdowns[:, [2 * column for column in columns]] = slower
+        into.slowdowns[:, [2 * column + 1 for column in columns]] = slower_sync
 
 
 def _seconds(cost: StepCost, factors: Mapping[Op, float] | None) -> Array:

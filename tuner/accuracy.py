@@ -5,7 +5,7 @@ of the un-dropped model's perplexity; that they add up is an assumption.
 """
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from simulator.errors import InputError
 from simulator.files import read_json, validate
 from simulator.model import Model
 from simulator.schema import Schema
+from tuner.classes import SensitivityClass
 
 ASSUMED_SHARE = 0.7
 """Share of blocks shown as dropped where no sensitivity is at hand; the paper's total saving of
@@ -20,24 +21,84 @@ about 20 % on LLaMA2-70B at under 1 % accuracy loss belongs to 70-90 % of blocks
 
 
 _Cost = Annotated[float, Field(strict=True)]
+STEPS = ("bias", "heads", "neurons", "distil")
+"""Recovery steps in their order: bias correction, head grouping, neuron grouping, distillation."""
+
+
+class Measured(Schema):
+    """How `isotune sensitivity` measured: the text, and the perplexities of both scans.
+
+    `single[i]` is the perplexity with block i alone dropped, `cumulative[i]` with block i and
+    all after it; `perplexity` is the un-dropped model's. `scan` is the one that `blocks` is of.
+    """
+
+    tp: int = Field(gt=0)
+    scan: Literal["single", "cumulative"]
+    perplexity: float = Field(gt=0)
+    single: tuple[float, ...]
+    cumulative: tuple[float, ...]
+    text: str = Field(description="SHA-256 of the texts and the tokenizer")
+    tokens: int = Field(gt=0, description="tokens scored")
+    context: int
+    stride: int
+    windows: int
+    seed: int
+    dtype: str
+
+
+class Check(Schema):
+    """A drop set measured whole: the treatment of each of its blocks, and the relative growth of
+    perplexity of all together."""
+
+    treatments: dict[int, str] = Field(min_length=1)
+    growth: _Cost
 
 
 class Sensitivity(Schema):
     """`sensitivity.json`: what each block's dropped attention sync costs.
 
     `blocks[i]` is the relative growth of perplexity when block i's attention sync is dropped
-    (0.001 = 0.1 %); it may be negative. `transfer` gives the same for a quantised all-reduce.
+    (0.001 = 0.1 %); it may be negative. `transfer` gives the same for a quantised all-reduce,
+    `treatments` for the drop after recovery steps, named as in `bias+heads`. `classes` are the
+    blocks' by `tau1` and `tau2`; `measured` tells how. `checks` are drop sets measured since.
     """
 
     model: str = Field(min_length=1)
     blocks: tuple[_Cost, ...] = Field(min_length=1)
     transfer: dict[str, _Cost] = Field(default_factory=dict)
+    treatments: dict[str, tuple[_Cost, ...]] = Field(default_factory=dict)
+    classes: tuple[SensitivityClass, ...] = ()
+    tau1: float | None = None
+    tau2: float | None = None
+    measured: Measured | None = None
+    checks: tuple[Check, ...] = ()
 
     @model_validator(mode="after")
     def _known_transfers(self) -> Self:
         unknown = set(self.transfer) - {"int8", "fp8"}
         if unknown:
             raise ValueError(f"transfer: unknown type {min(unknown)!r} (allowed: int8, fp8)")
+        return self
+
+    @model_validator(mode="after")
+    def _of_every_block(self) -> Self:
+        rows: dict[str, tuple[object, ...]] = {
+            f"treatments.{name}": costs for name, costs in self.treatments.items()
+        }
+        if self.classes:
+            rows["classes"] = self.classes
+        if self.measured:
+            rows["measured.single"] = self.measured.single
+            rows["measured.cumulative"] = self.measured.cumulative
+        for name, row in rows.items():
+            if len(row) != len(self.blocks):
+                raise ValueError(f"{name}: {len(row)} values for {len(self.blocks)} blocks")
+        for name in self.treatments:
+            steps = name.split("+")
+            if steps != [step for step in STEPS if step in steps]:
+                raise ValueError(
+                    f"treatments: {name!r:.60} is not some of {'+'.join(STEPS)} in that order"
+                )
         return self
 
     def order(self) -> tuple[int, ...]:

@@ -81,8 +81,9 @@ def joint_optimum(
     *,
     comm_dtypes: Sequence[CommDtype] = ("bf16",),
     chunks: int | None = None,
+    iso: bool = True,
 ) -> Best:
-    """The best of serial and all ISO cuts with the best drop set that the budget allows.
+    """The best of serial and (with `iso`) all ISO cuts with the best drop set within the budget.
 
     A quantised transfer spends its own share of the budget first.
     """
@@ -94,7 +95,7 @@ def joint_optimum(
         if left < 0.0 and comm_dtype != "bf16":
             continue
         paid = Budget(costs=sensitivity.blocks, amount=left)
-        for batch in _all(scenario, comm_dtype, chunks):
+        for batch in _all(scenario, comm_dtype, chunks, iso):
             named = paid.nested()
             times = run(crossed(batch, DropSets.named(named, blocks)))
             at = int(times.argmin())
@@ -106,14 +107,13 @@ def joint_optimum(
     return _close(best, opened)
 
 
-def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None) -> list[Batch]:
+def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
     serial = Plan(comm_dtype=comm_dtype)
     cuts = Cuts.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
-    iso = spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
-    return [
-        Batch(scenario=scenario, plan=serial, cuts=cuts),
-        *(iso if scenario.workload.tp > 1 else ()),
-    ]
+    found = [Batch(scenario=scenario, plan=serial, cuts=cuts)]
+    if iso and scenario.workload.tp > 1:
+        found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
+    return found
 
 
 def _unproven(batch: Batch, budget: Budget, best: float) -> list[_Open]:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, get_args
 
+from pydantic import PositiveInt
+
 from simulator.errors import DoesNotFitError, InputError
 from simulator.memory import check_memory
-from simulator.plan import Plan
+from simulator.plan import Group, Plan
 from simulator.predictor import Predictor
 from simulator.scenario import Scenario
 from tuner.accuracy import Sensitivity
 
-ObjectiveName = Literal["latency", "accuracy_cost", "transfer_loss"]
+ObjectiveName = Literal["latency", "throughput", "accuracy_cost", "transfer_loss"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 Objective = Callable[[Plan], float]
 """Seconds of a plan, predicted or measured; what it raises fails the trial, not the search."""
@@ -19,6 +21,18 @@ Objective = Callable[[Plan], float]
 ROUNDING: Final = {"bf16": 0.0, "int8": 2.0**-8, "fp8": 2.0**-4}
 """Transfer loss: the largest relative error of rounding one value to what travels (half a step of
 int8 against its group's largest value; half a unit in the last place of e4m3)."""
+
+
+class Deployment(Plan):
+    """A plan, and the tensor-parallel size and batch it is made for."""
+
+    tp: PositiveInt
+    batch: PositiveInt
+
+    @property
+    def alone(self) -> Plan:
+        """The plan by itself."""
+        return Plan.model_validate(self.model_dump(exclude={"tp", "batch"}))
 
 
 class Outcome(NamedTuple):
@@ -31,7 +45,11 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """Objectives of plans, all minimised, and constraints, met where at most zero."""
+    """Objectives of plans, all minimised, and constraints, met where at most zero.
+
+    Throughput is tokens per second and GPU, and stands there as its inverse: the GPU-seconds that
+    a token takes.
+    """
 
     scenario: Scenario
     objectives: tuple[ObjectiveName, ...] = ("latency",)
@@ -43,10 +61,19 @@ class Judge:
         """The objectives of a plan that takes `seconds`."""
         table = {
             "latency": seconds,
+            "throughput": self.gpu_seconds_per_token(plan, seconds),
             "accuracy_cost": self.accuracy_cost(plan),
             "transfer_loss": ROUNDING[plan.comm_dtype],
         }
         return [table[name] for name in self.objectives]
+
+    def gpu_seconds_per_token(self, plan: Plan, seconds: float) -> float:
+        """Seconds of all GPUs together for each token that the pass takes in."""
+        work = self.scenario.workload
+        tp, batch = work.tp, work.batch
+        if isinstance(plan, Deployment):
+            tp, batch = plan.tp, plan.batch
+        return seconds * tp / (batch * work.tokens)
 
     def over(self, plan: Plan, seconds: float) -> list[float]:
         """By how much each limit is exceeded."""
@@ -78,6 +105,10 @@ def check_objectives(names: Sequence[str], sensitivity: Sensitivity | None) -> N
         raise InputError("objectives: accuracy_cost needs --sensitivity")
 
 
+Evaluate = Callable[[Sequence[Plan]], list["Outcome"]]
+"""Outcomes of plans, in their order."""
+
+
 class Evaluator:
     """Outcomes of plans: predicted together, or by an objective of one's own, one by one."""
 
@@ -85,7 +116,7 @@ class Evaluator:
         self._scenario, self._objective = scenario, objective
         self._predictor = Predictor(scenario)
         self._known: dict[Plan, Outcome] = {}
-        self._fits: dict[tuple[str, tuple[int, ...]], str] = {}
+        self._fits: dict[tuple[Group, ...], str] = {}
 
     def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
         """One outcome per plan; a plan that occurred before is not evaluated again."""
@@ -110,7 +141,7 @@ class Evaluator:
 
     def _misfit(self, plan: Plan) -> str:
         """Why the plan does not fit in memory, which its chunks alone decide; else nothing."""
-        shape = plan.strategy, plan.chunks
+        shape = plan.all_groups
         if shape not in self._fits:
             try:
                 check_memory(self._scenario, plan)

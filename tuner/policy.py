@@ -4,9 +4,10 @@ A rule that stays within `loss` of the per-length optimum from one length on to 
 possible other makes the first bucket; the next begins after it. Greedy is optimal here: a bucket
 that ends later never makes the rest harder.
 
-Not every length is solved. Between those that are, the rules are checked wherever they or the
-kernels turn (see `_turns`) against the optimum interpolated there; where a rule may lose too much
-the length is solved as well, and the rules are chosen anew.
+A length is solved by `tuner.optima`, with up to three chunks. Not every length is: between those
+that are, the rules are checked wherever they or the kernels turn (see `_turns`) against the
+optimum interpolated there; where a rule may lose too much the length is solved as well, and the
+rules are chosen anew.
 """
 
 import csv
@@ -17,20 +18,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.batch import Batch, run
 from simulator.engine import Array
 from simulator.errors import DoesNotFitError, InputError
 from simulator.files import read_text
 from simulator.memory import check_memory
 from simulator.plan import CommDtype, Plan
 from simulator.policy import TILE, Bucket, Rule
-from simulator.prices import Cuts
 from simulator.scenario import Scenario
-from tuner.exact import best_split
-from tuner.techniques import latency
+from tuner.optima import solve as lengths_solved
+from tuner.optima import times as seconds_of
 
 LENGTHS = 64
 """Lengths of a range that are solved exactly at first."""
+_AT_ONCE = 128
 _PROBES = 24
 """Random lengths on which the rules are tried in each round, beside those that look suspect."""
 _ROUNDS = 12
@@ -104,6 +104,8 @@ class PolicyResult:
     worst_loss: float
     longest: int
     solved: int
+    interrupted: bool = False
+    """Whether the lengths between the solved ones were left unchecked."""
 
 
 class _Solved(NamedTuple):
@@ -134,22 +136,32 @@ def find_policy(
     edges = _tile_edges(tokens[0], tokens[-1])
     expected = len({*tokens, *edges}) + _PROBES
 
+    plain = Plan(comm_dtype=comm_dtype, dropped=dropped)
+
     def solve(new: Sequence[int]) -> None:
-        for length in new:
-            solved[length] = _solve(at(scenario, length), comm_dtype, dropped)
+        for first in range(0, len(new), _AT_ONCE):
+            some = new[first : first + _AT_ONCE]
+            for length, best in zip(some, lengths_solved(scenario, some, plain), strict=True):
+                solved[length] = _Solved(best.serial, best.optimum, Rule.of(best.plan))
             if progress:
                 progress(len(solved), max(len(solved), expected))
 
     solve(sorted({*tokens, *edges}))
     rng = np.random.default_rng(0)
-    for _ in range(_ROUNDS):
-        buckets = _buckets(scenario, solved, loss, memo)
-        probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
-        suspects = _suspects(scenario, buckets, solved, loss, memo)
-        new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
-        solve(new)
-        if all(_loss(scenario, buckets, length, solved[length], memo) <= loss for length in new):
-            break
+    interrupted = False
+    try:
+        for _ in range(_ROUNDS):
+            buckets = _buckets(scenario, solved, loss, memo)
+            probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
+            suspects = _suspects(scenario, buckets, solved, loss, memo)
+            new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
+            solve(new)
+            if all(
+                _loss(scenario, buckets, length, solved[length], memo) <= loss for length in new
+            ):
+                break
+    except KeyboardInterrupt:  # a policy of what is solved; less is checked between
+        interrupted = True
     buckets = _with_losses(scenario, _buckets(scenario, solved, loss, memo), solved, memo)
     weights = np.array(lengths.weights[: len(tokens)])
     chosen = [
@@ -163,6 +175,7 @@ def find_policy(
         worst_loss=max(bucket.loss for bucket in buckets),
         longest=tokens[-1],
         solved=len(solved),
+        interrupted=interrupted,
     )
 
 
@@ -179,20 +192,34 @@ def _buckets(
     scenario: Scenario, solved: dict[int, _Solved], loss: float, memo: _Memo
 ) -> list[Bucket]:
     tokens = sorted(solved)
-    rules = list(dict.fromkeys(solved[length].rule for length in tokens))
+    optima = np.array([solved[length].optimum for length in tokens])
+    rules = _candidates(solved)
     _ask(scenario, rules, tokens, memo)
-    times = np.stack([_times(scenario, rule, tokens, memo) for rule in rules])
-    excess = times / np.array([solved[length].optimum for length in tokens]) - 1.0
+    excess = np.stack([_times(scenario, rule, tokens, memo) for rule in rules]) / optima - 1.0
     buckets: list[Bucket] = []
     begin = 0
     while begin < len(tokens):
-        rule, reach = _furthest(excess[:, begin:], _MARGIN * loss)
+        chosen, reach = _furthest(excess[:, begin:], _MARGIN * loss)
+        rule = rules[chosen]
+        if not reach:  # no candidate will do here: its own rule, which does at least here
+            rule = solved[tokens[begin]].rule
+            own = _times(scenario, rule, tokens, memo) / optima - 1.0
+            _, reach = _furthest(own[None, begin:], _MARGIN * loss)
         end = begin + reach
         first = buckets[-1].last + 1 if buckets else tokens[0]
         last = tokens[-1] if end == len(tokens) else (tokens[end - 1] + tokens[end]) // 2
-        buckets.append(Bucket(first=first, last=last, rule=rules[rule]))
+        buckets.append(Bucket(first=first, last=last, rule=rule))
         begin = end
     return buckets
+
+
+def _candidates(solved: dict[int, _Solved]) -> list[Rule]:
+    """The rules worth trying everywhere: of those alike to a hundredth, the longest prompt's."""
+    alike: dict[tuple[object, ...], Rule] = {}
+    for length in sorted(solved):
+        rule = solved[length].rule
+        alike[rule.comm_sms, *(round(share, 2) for share in rule.shares)] = rule
+    return list(alike.values())
 
 
 def _loss(
@@ -275,15 +302,6 @@ def _fitting(scenario: Scenario, tokens: Sequence[int]) -> list[int]:
     return fitting
 
 
-def _solve(scenario: Scenario, comm_dtype: CommDtype, dropped: tuple[int, ...]) -> _Solved:
-    plain = Plan(comm_dtype=comm_dtype, dropped=dropped)
-    serial, optimum, plan = latency(scenario, Plan()), latency(scenario, plain), plain
-    best = best_split(scenario, comm_dtypes=(comm_dtype,), drop_sets=(dropped,), chunks=2)
-    if best is not None and best.latency_s < optimum and scenario.workload.tp > 1:
-        optimum, plan = best.latency_s, best.plan
-    return _Solved(serial, optimum, Rule.of(plan))
-
-
 def _times(scenario: Scenario, rule: Rule, tokens: Sequence[int], memo: _Memo) -> Array:
     """Seconds of a rule at every length [lengths]; `memo` keeps what was asked before."""
     _ask(scenario, [rule], tokens, memo)
@@ -301,18 +319,11 @@ def _ask(scenario: Scenario, rules: Sequence[Rule], tokens: Sequence[int], memo:
                 sizes = rule.sizes(length)
                 groups.setdefault((shape, len(sizes)), []).append((rule, length, sizes))
     for (_, count), members in groups.items():
-        here = np.array([length for _, length, _ in members])
-        ones = np.ones_like(here)
-        decode = scenario.workload.phase == "decode"
-        none = np.empty((len(here), 0), dtype=np.int64)
-        cuts = Cuts(
-            batch=scenario.workload.batch * ones,
-            tokens=ones if decode else here,
-            context=here if decode else 0 * ones,
-            sizes=np.array([sizes for _, _, sizes in members]) if count > 1 else none,
-        )
+        lengths = [length for _, length, _ in members]
+        none = np.empty((len(members), 0), dtype=np.int64)
+        cuts = np.array([sizes for _, _, sizes in members]) if count > 1 else none
         rule, length, _ = members[0]
-        seconds = run(Batch(scenario=scenario, plan=rule.plan(length), cuts=cuts))
+        seconds = seconds_of(scenario, rule.plan(length), lengths, cuts)
         for (rule, length, _), time in zip(members, seconds.tolist(), strict=True):
             memo[rule][length] = time
 

@@ -15,6 +15,7 @@ import numpy as np
 from simulator.batch import Batch, run
 from simulator.engine import Array
 from simulator.errors import InputError
+from simulator.grouped import grouped_latencies
 from simulator.hardware import HardwareProfile
 from simulator.plan import Plan
 from simulator.prices import Cuts
@@ -151,4 +152,10 @@ def _single(scenario: Scenario, plan: Plan) -> Batch:
 
 
 def _times(batches: list[Batch], factors: Mapping[Op, float]) -> Array:
-    return np.concatenate([run(replace(batch, factors=factors)) for batch in batches])
+    return np.concatenate([_seconds(batch, factors) for batch in batches])
+
+
+def _seconds(batch: Batch, factors: Mapping[Op, float]) -> Array:
+    if batch.plan.groups:
+        return grouped_latencies(batch.scenario, [batch.plan], factors)
+    return run(replace(batch, factors=factors))

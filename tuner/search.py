@@ -13,7 +13,7 @@ from tuner.exact import Best, best_split, most_chunks
 from tuner.objectives import Evaluator, Judge, Objective, ObjectiveName, check_objectives
 from tuner.samplers import SamplerName
 from tuner.space import MAX_CHUNKS, Space
-from tuner.study import Progress, Settings, Trials, run_study
+from tuner.study import AT_ONCE, Progress, Settings, Trials, run_study
 from tuner.techniques import Technique, pays_from, techniques
 
 __all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
@@ -29,6 +29,8 @@ class Options:
     Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by a
     `sensitivity` table; without one, SPD is shown beside the plan but never chosen.
 
+    Blocks form up to `groups` groups of consecutive ones, each cut in its own way.
+
     With several `objectives` the result has a Pareto front; `latency_limit` is in seconds.
     `objective` replaces the prediction by any callable from plan to seconds, such as a real run.
     `exact` solves what can be solved exactly first, and starts and measures the search by it.
@@ -42,6 +44,7 @@ class Options:
     seed: int = 0
     sampler: SamplerName = "auto"
     max_chunks: int = MAX_CHUNKS
+    groups: int = 1
     objectives: tuple[ObjectiveName, ...] = ("latency",)
     sensitivity: Sensitivity | None = None
     accuracy_budget: float = 0.01
@@ -125,6 +128,7 @@ def space_of(scenario: Scenario, options: Options) -> Space:
         comm_dtypes=options.transfers,
         drop_order=_drop_sets(scenario, options)[0],
         most_chunks=options.max_chunks,
+        most_groups=min(options.groups, scenario.model.num_hidden_layers),
     )
 
 
@@ -153,6 +157,8 @@ def optimise(
             trials=options.trials,
             seed=options.seed,
             sampler=options.sampler,
+            # Real runs take their time one by one; an interrupt must not cost those of a batch.
+            at_once=AT_ONCE if options.objective is None else 1,
             stop_at=exact.bound_s * (1 + _AT_BOUND) if exact and inside and single else None,
         ),
         starts(space, exact),
@@ -162,7 +168,7 @@ def optimise(
 
 def _covered(space: Space) -> bool:
     """Whether the exact optimum is over all of the space, so that its bound holds there."""
-    known = set(space.strategies) <= {"serial", "iso"}
+    known = set(space.strategies) <= {"serial", "iso"} and space.most_groups == 1
     return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
 
 

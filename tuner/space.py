@@ -1,11 +1,17 @@
-"""The space Optuna searches, and the way from a trial to a plan."""
+"""The space Optuna searches, and the way from a trial to a plan.
 
+With several groups of blocks every group has a strategy and split points of its own, from a block
+that is a share of those left. A plan with fewer groups is one whose last groups are alike, so
+that the search can start from uniform plans.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import optuna
 
-from simulator.plan import CommDtype, Plan, Strategy, chunked_total
+from simulator.plan import CommDtype, Group, Plan, Strategy, chunked_total
 from simulator.policy import granularity
 from simulator.scenario import Scenario
 from tuner.exact import sm_budgets
@@ -26,6 +32,11 @@ class Space:
     comm_dtypes: tuple[CommDtype, ...] = ("bf16",)
     drop_order: tuple[int, ...] = ()
     most_chunks: int = MAX_CHUNKS
+    most_groups: int = 1
+
+    @property
+    def _blocks(self) -> int:
+        return self.scenario.model.num_hidden_layers
 
     def plan(self, trial: optuna.trial.BaseTrial) -> Plan:
         """The plan a trial's parameters stand for.
@@ -33,56 +44,139 @@ class Space:
         Every trial suggests every parameter, used by its strategy or not: one fixed set of
         dimensions is what Optuna's samplers learn from best, and fastest.
         """
-        strategy = _choice(trial, "strategy", self.strategies)
         comm_dtype = _choice(trial, "comm_dtype", self.comm_dtypes)
         drops = trial.suggest_int("drops", 0, len(self.drop_order)) if self.drop_order else 0
-        count = trial.suggest_int("chunks", 2, self.most_chunks)
-        shares = [trial.suggest_float(f"share_{i}", 0.0, 1.0) for i in range(self.most_chunks - 1)]
+        groups = [self._group(trial, 0, 0)]
+        for number in range(1, self.most_groups):
+            share, first = trial.suggest_float(f"from_{number}", 0.0, 1.0), groups[-1].first
+            groups.append(self._group(trial, number, first + round(share * (self._blocks - first))))
         budgets = sm_budgets(self.scenario)
         comm_sms = budgets[trial.suggest_int("comm_sms", 0, len(budgets) - 1)]
-        serial = strategy == "serial"
-        return Plan(
-            strategy=strategy,
-            chunks=() if serial else self._chunks(strategy, count, shares),
+        common = Plan(
             comm_dtype=comm_dtype,
-            comm_sms=None if serial else comm_sms,
+            comm_sms=comm_sms,
             dropped=tuple(sorted(self.drop_order[:drops])),
         )
+        return self._grouped(common, groups)
+
+    def _group(self, trial: optuna.trial.BaseTrial, number: int, first: int) -> Group:
+        """The group a trial suggests, from block `first` on."""
+        mark = f"_{number}" if number else ""
+        strategy = _choice(trial, f"strategy{mark}", self.strategies)
+        count = trial.suggest_int(f"chunks{mark}", 2, self.most_chunks)
+        names = [f"share{mark}_{index}" for index in range(self.most_chunks - 1)]
+        shares = [trial.suggest_float(name, 0.0, 1.0) for name in names]
+        chunks = () if strategy == "serial" else self._chunks(strategy, count, shares)
+        return Group(first=first, strategy=strategy, chunks=chunks)
+
+    def _grouped(self, plan: Plan, groups: Sequence[Group]) -> Plan:
+        """A plan with other groups: each from its first block on, those without blocks left out."""
+        kept: list[Group] = []
+        for group in groups:
+            if group.first >= self._blocks:
+                continue
+            if kept and kept[-1].first == group.first:
+                kept.pop()
+            if not kept or not _alike(kept[-1], group):
+                kept.append(group)
+        overlaps = any(group.strategy != "serial" for group in kept)
+        changes = {
+            "strategy": kept[0].strategy,
+            "chunks": kept[0].chunks,
+            "groups": tuple(kept[1:]),
+            "comm_sms": plan.comm_sms if overlaps else None,
+        }
+        return plan.model_copy(update=changes)
 
     def parameters(self, plan: Plan) -> dict[str, object]:
         """The trial parameters that stand for a plan, to start a search from it."""
-        left, shares = sum(plan.chunks), [0.5] * (self.most_chunks - 1)
-        for index, size in enumerate(plan.chunks[:-1]):
-            shares[index] = size / left
-            left -= size
-        return {
-            "strategy": plan.strategy,
+        found: dict[str, object] = {
             "comm_dtype": plan.comm_dtype,
             "drops": len(plan.dropped),
-            "chunks": max(2, len(plan.chunks)),
             "comm_sms": sm_budgets(self.scenario).index(plan.comm_sms),
-        } | {f"share_{index}": share for index, share in enumerate(shares)}
+        }
+        groups = plan.all_groups
+        before = 0
+        for number in range(self.most_groups):
+            # Groups that a plan lacks follow its last one, and are like it.
+            group = groups[min(number, len(groups) - 1)]
+            mark = f"_{number}" if number else ""
+            first = group.first if number < len(groups) else (before + self._blocks) // 2
+            if number:
+                found[f"from_{number}"] = (first - before) / (self._blocks - before)
+            left, before = sum(group.chunks), first
+            found |= {
+                f"strategy{mark}": group.strategy,
+                f"chunks{mark}": max(2, len(group.chunks)),
+            }
+            for index in range(self.most_chunks - 1):
+                size = group.chunks[index] if index < len(group.chunks) - 1 else 0
+                found[f"share{mark}_{index}"] = size / left if size else 0.5
+                left -= size
+        return found
 
     def neighbours(self, plan: Plan) -> list[Plan]:
-        """Plans one step away: more or fewer drops, another split point, SM budget or type."""
-        if plan.strategy == "serial":
-            return []
-        budgets = [plan.model_copy(update={"comm_sms": sms}) for sms in sm_budgets(self.scenario)]
-        near = [plan.model_copy(update={"chunks": sizes}) for sizes in self._moved(plan)]
+        """Plans one step away: other drops, split point, SM budget or type, or other groups."""
+        near = self._regrouped(plan)
+        if plan.overlaps:
+            budgets = sm_budgets(self.scenario)
+            near = [
+                *self._fewer_and_more_drops(plan),
+                *near,
+                *(plan.model_copy(update={"comm_sms": sms}) for sms in budgets),
+                *(plan.model_copy(update={"comm_dtype": kind}) for kind in self.comm_dtypes),
+            ]
+        return [other for other in near if other != plan]
+
+    def _fewer_and_more_drops(self, plan: Plan) -> list[Plan]:
         count, most = len(plan.dropped), len(self.drop_order)
         counts = {max(0, count - 1), min(most, count + 1), min(most, count + 8)}
         sets = [tuple(sorted(self.drop_order[:number])) for number in sorted(counts)]
-        drops = [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
-        transfers = [plan.model_copy(update={"comm_dtype": kind}) for kind in self.comm_dtypes]
-        return [other for other in (*drops, *near, *budgets, *transfers) if other != plan]
+        return [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
 
-    def _moved(self, plan: Plan) -> list[tuple[int, ...]]:
-        """The plan's chunks with one split point moved by a grain, or by several."""
-        grain = self._grain(plan.strategy, sum(plan.chunks))
+    def _regrouped(self, plan: Plan) -> list[Plan]:
+        """One group cut otherwise; one beginning earlier, later, or not at all; one more."""
+        groups = plan.all_groups
+        found: list[Plan] = []
+        for number, group in enumerate(groups):
+            for chunks in self._moved(group):
+                changed = group.model_copy(update={"chunks": chunks})
+                found.append(
+                    self._grouped(plan, [*groups[:number], changed, *groups[number + 1 :]])
+                )
+        for number, group in enumerate(groups[1:], 1):
+            before, after = groups[:number], groups[number + 1 :]
+            low = before[-1].first
+            high = after[0].first if after else self._blocks
+            firsts = [group.first + step for step in (1, -1, 4, -4)]
+            moved = [group.model_copy(update={"first": f}) for f in firsts if low <= f <= high]
+            found += [self._grouped(plan, [*before, other, *after]) for other in moved]
+            found.append(self._grouped(plan, [*before, *after]))
+        if len(groups) < self.most_groups:
+            found += [self._grouped(plan, split) for split in self._split(plan)]
+        return found
+
+    def _split(self, plan: Plan) -> Iterator[list[Group]]:
+        """The groups with one more: from a half of one on, or where dropping begins or ends."""
+        groups, dropped = plan.all_groups, set(plan.dropped)
+        edges = [b for b in range(1, self._blocks) if (b in dropped) != (b - 1 in dropped)]
+        for number, group in enumerate(groups):
+            end = groups[number + 1].first if number + 1 < len(groups) else self._blocks
+            firsts = {(group.first + end) // 2, end - 1, *edges[:1], *edges[-1:]}
+            for first in sorted(first for first in firsts if group.first < first < end):
+                for chunks in self._moved(group):
+                    other = group.model_copy(update={"first": first, "chunks": chunks})
+                    yield [*groups[: number + 1], other, *groups[number + 1 :]]
+
+    def _moved(self, group: Group) -> list[tuple[int, ...]]:
+        """A group's chunks with one split point moved by a grain, or by several."""
+        if not group.chunks:
+            return []
+        grain = self._grain(group.strategy, sum(group.chunks))
         found: list[tuple[int, ...]] = []
         for steps in (1, -1, 2, -2, 4, -4):
-            for index in range(len(plan.chunks) - 1):
-                sizes = list(plan.chunks)
+            for index in range(len(group.chunks) - 1):
+                sizes = list(group.chunks)
                 sizes[index] += steps * grain
                 sizes[index + 1] -= steps * grain
                 if min(sizes) > 0:
@@ -113,6 +207,10 @@ class Space:
             sizes.append(grain * max(1, min(room, round(shares[index] * left / grain))))
             left -= sizes[-1]
         return (*sizes, left)
+
+
+def _alike(one: Group, other: Group) -> bool:
+    return (one.strategy, one.chunks) == (other.strategy, other.chunks)
 
 
 Choice = TypeVar("Choice", bound=str)

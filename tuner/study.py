@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import TrialState
 
 from simulator.plan import Plan
-from tuner.objectives import Evaluator, Judge
+from tuner.history import History, history_of
+from tuner.objectives import Evaluate, Judge
 from tuner.samplers import SamplerName, sampler_of
 from tuner.space import Space
 
@@ -19,6 +20,7 @@ Progress = Callable[[int, int], None]
 AT_ONCE = 8
 _REFINED = 8
 OVER = "over"
+COST = "accuracy_cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,8 @@ class Trials:
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
     no other beats in every objective. `why` counts the reasons of trials without a result;
-    `mine` how many of a shared study this process ran. Two are equal that found the same,
-    however long they took.
+    `mine` how many of a shared study this process ran; `history` is every trial. Two are equal
+    that found the same, however long they took.
     """
 
     run: int
@@ -52,6 +54,7 @@ class Trials:
     interrupted: bool = False
     mine: int | None = None
     stopped_at_bound: bool = False
+    history: History = field(default_factory=History, repr=False)
 
     @property
     def per_second(self) -> float:
@@ -73,7 +76,7 @@ class Settings:
 def run_study(
     space: Space,
     judge: Judge,
-    evaluate: Evaluator,
+    evaluate: Evaluate,
     settings: Settings,
     starts: Sequence[Plan] = (),
     progress: Progress | None = None,
@@ -90,7 +93,7 @@ def run_study(
     try:
         while done < settings.trials and not stopped:
             if settings.sampler == "auto":
-                _refine(study, space, seen, tried, settings.at_once // 2)
+                _refine(study, space, seen, tried, settings.at_once // 2 or done % 2)
             asked = [study.ask() for _ in range(min(settings.at_once, settings.trials - done))]
             plans = [space.plan(trial) for trial in asked]
             tried.update(plans)
@@ -122,6 +125,7 @@ def run_study(
         why=dict(why),
         interrupted=interrupted,
         stopped_at_bound=stopped,
+        history=history_of(study.get_trials(deepcopy=False), OVER, COST),
     )
 
 
@@ -160,6 +164,8 @@ def tell(
     values, over = judge.values(plan, seconds), judge.over(plan, seconds)
     if over:
         trial.set_user_attr(OVER, over)
+    if judge.sensitivity is not None:
+        trial.set_user_attr(COST, judge.accuracy_cost(plan))
     study.tell(trial, values)
     feasible = all(excess <= 1e-12 for excess in over)
     return Evaluated(plan=plan, seconds=seconds, values=tuple(values), feasible=feasible)

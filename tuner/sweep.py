@@ -280,18 +280,30 @@ def _latency(
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
     if len(able):
-        blocks = scenario.model.num_hidden_layers
-        share = round(ASSUMED_SHARE * blocks) if name in ("spd", "iso_spd") else 0
-        plan = Plan(
-            strategy=strategy,
-            comm_dtype=comm_dtype,
-            dropped=tuple(sorted(assumed_order(blocks)[:share])),
-        )
+        plan = Plan(strategy=strategy, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
         cuts = Cuts(
             batch=batch[able], tokens=tokens[able], context=context[able], sizes=sizes[able]
         )
         latency[able] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
     return latency
+
+
+def _dropped(scenario: Scenario, name: SweptName) -> tuple[int, ...]:
+    blocks = scenario.model.num_hidden_layers
+    share = round(ASSUMED_SHARE * blocks) if name in ("spd", "iso_spd") else 0
+    return tuple(sorted(assumed_order(blocks)[:share]))
+
+
+def swept_plan(scenario: Scenario, name: SweptName, comm_dtype: CommDtype) -> Plan:
+    """The plan that stands for a swept strategy in one scenario."""
+    work = scenario.workload
+    strategy, sizes = _shape(name, np.array([work.tokens]), np.array([work.batch]))
+    return Plan(
+        strategy=strategy,
+        chunks=tuple(sizes[0].tolist()),
+        comm_dtype=comm_dtype,
+        dropped=_dropped(scenario, name),
+    )
 
 
 def _needed(scenario: Scenario, name: SweptName, batch: Index, prompt: Index) -> Array:

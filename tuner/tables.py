@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -96,16 +96,67 @@ def merge(parts: list[Path], output: Path) -> int:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a table that `merge` wrote; an empty cell is None."""
-    if path.suffix == ".parquet":
-        _, parquet = arrow()
-        for batch in parquet.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                yield {name: none_for_nan(value) for name, value in row.items()}
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield {name: _value(name, text) for name, text in row.items()}
+    """The rows of a table that `merge` wrote, one after the other; None for an empty cell.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or has a cell of the wrong kind.
+    """
+    yield from _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    pyarrow, parquet = arrow()
+    number = 0
+    try:
+        table = parquet.ParquetFile(path)
+        _check_columns(path, table.schema_arrow.names)
+        for batch in table.iter_batches():
+            columns = [batch.column(name).to_pylist() for name in COLUMNS]
+            for cells in zip(*columns, strict=True):
+                number += 1
+                yield _row(path, number, cells)
+    except (OSError, pyarrow.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot read it as Parquet ({first:.120})") from error
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            _check_columns(path, header)
+            places = [header.index(name) for name in COLUMNS]
+            for number, cells in enumerate(reader, 2):
+                if cells:
+                    yield _row(path, number, [cells[place] for place in places])
+    except IndexError as error:
+        raise InputError(f"{path}: a row has fewer cells than the header") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: malformed CSV ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
+
+
+def _check_columns(path: Path, header: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputError(
+            f"{path}: not a table of isotune sweep: no column {missing[0]!r} "
+            f"(needed: {', '.join(COLUMNS)})"
+        )
+
+
+def _row(path: Path, number: int, cells: Sequence[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, cell in zip(COLUMNS, cells, strict=True):
+        try:
+            row[name] = _KINDS.get(name, str)(cell)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: row {number}: {name}: cannot read {cell!r:.60}") from error
+    return row
 
 
 def none_for_nan(value: Any) -> Any:
@@ -113,12 +164,16 @@ def none_for_nan(value: Any) -> Any:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def _value(name: str, text: str) -> Any:
-    if text == "":
-        return None
-    if name == "fits":
-        return text == "True"
-    if name in ("tp", "batch", "prompt"):
-        return int(text)
-    numbers = ("latency_s", "serial_latency_s", "saving", "memory_bytes")
-    return float(text) if name in numbers else text
+def _number(cell: Any) -> float | None:
+    """A finite number; None where there is none."""
+    value = None if cell is None or cell == "" else none_for_nan(float(cell))
+    if value is not None and not np.isfinite(value):
+        raise ValueError("not finite")
+    return value
+
+
+_KINDS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("tp", "batch", "prompt"), int),
+    **dict.fromkeys(("latency_s", "serial_latency_s", "saving", "memory_bytes"), _number),
+    "fits": lambda cell: str(cell) == "True",
+}

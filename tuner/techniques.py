@@ -8,6 +8,7 @@ import numpy as np
 
 from simulator.batch import latencies
 from simulator.errors import DoesNotFitError
+from simulator.grouped import grouped_latencies
 from simulator.plan import Plan, Strategy
 from simulator.policy import TILE
 from simulator.predict import SERIAL, Prediction, predict
@@ -89,7 +90,7 @@ def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
     """The best lossless ISO plan known; None where the prompt cannot be split."""
     exact = best_split(scenario)
     plans = [exact.plan] if exact else []
-    if found.strategy == "iso" and not found.lossy:
+    if {group.strategy for group in found.all_groups} == {"iso"} and not found.lossy:
         plans.append(found)
     return _fastest(scenario, plans) if plans else None
 
@@ -111,6 +112,8 @@ def _fastest(scenario: Scenario, plans: Sequence[Plan]) -> Plan:
 
 def latency(scenario: Scenario, plan: Plan) -> float:
     """Seconds of one plan, without the rest of a prediction."""
+    if plan.groups:
+        return float(grouped_latencies(scenario, [plan])[0])
     return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
 
 

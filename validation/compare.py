@@ -143,6 +143,7 @@ def _times(result: Validation) -> dict[str, Any]:
         **_sides("", plan),
         **_sides("serial_", serial),
         "predicted_saving": plan.prediction.saving,
+        "predicted_saving_interval": list(plan.prediction.saving_interval),
         "measured_saving": result.measured_saving,
         "kinds": {
             kind: {"predicted_s": predicted, "measured_s": measured}

@@ -7,6 +7,8 @@ residual; where the sync was dropped it stays local and is carried into the next
 
     standard:  h   = x + sum_i a_i + b_o          y = h + sum_i mlp_i(norm(h)) + b_d
     SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
+
+A recovered model may add a correction c_i to h_i, in the norm's input only.
 """
 
 from collections.abc import Callable
@@ -34,19 +36,25 @@ class ChunkState:
 
     `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
     the one before it when its sync was dropped, until it becomes the partial sum that the next
-    row-parallel op `accumulates` onto; `work` is what one op leaves for the next.
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next. `taken` counts
+    the rows that chunks of a later cut have taken over.
     """
 
+    chunk: Chunk
     residual: Tensor
     rotation: Rotation | None
+    taken: int = 0
     partial: Tensor | None = None
     carried: Tensor | None = None
     accumulates: bool = False
     synced: bool = False
     work: Any = None
 
-    def enter_norm(self) -> Tensor:
-        """The input of a norm: the residual stream, with what this rank knows of the rest."""
+    def enter_norm(self, missing: Tensor | None = None) -> Tensor:
+        """The input of a norm: the residual stream, with what this rank knows of the rest.
+
+        `missing` [hidden] stands in for the other ranks' share of a partial sum.
+        """
         partial, self.partial = self.partial, None
         if partial is None:
             return self.residual
@@ -54,7 +62,8 @@ class ChunkState:
             self.residual, self.synced = self.residual + partial, False
             return self.residual
         self.carried = partial
-        return self.residual + partial
+        known = self.residual + partial
+        return known if missing is None else known + missing
 
 
 @dataclass(frozen=True)
@@ -135,11 +144,28 @@ class Executor:
         chunk = step.chunk
         requests = slice(chunk.first_request, chunk.first_request + chunk.requests)
         first = chunk.start - self._program.chunks[0].start
-        words = self._embedded[requests, first : first + chunk.tokens]
+        self._begin(chunk, self._embedded[requests, first : first + chunk.tokens])
+
+    def _begin(self, chunk: Chunk, hidden: Tensor) -> None:
+        """Let a chunk begin with hidden states [requests, tokens, hidden]."""
         self._chunks[chunk.index] = ChunkState(
-            residual=words.reshape(chunk.rows, -1).clone(),
-            rotation=self._shard.rotation(words, chunk.start, chunk.tokens, self._end),
+            chunk=chunk,
+            residual=hidden.reshape(chunk.rows, -1).clone(),
+            rotation=self._shard.rotation(hidden, chunk.start, chunk.tokens, self._end),
         )
+
+    def _recut(self, step: Step) -> None:
+        chunk = step.chunk
+        hidden = self._embedded.new_empty(chunk.requests, chunk.tokens, self._embedded.shape[-1])
+        for state in list(self._chunks.values()):
+            shared = chunk.shared(state.chunk)
+            if not all(map(len, shared)):
+                continue
+            hidden[_inside(chunk, shared)] = self._hidden(state.chunk)[_inside(state.chunk, shared)]
+            state.taken += len(shared[0]) * len(shared[1])
+            if state.taken == state.chunk.rows:
+                del self._chunks[state.chunk.index]
+        self._begin(chunk, hidden)
 
     def _attention_norm(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]
@@ -170,7 +196,8 @@ class Executor:
 
     def _mlp_norm(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]
-        state.work = self._shard.layers[step.block].mlp_norm(state.enter_norm())
+        entry = state.enter_norm(self._shard.missing.get(step.block))
+        state.work = self._shard.layers[step.block].mlp_norm(entry)
 
     def _mlp_up(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]
@@ -223,7 +250,7 @@ class Executor:
         last: dict[int, Tensor] = {}
         for chunk in self._program.chunks:
             last[chunk.first_request] = self._hidden(chunk)[:, -1]
-        state = ChunkState(residual=torch.empty(0), rotation=None)
+        state = ChunkState(chunk=step.chunk, residual=torch.empty(0), rotation=None)
         state.work = self._shard.final_norm(torch.cat([last[first] for first in sorted(last)]))
         self._chunks[step.chunk.index] = state
 
@@ -232,6 +259,15 @@ class Executor:
 
     def _head(self, normed: Tensor) -> Tensor:
         return functional.linear(normed, self._shard.head)
+
+
+def _inside(chunk: Chunk, shared: tuple[range, range]) -> tuple[slice, slice]:
+    """Where requests and positions lie in a chunk's hidden states."""
+    requests, positions = shared
+    return (
+        slice(requests.start - chunk.first_request, requests.stop - chunk.first_request),
+        slice(positions.start - chunk.start, positions.stop - chunk.start),
+    )
 
 
 def _rows(step: Step) -> slice:

@@ -19,6 +19,7 @@ from validation.session import Session
 from validation.setup import Setup
 from validation.shard import load_shard
 from validation.sharding import Cut
+from validation.spd.corrections import read_missing
 from validation.streams import Clocked
 from validation.weights import RandomWeights, Safetensors, Weights
 
@@ -96,7 +97,8 @@ class ValidateJob:
         setup = self.setup
         config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
         weights = self._weights(rank, dtype)
-        shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks)
+        missing = missing_of(rank, setup, dtype)
+        shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks, missing=missing)
         return Session(shard, setup.scenario.model, rank.step)
 
     def _weights(self, rank: Rank, dtype: str) -> Weights:
@@ -153,7 +155,14 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                with lossy(model, tp=tp, dropped=plan.dropped, transfer=plan.comm_dtype):
+                missing = missing_of(rank, setup, setup.check_dtype)
+                with lossy(
+                    model,
+                    tp=tp,
+                    dropped=plan.dropped,
+                    transfer=plan.comm_dtype,
+                    missing=missing,
+                ):
                     whole = model(
                         ids[:, context:], past_key_values=past, logits_to_keep=keep - context
                     ).logits
@@ -192,6 +201,14 @@ class _Reporting:
         """See `Weights`."""
         self._tick()
         return self._weights.read(name, shape, cut)
+
+
+def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
+    """The bias corrections of a recovered model, [tp, hidden] by block."""
+    if setup.weights is None or not setup.plan.dropped:
+        return {}
+    tp = setup.scenario.workload.tp
+    return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
 def agree(rank: Rank, asked: str) -> None:

@@ -10,7 +10,7 @@ partial sum is that projection applied to rank i's columns:
 R is the all-reduce: a sum, or what a quantised transfer makes of it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -30,18 +30,29 @@ _OPT_NAMES = ("self_attn.out_proj", "fc2", "self_attn_layer_norm", "final_layer_
 
 @contextmanager
 def lossy(
-    model: Any, *, tp: int, dropped: Collection[int] = (), transfer: CommDtype = "bf16"
+    model: Any,
+    *,
+    tp: int,
+    dropped: Collection[int] = (),
+    transfer: CommDtype = "bf16",
+    missing: Mapping[int, Tensor] | None = None,
 ) -> Iterator[None]:
     """Within it, `model(...)` computes what `tp` ranks compute with these syncs dropped.
 
     Works on any supported Hugging Face causal language model, whole in this process; gradients
-    flow (except through a quantised transfer), a KV cache works.
+    flow (except through a quantised transfer), a KV cache works. `missing` has what a recovered
+    model adds to each rank's MLP input of a dropped block [tp, hidden].
     """
     layers = decoder_of(model).layers
     original = [layer.forward for layer in layers]
     for block, layer in enumerate(layers):
         layer.forward = partial(
-            _block, layer, tp=tp, drop=block in dropped, reduce=_REDUCE[transfer]
+            _block,
+            layer,
+            tp=tp,
+            drop=block in dropped,
+            reduce=_REDUCE[transfer],
+            missing=(missing or {}).get(block),
         )
     try:
         yield
@@ -57,6 +68,7 @@ def _block(
     tp: int,
     drop: bool,
     reduce: Callable[[Sequence[Tensor]], Tensor],
+    missing: Tensor | None,
     **kwargs: Any,
 ) -> Tensor:
     x, opt = hidden_states, hasattr(layer, "fc2")
@@ -68,6 +80,8 @@ def _block(
     x = x if out.bias is None else x + out.bias
     if drop:
         local = [x + a_i for a_i in a]
+        if missing is not None:
+            local = [h_i + c_i for h_i, c_i in zip(local, missing, strict=True)]
     else:
         x = x + reduce(a)
         local = [x] * tp

@@ -14,6 +14,7 @@ from simulator.planfile import PlanFile, locate, scenario_of
 from simulator.program import expand
 from simulator.scenario import Scenario
 from validation.families import check_family
+from validation.spd.record import check_ranks, read_record
 
 Device = Literal["cpu", "cuda"]
 CheckDtype = Literal["float32", "bf16", "fp16", "none"]
@@ -75,11 +76,13 @@ class Setup:
         if device == "cpu" and not scenario.hardware.name.startswith("cpu"):
             name_of = scenario.hardware.name
             notes = (*notes, f"times are predicted for {name_of} and measured on this cpu")
+        weights = None if name.lower() in bundled_models() else _weights_beside(config, name)
+        notes = (*notes, *_recovery_notes(weights, plan, scenario.workload.tp))
         return cls(
             scenario=scenario,
             plan=plan,
             config=config,
-            weights=None if name.lower() in bundled_models() else _weights_beside(config, name),
+            weights=weights,
             device=device,
             check_dtype=check_dtype,
             repeat=repeat,
@@ -145,9 +148,12 @@ def _cut(
         )
     check_plan(plan, scenario.model, scenario.workload)
     cut = replace(scenario.model, num_hidden_layers=layers)
-    kept = tuple(block for block in plan.dropped if block < layers)
+    kept = {
+        "dropped": tuple(block for block in plan.dropped if block < layers),
+        "groups": tuple(group for group in plan.groups if group.first < layers),
+    }
     notes = (f"model cut to its first {layers} of {blocks} blocks",)
-    return replace(scenario, model=cut), plan.model_copy(update={"dropped": kept}), notes
+    return replace(scenario, model=cut), plan.model_copy(update=kept), notes
 
 
 def _check_types(scenario: Scenario) -> None:
@@ -171,6 +177,23 @@ def _weights_beside(config: Path, name: str) -> Path | None:
             "(allowed: *.safetensors)"
         )
     return folder if ".safetensors" in found else None
+
+
+def _recovery_notes(weights: Path | None, plan: Plan, tp: int) -> tuple[str, ...]:
+    """Where a plan's drops differ from what `isotune recover` made the folder for."""
+    record = None if weights is None else read_record(weights)
+    if weights is None or record is None:
+        return ()
+    if plan.dropped:
+        check_ranks(weights, record, tp)
+    bare = sorted(set(plan.dropped) - set(record.dropped))
+    kept = [one.block for one in record.blocks if one.distilled and one.block not in plan.dropped]
+    notes = []
+    if bare:
+        notes.append(f"blocks {bare} are dropped without recovery")
+    if kept:
+        notes.append(f"blocks {kept} were distilled to run without the sync that the plan keeps")
+    return tuple(notes)
 
 
 def _bytes_per_rank(setup: Setup) -> float:

@@ -1,8 +1,8 @@
 """One rank's share of a Hugging Face causal language model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
     Embedding and head are cut between words. `windows` has each layer's sliding window of
-    attention in tokens, or None.
+    attention in tokens, or None. `missing` has what this rank adds to a block's MLP input
+    [hidden] while the block's attention sync is dropped (a bias correction).
     """
 
     config: Any
@@ -30,6 +31,7 @@ class Shard:
     embedding: Tensor
     head: Tensor
     windows: tuple[int | None, ...]
+    missing: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,8 +88,17 @@ class Shard:
         return normed if project is None else project(normed)
 
 
-def load_shard(config: Any, weights: Weights, *, rank: int, tp: int) -> Shard:
+def load_shard(
+    config: Any,
+    weights: Weights,
+    *,
+    rank: int,
+    tp: int,
+    missing: Mapping[int, Tensor] | None = None,
+) -> Shard:
     """Read one rank's slices, one parameter at a time, into a model built without weights.
+
+    `missing` has the bias corrections [tp, hidden] of recovered blocks.
 
     Raises:
         InputError: the weights lack a parameter or have it in another shape.
@@ -107,6 +118,7 @@ def load_shard(config: Any, weights: Weights, *, rank: int, tp: int) -> Shard:
         embedding=decoder.embed_tokens.weight,
         head=model.lm_head.weight,
         windows=_windows(config),
+        missing={block: every[rank] for block, every in (missing or {}).items()},
     )
 
 

@@ -62,7 +62,7 @@ class Safetensors:
     def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
         """See `Weights`."""
         experts = _EXPERTS.fullmatch(name)
-        if experts and self._stored(name) is None:
+        if experts and self.stored(name) is None:
             return self._experts(experts[1], experts[2], shape, cut)
         return self._read(name, shape, cut)
 
@@ -93,7 +93,7 @@ class Safetensors:
         return fused
 
     def _read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
-        stored = self._stored(name)
+        stored = self.stored(name)
         if stored is None:
             raise InputError(f"{self._folder}: the safetensors files have no {name}")
         with self._open(self._file_of[stored]) as file:
@@ -111,7 +111,7 @@ class Safetensors:
                 self._device, self._dtype, copy=True, memory_format=torch.contiguous_format
             )
 
-    def _stored(self, name: str) -> str | None:
+    def stored(self, name: str) -> str | None:
         """The tensor's name in the files: whole, without `model.`, or in Mixtral's old form."""
         names = (name, name.removeprefix("model."), name.replace(".mlp.", ".block_sparse_moe."))
         return next((found for found in names if found in self._file_of), None)

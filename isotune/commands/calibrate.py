@@ -8,7 +8,7 @@ import typer
 
 import isotune
 from isotune.commands.options import Json
-from isotune.commands.output import print_json, show
+from isotune.commands.output import print_result, show
 from simulator.errors import InputError
 from simulator.files import check_writable
 
@@ -69,7 +69,7 @@ def calibrate(
     )
     write_profile(done.profile, output, _header(done, command))
     if as_json:
-        print_json(_as_dict(done) | {"profile_file": str(output)})
+        print_result("calibration", _as_dict(done) | {"profile_file": str(output)})
         return
     from isotune.render_calibration import calibration_view
 

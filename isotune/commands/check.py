@@ -8,11 +8,11 @@ import typer
 
 import isotune
 from isotune.commands.options import Json
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from validation.check import Check
+    from validation.check import Check, Scored
 
 
 def check(
@@ -41,7 +41,7 @@ def check(
         return
     done = _check(table, hw, held_back, wanted=not as_json)
     if as_json:
-        print_json(_as_dict(done, worst))
+        print_result("check", _as_dict(done, worst))
         return
     from isotune.render_check import check_view
 
@@ -62,7 +62,8 @@ def _folder(folder: Path, hw: str | None, worst: int, held_back: bool, as_json: 
     if not done:
         raise InputError(f"{folder}: no table can be scored ({next(iter(refused.values()))})")
     if as_json:
-        print_json({"checks": [_as_dict(item, worst) for item in done], "refused": refused})
+        checks = [_as_dict(item, worst) for item in done]
+        print_result("checks", {"checks": checks, "refused": refused})
         return
     from isotune.render_check import folder_view
 
@@ -118,8 +119,25 @@ def _as_dict(done: "Check", worst: int) -> dict[str, Any]:
             for part in _parts(done)
             for row in part.worst(worst)
         ],
+        "rows": [_row(part.name, row) for part in _parts(done) for row in part.rows],
         "unscored": done.unscored,
     }
+
+
+def _row(part: str, row: "Scored") -> dict[str, Any]:
+    """One row of a table, four digits of each time: enough for a picture."""
+    found: dict[str, Any] = {
+        "part": part,
+        "row": row.what,
+        "line": row.line,
+        "predicted_s": float(f"{row.predicted_s:.4g}"),
+        "measured_s": float(f"{row.measured_s:.4g}"),
+        "within": row.within,
+    }
+    if row.saving is not None:
+        interval = list(row.saving.interval)
+        found["saving"] = vars(row.saving) | {"interval": interval}
+    return found
 
 
 def _parts(done: "Check") -> Iterator[Any]:

@@ -39,6 +39,14 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(tokens(part.strip()) for part in text.split(",") if part.strip())
 
 
+def counts(text: str) -> tuple[int, ...]:
+    """`2,4,8` as counts, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]{1,5}", part) and int(part) for part in parts):
+        raise InputError(f"{text!r:.60} is not a number above 0, or several such as 2,4,8")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
 def blocks(text: str) -> tuple[int, ...]:
     """`0-3,7` as block numbers, sorted; an empty text drops nothing."""
     found: set[int] = set()
@@ -59,6 +67,18 @@ def names(text: str) -> tuple[str, ...]:
             raise InputError(f"unknown technique {name!r:.60} (allowed: {', '.join(TECHNIQUES)})")
     if not found:
         raise InputError(f"no technique given (allowed: {', '.join(TECHNIQUES)})")
+    return found
+
+
+def treatment_names(text: str) -> tuple[str, ...]:
+    """`bias,bias+distil` as treatments of a dropped block: recovery steps in their order."""
+    from tuner.accuracy import STEPS
+
+    found = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in found:
+        steps = name.split("+")
+        if steps != [step for step in STEPS if step in steps]:
+            raise InputError(f"{name!r:.60} is not some of {'+'.join(STEPS)} in that order")
     return found
 
 

@@ -1,15 +1,24 @@
 """What commands print: JSON for machines, tables for people, progress on stderr."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 
+from isotune._version import __version__
+
 if TYPE_CHECKING:
     from simulator.predict import Prediction
+
+invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
+"""The arguments this process was called with, for results that say how to reproduce them."""
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
 
 
 def print_json(data: object) -> None:
@@ -23,6 +32,13 @@ def show(view: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=80, no_color=True)
     console.print(view)
+
+
+def print_result(kind: str, data: dict[str, Any]) -> None:
+    """Print a result as JSON that `isotune report` reads: what it is, and how to make it again."""
+    command = shlex.join(["isotune", *invoked.get()])
+    made_by = {"isotune": __version__, "kind": kind, "command": _PASSWORD.sub(r"\1***@", command)}
+    print_json(made_by | data)
 
 
 def write_timelines(path: Path, prediction: "Prediction", name: str) -> None:

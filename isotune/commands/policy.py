@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from isotune.commands.options import read, tokens
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
+from isotune.results import policy_dict
 from simulator.errors import InputError
 from simulator.planfile import ModelReference
 from simulator.policy import Policy
@@ -50,12 +53,15 @@ def search_policy(
     )
     policy.write(output)
     if as_json:
-        print_json(policy.model_dump(mode="json") | {"policy_file": str(output)})
-        return
-    from isotune.render import policy_view
+        extra = {"policy_file": str(output), "interrupted": found.interrupted}
+        print_result("policy", policy_dict(policy, scenario) | extra)
+    else:
+        from isotune.render import policy_view
 
-    show(policy_view(policy, found, wanted.tokens[-1]))
-    show(f"wrote {output}; look a length up with: isotune predict --policy {output} --prompt N")
+        show(policy_view(policy, found, wanted.tokens[-1]))
+        show(f"wrote {output}; look a length up with: isotune predict --policy {output} --prompt N")
+    if found.interrupted:
+        raise typer.Exit(130)
 
 
 def _lengths(prompt: str | None, prompts: Path | None) -> "Lengths":

@@ -24,7 +24,7 @@ from isotune.commands.options import (
     sizes,
     tokens,
 )
-from isotune.commands.output import print_json, show, write_timelines
+from isotune.commands.output import print_result, show, write_timelines
 from isotune.results import prediction_dict
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
@@ -108,7 +108,7 @@ def predict(
     if trace is not None:
         write_timelines(trace, prediction, "plan")
     if as_json:
-        print_json(prediction_dict(prediction))
+        print_result("prediction", prediction_dict(prediction))
         return
     from isotune.render import prediction_view
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
+from isotune.commands.deployments import Axes, deploy
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
-    Batch,
     CommDtypeOption,
     DtypeOption,
     Hardware,
@@ -19,16 +19,17 @@ from isotune.commands.options import (
     PhaseOption,
     Prompt,
     RuntimeOption,
-    Tp,
     TraceFile,
     WeightDtypeOption,
+    counts,
     fraction,
     names,
     read,
     tokens,
 )
-from isotune.commands.output import print_json, progress, show, write_timelines
+from isotune.commands.output import print_result, progress, show, write_timelines
 from isotune.commands.policy import search_policy
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import join_search, share_search
 from isotune.results import robust_dict, search_dict
 from simulator.errors import InputError
@@ -47,8 +48,18 @@ if TYPE_CHECKING:
 def search(
     hw: Hardware = None,
     model: ModelName = None,
-    tp: Tp = None,
-    batch: Batch = None,
+    tp: Annotated[
+        str | None,
+        typer.Option(
+            "--tp",
+            help="Tensor-parallel size; several by comma are searched.",
+            show_default="the whole node",
+        ),
+    ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", help="Requests; several by comma are searched.", show_default="1"),
+    ] = None,
     prompt: Prompt = None,
     phase: PhaseOption = None,
     dtype: DtypeOption = None,
@@ -74,14 +85,22 @@ def search(
     max_chunks: Annotated[
         int, typer.Option("--max-chunks", min=2, max=64, help="Most chunks of a prompt.")
     ] = 4,
+    groups: Annotated[
+        int,
+        typer.Option(
+            "--groups", min=1, max=8, help="Most groups of blocks, each cut in its own way."
+        ),
+    ] = 1,
     objectives: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--objectives",
             metavar="NAMES",
-            help="By comma: latency, accuracy_cost, transfer_loss; several give a Pareto set.",
+            help="By comma: latency, throughput (per GPU), accuracy_cost, transfer_loss; "
+            "several give a Pareto set.",
+            show_default="latency; throughput,latency where --tp or --batch are several",
         ),
-    ] = "latency",
+    ] = None,
     latency_limit: Annotated[
         float | None,
         typer.Option("--latency-limit", min=0.0, metavar="MS", help="Slowest plan allowed."),
@@ -101,6 +120,19 @@ def search(
             show_default="1%",
         ),
     ] = None,
+    treatments: Annotated[
+        str | None,
+        typer.Option(
+            "--treatments",
+            metavar="NAMES",
+            help="What may be done to a dropped block, by comma, such as zero-shot,bias.",
+            show_default="all that --sensitivity has",
+        ),
+    ] = None,
+    front: Annotated[
+        bool,
+        typer.Option("--front", help="Also latency against perplexity; needs --sensitivity."),
+    ] = False,
     prompts: Annotated[
         Path | None,
         typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
@@ -120,7 +152,11 @@ def search(
     ] = None,
     robust: Annotated[
         str | None,
-        typer.Option("--robust", help="expected or worst: best over the profile's errors."),
+        typer.Option(
+            "--robust",
+            metavar="[MODE]",
+            help="Best over the profile's errors: expected (if nothing follows) or worst.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -149,37 +185,45 @@ def search(
     check_writable(output)
     if trace is not None:
         check_writable(trace)
+    tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
+    several = len(tps) > 1 or len(batches) > 1
+    if several and (many or storage is not None or robust is not None or front):
+        raise InputError(
+            "several --tp or --batch go with one --prompt, without --storage, --robust or --front"
+        )
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,
         hw,
-        tp=tp,
-        batch=batch,
+        tp=tps[0],
+        batch=batches[0],
         prompt=None if many else read(tokens, "--prompt", prompt),
         phase=phase,
         dtype=dtype,
         weight_dtype=weight_dtype or dtype,
         runtime=runtime,
     )
+    if front and sensitivity is None:
+        raise InputError("--front needs --sensitivity, which says what a dropped sync costs")
+    repair = Repair.read(sensitivity, scenario.model, treatments)
     options = replace(
-        _options(scenario, comm_dtype, strategies, trials, seed, sensitivity, accuracy_budget),
+        _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
         max_chunks=max_chunks,
-        objectives=cast("tuple[ObjectiveName, ...]", tuple(objectives.split(","))),
+        groups=groups,
+        objectives=_objectives(objectives, several),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    named = (hw, DEFAULT_MODEL if model is None else model)
+    if several:
+        work = scenario.workload
+        axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
+        deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+        return
     if many:
-        names_asked = (hw, DEFAULT_MODEL if model is None else model)
-        search_policy(scenario, options, (prompt, prompts), names_asked, output, as_json)
+        search_policy(scenario, options, (prompt, prompts), named, output, as_json)
         return
     if storage is not None:
-        share_search(
-            scenario,
-            options,
-            (hw, DEFAULT_MODEL if model is None else model),
-            storage,
-            study,
-            as_json,
-        )
+        share_search(scenario, options, named, storage, study, as_json)
         return
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
@@ -187,21 +231,31 @@ def search(
     if robust is not None:
         choice = choose_robust(scenario, result, robust)
         result = replace(result, best=isotune.predict(scenario, choice.plan))
-    PlanFile.of(result.best, hw, DEFAULT_MODEL if model is None else model).write(output)
+    treated = repair.treated(result) if repair else None
+    curve = repair.front(scenario, options) if repair and front else None
+    file = PlanFile.of(result.best, *named)
+    file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
     if trace is not None:
         write_timelines(trace, result.best, "best plan")
     if as_json:
         extra = {"robust": robust_dict(choice)} if choice else {}
-        print_json(search_dict(result) | extra | {"plan_file": str(output)})
+        extra |= repair_dict(treated, curve)
+        print_result("search", search_dict(result) | extra | {"plan_file": str(output)})
     else:
         from isotune.render import robust_view, search_view
 
         show(search_view(result))
         if choice is not None:
             show(robust_view(choice))
+        show_repair(treated, curve)
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)
+
+
+def _objectives(text: str | None, several: bool) -> "tuple[ObjectiveName, ...]":
+    names = text or ("throughput,latency" if several else "latency")
+    return cast("tuple[ObjectiveName, ...]", tuple(name.strip() for name in names.split(",")))
 
 
 def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
@@ -218,22 +272,19 @@ def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "Rob
 
 
 def _options(
-    scenario: Scenario,
     comm_dtype: str | None,
     strategies: str | None,
     trials: int,
     seed: int,
-    sensitivity: Path | None,
+    repair: Repair | None,
     accuracy_budget: str | None,
 ) -> "Options":
-    from tuner.accuracy import read_sensitivity
     from tuner.search import Options
 
-    if accuracy_budget is not None and sensitivity is None:
+    if accuracy_budget is not None and repair is None:
         raise InputError(
             "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
         )
-    table = read_sensitivity(sensitivity, scenario.model) if sensitivity else None
     transfers = tuple(
         checked(Plan, {"comm_dtype": name.strip()}, "--comm-dtype").comm_dtype
         for name in (comm_dtype or "bf16").split(",")
@@ -247,6 +298,6 @@ def _options(
         comm_dtypes=transfers,
         trials=trials,
         seed=seed,
-        sensitivity=table,
+        sensitivity=repair.searched if repair else None,
         accuracy_budget=0.01 if budget is None else budget,
     )

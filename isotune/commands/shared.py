@@ -25,6 +25,7 @@ _KEPT = (
     "seed",
     "sampler",
     "max_chunks",
+    "groups",
     "objectives",
     "accuracy_budget",
     "latency_limit",
@@ -130,7 +131,7 @@ def _show(trials: "Trials", study: str, as_json: bool) -> None:
             }
         )
         return
-    from isotune.render import milliseconds, plan_text
+    from isotune.render import milliseconds, plan_text, why_lines
 
     if best is not None:
         show(f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}")
@@ -138,8 +139,8 @@ def _show(trials: "Trials", study: str, as_json: bool) -> None:
         f"study {study}: {trials.run} trials done, {trials.mine} of them here; "
         f"{trials.pruned} did not fit, {trials.failed} failed"
     )
-    for why, count in trials.why.items():
-        show(f"  {count} x {why}")
+    for line in why_lines(trials):
+        show(line)
     if trials.interrupted:
         show(f"interrupted; go on with: isotune search --join {study} --storage URL")
 

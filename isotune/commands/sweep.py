@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isotune.commands.options import DEFAULT_MODEL, Json, read, sizes
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
 
@@ -65,14 +65,15 @@ def sweep(
     with progress("sweeping", not as_json) as report:
         result = run_sweep(wanted, output, jobs=jobs, progress=report)
     if as_json:
-        print_json(
+        print_result(
+            "sweep",
             {
                 "file": str(output),
                 "rows": result.rows,
                 "resumed_parts": result.resumed,
                 "skipped": result.skipped,
                 "interrupted": result.interrupted,
-            }
+            },
         )
     elif not result.interrupted:
         _summary(output, result)

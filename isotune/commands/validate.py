@@ -5,9 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isotune._version import __version__
 from isotune.commands.options import Json
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
+from isotune.commands.quality import (
+    GateOption,
+    GateTexts,
+    Judged,
+    MaxChange,
+    MaxRise,
+    MinAgreement,
+    Original,
+    TaskFolder,
+    Tasks,
+    read_gate,
+)
+from isotune.commands.textual import Context, TokenizerOption, Windows
 from simulator.errors import InputError
 from simulator.files import check_writable
 from simulator.planfile import read_plan
@@ -60,6 +72,17 @@ def validate(
         Path | None,
         typer.Option("--trace", help="Chrome/Perfetto trace, measured beside predicted."),
     ] = None,
+    quality: GateOption = False,
+    text: GateTexts = None,
+    original: Original = None,
+    max_perplexity_rise: MaxRise = "1%",
+    min_agreement: MinAgreement = None,
+    max_logprob_change: MaxChange = None,
+    context: Context = 512,
+    windows: Windows = 64,
+    tokenizer: TokenizerOption = None,
+    lm_eval: Tasks = None,
+    lm_eval_folder: TaskFolder = None,
     as_json: Json = False,
 ) -> None:
     """Run a plan for real: are the numbers the model's, is the time the prediction's?"""
@@ -69,6 +92,9 @@ def validate(
         raise InputError(f"--check-dtype: {check_dtype!r} (allowed: {', '.join(_CHECKS)})")
     if trace is not None:
         check_writable(trace)
+    for option, given in (("--text", text), ("--original", original), ("--lm-eval", lm_eval)):
+        if given and not quality:
+            raise InputError(f"{option} needs --quality")
     file = read_plan(plan)
     require_validate_extra()
     from validation.setup import Setup, default_device
@@ -85,13 +111,27 @@ def validate(
         repeat=repeat,
         warmup=warmup,
     )
+    gate = None
+    if quality:
+        gate = read_gate(
+            setup,
+            texts=text,
+            original=original,
+            limits=(max_perplexity_rise, min_agreement, max_logprob_change),
+            context=context,
+            windows=windows,
+            tokenizer=tokenizer,
+            tasks=(lm_eval, lm_eval_folder),
+        )
     with progress("measuring", not as_json) as report:
         result = run(setup, timeout_s=timeout, ranks=nproc, on_message=report)
     if result is not None:
-        _show(result, trace, as_json)
+        judged = gate.judge(setup, as_json) if gate and result.failure is None else None
+        _show(result, judged, trace, as_json)
 
 
-def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
+def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
+    from isotune.drawing import timelines
     from isotune.render import scenario_text
     from isotune.trace import write_trace
     from isotune.validation_view import validation_view
@@ -105,12 +145,28 @@ def _show(result: "Validation", trace: Path | None, as_json: bool) -> None:
         }
         write_trace(trace, rows, {"scenario": scenario_text(prediction.scenario)})
     if as_json:
-        print_json({"isotune": __version__} | validation_dict(result))
+        found = {"quality": judged.as_dict() if judged else None}
+        print_result(
+            "validation", validation_dict(result) | {"timelines": timelines(result)} | found
+        )
     else:
         show(validation_view(result))
+        show("\n".join(_quality_lines(result, judged)))
     if result.failure is not None:
         typer.echo(f"isotune: {result.failure}", err=True)
         raise typer.Exit(130 if result.failure == "interrupted" else 1)
     if result.numbers is not None and not result.numbers.ok:
         typer.echo("isotune: the numbers are not the model's", err=True)
         raise typer.Exit(1)
+    if judged is not None and not judged.quality.ok:
+        reasons = "; ".join(judged.quality.exceeded())
+        typer.echo(f"isotune: the plan is not good enough: {reasons}", err=True)
+        raise typer.Exit(1)
+
+
+def _quality_lines(result: "Validation", judged: Judged | None) -> list[str]:
+    if judged is not None:
+        return judged.lines()
+    if not result.setup.plan.lossy:
+        return ["quality: the plan changes no numbers"]
+    return ["quality: not judged; this plan is lossy (--quality --text FILE judges it)"]

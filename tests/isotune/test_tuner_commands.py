@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 import isotune
 from isotune.cli import main
@@ -66,6 +67,44 @@ def test_several_objectives_come_with_their_front(capsys, tmp_path):
     assert {point["plan"]["comm_dtype"] for point in front} == {"bf16", "int8"}
 
 
+@pytest.mark.parametrize("asked", [("--robust",), ("--robust", "expected"), ("--robust", "worst")])
+def test_robust_by_itself_means_expected(capsys, tmp_path, asked):
+    plan = str(tmp_path / "plan.yaml")
+    scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "1k", "--trials", "8")
+    _, out, _ = call(capsys, "search", *scenario, *asked, "-o", plan, "--json")
+    found = json.loads(out)["robust"]
+    assert found["mode"] == ("worst" if "worst" in asked else "expected")
+    assert 0 < found["near_best_in"] <= 1
+
+
+def test_several_tp_and_batches_give_a_front_and_the_plan_of_the_best(capsys, tmp_path):
+    plan = str(tmp_path / "plan.yaml")
+    scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "1k", "--trials", "40")
+    asked = ("search", *scenario, "--tp", "2,8", "--batch", "1,2", "-o", plan)
+    _, out, _ = call(capsys, *asked, "--json")
+    found = json.loads(out)
+    rates = [row["tokens_per_s_per_gpu"] for row in found["front"]]
+    assert rates == sorted(rates, reverse=True)
+    assert found["workload"]["tp"] == found["front"][0]["tp"]
+    _, out, _ = call(capsys, "predict", "--plan", plan, "--json")
+    assert json.loads(out)["latency_s"] == found["latency_s"]
+    _, out, _ = call(capsys, *asked)
+    assert f"{rates[0]:,.0f} tokens/s per GPU" in out
+
+
+def test_a_plan_with_groups_is_written_read_and_shown(capsys, tmp_path):
+    path = tmp_path / "plan.yaml"
+    scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "1k", "--trials", "24")
+    call(capsys, "search", *scenario, "--groups", "2", "-o", str(path))
+    file = yaml.safe_load(path.read_text())
+    file["plan"]["groups"] = [{"first": 30, "strategy": "iso", "chunks": [256, 768]}]
+    path.write_text(yaml.safe_dump(file))
+    code, out, _ = call(capsys, "predict", "--plan", str(path))
+    assert code == 0
+    assert "from block 30 on ISO, chunks of 256 + 768 tokens" in " ".join(out.split())
+    assert "recut" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -76,6 +115,9 @@ def test_several_objectives_come_with_their_front(capsys, tmp_path):
         (("search", "--hw", "a800", "--storage", "redis://x"), "allowed: postgresql://"),
         (("search", "--join", "s"), "--join needs --storage"),
         (("search",), "give --hw"),
+        (("search", "--hw", "a800", "--tp", "2,x"), "--tp: '2,x' is not a number above 0"),
+        (("search", "--hw", "a800", "--tp", "2,16"), "tp: a800 has 8 GPUs, not 16"),
+        (("search", "--hw", "a800", "--batch", "1,2", "--prompt", "1k:8k"), "with one --prompt"),
         (("sweep",), "give a grid file or --hw"),
         (("sweep", "--hw", "a800", "--prompt", "1k:2k"), "first:last:step"),
         (("sweep", "--hw", "a800", "--strategies", "magic", "-o", "x.csv"), "serial"),

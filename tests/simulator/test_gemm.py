@@ -143,3 +143,12 @@ def test_fp8_is_faster_where_there_are_fp8_tensor_cores_and_an_error_elsewhere()
 def test_a_parameter_out_of_its_range_is_refused():
     with pytest.raises(ValueError, match="tensor_efficiency"):
         GemmParameters.model_validate({**PARAMETERS.model_dump(), "tensor_efficiency": 1.1})
+
+
+@pytest.mark.parametrize("of", [lambda m: m, lambda m: m + 2_000_000, lambda m: m / 7])
+def test_sizes_that_repeat_cost_what_each_costs_alone(of):
+    m = of(np.random.default_rng(0).integers(1, 300, (400, 3)))
+    many = gemm(m, 4096, 1024, gpu=GPU, parameters=PARAMETERS)
+    for row, column in ((0, 0), (17, 1), (399, 2)):
+        alone = gemm(m[row, column], 4096, 1024, gpu=GPU, parameters=PARAMETERS)
+        assert [field[row, column] for field in many] == list(alone)

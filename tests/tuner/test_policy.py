@@ -31,7 +31,7 @@ def found():
 def loss_at(buckets, length):
     there = at(CASE, length)
     predictor = Predictor(there)
-    optimum = min(best_split(there, chunks=2).latency_s, predictor.latency(Plan()))
+    optimum = min(best_split(there, chunks=3).latency_s, predictor.latency(Plan()))
     rule = next(b.rule for b in buckets if b.first <= length <= b.last)
     return predictor.latency(rule.plan(length)) / optimum - 1
 

@@ -81,6 +81,21 @@ def test_what_an_objective_raises_fails_the_trial_and_is_counted_with_its_reason
     assert found.best.plan.strategy != "iso"
 
 
+def test_an_interrupt_between_real_runs_keeps_every_one_of_them():
+    ran = []
+
+    def measure(plan):
+        if len(ran) == 11:
+            raise KeyboardInterrupt
+        ran.append(plan)
+        return 1.0 / len(ran)
+
+    found = search(CASE, Options(objective=measure, trials=40)).trials
+    assert found.interrupted
+    assert found.run >= len(ran) == len(set(ran)) == 11
+    assert found.best.plan == ran[-1]
+
+
 def test_a_plan_that_does_not_fit_is_pruned_not_failed():
     case = Scenario(
         model=load_model("llama-2-70b"),
@@ -127,6 +142,18 @@ def test_the_search_never_ends_above_the_exact_optimum():
     result = search(CASE, options)
     assert result.best.latency_s <= result.exact.latency_s * (1 + 1e-9)
     assert result.accuracy_cost <= 0.004 + 1e-12
+
+
+def test_groups_of_blocks_are_used_where_they_help():
+    """Dropped blocks have less to hide than whole ones, so another split suits them."""
+    case = replace(CASE, workload=Workload(prompt=4096))
+    table = Sensitivity(model="any", blocks=(1.0,) * 3 + (0.0,) * 5)
+    options = Options(sensitivity=table, accuracy_budget=0.0, strategies=("serial", "iso"))
+    grouped = search(case, replace(options, groups=2, trials=150))
+    assert grouped.best.plan.groups
+    assert grouped.best.latency_s < grouped.exact.latency_s
+    assert grouped.best.latency_s == predict(case, grouped.best.plan).latency_s
+    assert not grouped.trials.stopped_at_bound
 
 
 def test_a_latency_no_plan_reaches_is_an_error_in_words():

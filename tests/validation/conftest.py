@@ -14,10 +14,13 @@ from validation.end_to_end import run_seconds
 from validation.runs import read_runs
 
 # What needs torch is not collected without the extra `validate`; the header says so.
-NEED_TORCH = ["launch", "loop", "measure", "measured", "numbers", "sharding", "validate"]
+NEED_TORCH = [
+    *("launch", "loop", "measure", "measured", "numbers", "sharding", "validate"),
+    *("quality", "recover", "sensitivity", "spd", "spd_text"),
+]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
 if MISSING:
-    collect_ignore = ["runs.py", *(f"test_{name}.py" for name in NEED_TORCH)]
+    collect_ignore = ["runs.py", "learned.py", *(f"test_{name}.py" for name in NEED_TORCH)]
 
 
 def pytest_report_header() -> str:

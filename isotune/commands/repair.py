@@ -1,0 +1,127 @@
+"""What a search says of dropped blocks: each one's treatment, and latency against perplexity."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.text import Text
+
+from isotune.commands.options import read
+from isotune.commands.output import show
+from isotune.render import milliseconds, new_table, plan_text
+from simulator.model import Model
+
+if TYPE_CHECKING:
+    from simulator.scenario import Scenario
+    from tuner.accuracy import Sensitivity
+    from tuner.front import Point
+    from tuner.search import Options, SearchResult
+    from tuner.treatment import Treated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """A sensitivity file as it stands, and as the search uses it; `names` limits treatments."""
+
+    table: "Sensitivity"
+    searched: "Sensitivity"
+    names: tuple[str, ...] | None
+
+    @classmethod
+    def read(cls, path: Path | None, model: Model, names: str | None) -> Self | None:
+        """The file; None if none was given.
+
+        Raises:
+            InputError: a malformed file, one for another model, or an unknown treatment.
+        """
+        from simulator.errors import InputError
+        from tuner.accuracy import read_sensitivity
+        from tuner.treatment import effective
+
+        if path is None:
+            if names is not None:
+                raise InputError("--treatments needs --sensitivity, which says what each costs")
+            return None
+        table = read_sensitivity(path, model)
+        wanted = read(_names, "--treatments", names)
+        return cls(table=table, searched=effective(table, wanted), names=wanted)
+
+    def treated(self, result: "SearchResult") -> "Treated":
+        """The treatments of the best plan's blocks, within what its transfer leaves."""
+        from tuner.treatment import treat
+
+        plan = result.best.plan
+        left = result.options.accuracy_budget - self.table.transfer.get(plan.comm_dtype, 0.0)
+        return treat(self.table, plan.dropped, left, self.names)
+
+    def front(self, scenario: "Scenario", options: "Options") -> "tuple[Point, ...]":
+        """Latency against perplexity of the plans that the options allow."""
+        from tuner.exact import most_chunks
+        from tuner.front import accuracy_front
+
+        return accuracy_front(
+            scenario,
+            self.table,
+            comm_dtypes=options.transfers,
+            chunks=min(options.max_chunks, most_chunks(scenario.workload.tokens)),
+            iso="iso" in options.strategies,
+            names=self.names,
+        )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def repair_dict(
+    treated: "Treated | None", front: "Sequence[Point] | None"
+) -> dict[str, dict[str, Any]]:
+    """Treatments by block, and the points of the front; latency in seconds."""
+    found: dict[str, Any] = {}
+    if treated is not None:
+        found["treatments"] = dict(treated.treatments)
+        found["treated_growth"] = treated.cost
+    if front is not None:
+        found["front"] = [
+            {
+                "latency_s": point.latency_s,
+                "perplexity_growth": point.growth,
+                "plan": point.plan.model_dump(mode="json"),
+                "treatments": dict(point.treatments),
+                "rule": point.rule or None,
+                "dominated": point.dominated,
+            }
+            for point in front
+        ]
+    return found
+
+
+def show_repair(treated: "Treated | None", front: "Sequence[Point] | None") -> None:
+    """Print both, where there is something to say."""
+    if treated is not None and treated.treatments:
+        show(
+            f"treatments: {_counts(treated.treatments.values())}; together "
+            f"{treated.cost * 100:+.2f} % perplexity if costs add up (isotune remeasure checks)"
+        )
+    if front is None:
+        return
+    table = new_table("latency", "perplexity", "dropped", "plan", "treatments")
+    for column in table.columns[3:]:
+        column.justify, column.no_wrap = "left", False
+    for point in front:
+        plan = point.plan.model_copy(update={"dropped": ()})
+        note = f"{point.rule}{' (dominated)' if point.dominated else ''}: " if point.rule else ""
+        table.add_row(
+            milliseconds(point.latency_s),
+            f"{point.growth * 100:+.2f} %",
+            str(len(point.plan.dropped)),
+            Text(note + plan_text(plan)),
+            Text(_counts(point.treatments.values())),
+        )
+    show(table)
+
+
+def _counts(names: Any) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common()) or "none"

@@ -1,0 +1,139 @@
+"""Each kind of result as a section of the page."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from isotune.render import percent, strategy_text, workload_text
+from isotune.report.accuracy import drop_set, sensitivity_figure
+from isotune.report.latency import lengths_figure
+from isotune.report.measured import calibration_section, check_section, checks_section
+from isotune.report.parts import Cell, Column, Section, Table
+from isotune.report.saved import Prediction, Saved, SavedPolicy, SavedSensitivity, Search, Sweep
+from isotune.report.saved_measured import Calibration, Check, Checks, Validation
+from isotune.report.searched import prediction_section, search_section
+from isotune.report.sweeps import sweep_section
+from isotune.report.validated import validation_section
+from tuner.accuracy import Sensitivity
+
+
+def section_of(source: str, result: Saved, others: Sequence[Saved] = ()) -> Section:
+    """A result's section; `others` are the results on the same page.
+
+    Raises:
+        InputError: what cannot be drawn of it.
+    """
+    if isinstance(result, SavedSensitivity):
+        return _sensitivity(source, result.table, others)
+    makers: dict[type[Saved], Callable[[str, Any], Section]] = {
+        Search: search_section,
+        Prediction: prediction_section,
+        SavedPolicy: _policy,
+        Sweep: sweep_section,
+        Check: check_section,
+        Checks: checks_section,
+        Calibration: calibration_section,
+        Validation: validation_section,
+    }
+    return makers[type(result)](source, result)
+
+
+def _policy(source: str, result: SavedPolicy) -> Section:
+    policy, curves = result.policy, [curve for curve in result.by_length if curve.points]
+    points = [point for curve in curves for point in curve.points]
+    first, last = policy.buckets[0].first, policy.buckets[-1].last
+    crossover = (
+        "serial at every length"
+        if policy.serial_below is None
+        else "ISO at every length"
+        if policy.serial_below == first
+        else f"serial below {policy.serial_below} tokens"
+    )
+    count = len(policy.buckets)
+    said = (
+        f"A policy of {count} bucket{'' if count == 1 else 's'} saves "
+        f"{percent(policy.expected_saving)} over prompts of {first} to {last} tokens"
+    )
+    if points:
+        middle = points[len(points) // 2]
+        low, high = (end * 100 for end in middle.saving_interval)
+        said += (
+            f", {percent(middle.saving)} at {middle.prompt} tokens (80 % interval: {low:.1f} to "
+            f"{high:.1f} %)"
+        )
+    marked = policy.serial_below if policy.serial_below != first else None
+    figures = [lengths_figure(curves, marked, crossover_text="ISO from")] if points else []
+    return Section(
+        kind="policy",
+        source=source,
+        title=workload_text(policy.model.name, policy.hardware, policy.workload),
+        verdict=f"{said}; {crossover}.",
+        plan=f"{count} plan{'' if count == 1 else 's'} by prompt length, in the table below",
+        command=result.command,
+        figures=tuple(figures),
+        tables=(_buckets_table(result),),
+    )
+
+
+def _buckets_table(result: SavedPolicy) -> Table:
+    columns = (
+        Column(name="from", unit="tokens", digits=0),
+        Column(name="to", unit="tokens", digits=0),
+        Column(name="run as"),
+        Column(name="chunks", unit="% of the prompt"),
+        Column(name="transfer"),
+        Column(name="collective", unit="SMs"),
+        Column(name="syncs dropped", digits=0),
+        Column(name="loss up to", unit="%", digits=2),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            bucket.first,
+            bucket.last,
+            strategy_text(bucket.rule.strategy),
+            " + ".join(f"{share * 100:.1f}" for share in bucket.rule.shares) or "-",
+            bucket.rule.comm_dtype,
+            "-" if bucket.rule.strategy == "serial" else str(bucket.rule.comm_sms or "default"),
+            len(bucket.rule.dropped),
+            bucket.loss * 100,
+        )
+        for bucket in result.policy.buckets
+    ]
+    return Table(
+        title="Plans by prompt length",
+        columns=columns,
+        rows=tuple(rows),
+        note="Loss: how far above the best plan of its own length the rule lies at most.",
+    )
+
+
+def _sensitivity(source: str, table: Sensitivity, others: Sequence[Saved]) -> Section:
+    plans = [o for o in others if isinstance(o, Prediction) and _same(o, table)]
+    if plans:
+        dropped, why = plans[0].plan.dropped, "Marked: the blocks that the plan above drops."
+    else:
+        dropped = drop_set(table, None)
+        why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
+    order = table.order()
+    worst = order[-1]
+    cheap = drop_set(table, None)
+    return Section(
+        kind="sensitivity",
+        source=source,
+        title=f"Sensitivity of {table.model}",
+        verdict=(
+            f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
+            f"predicted growth of perplexity of {table.cost(cheap) * 100:.2f} % (budget 1 %); "
+            f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
+        ),
+        notes=("That the costs of blocks add up is an assumption.",),
+        figures=(sensitivity_figure(table, dropped, why),),
+    )
+
+
+def _same(result: Prediction, table: Sensitivity) -> bool:
+    blocks = len(table.blocks)
+    return (
+        bool(result.plan.dropped)
+        and result.plan.dropped[-1] < blocks
+        and (result.model.lower() == table.model.lower().removesuffix("-hf"))
+    )

@@ -1,0 +1,170 @@
+"""Optuna's own figures of a search: history, Pareto front, importances."""
+
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.report.saved import Search
+from isotune.report.style import BLUE, GREY, RED
+from simulator.errors import InputError
+from tuner.history import History, Tried, study_of
+
+_SCALE = {"latency": (1e3, "latency (ms)"), "accuracy_cost": (1e2, "growth of perplexity (%)")}
+_FEW = 4
+"""Trials below which Optuna has nothing to show."""
+
+
+def study_figures(search: Search, source: str) -> list[Figure]:
+    """What can be drawn of the search's trials.
+
+    Raises:
+        InputError: its trials do not fit their own ranges.
+    """
+    done = [trial for trial in search.trials.history.trials if trial.state == "COMPLETE"]
+    if len(done) < _FEW:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            study = _study(search)
+            figures = [_history(study, search), _pareto(search), _importances(study, search)]
+    except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{source}: trials.history: Optuna refuses it ({reason:.120})") from error
+    return [figure for figure in figures if figure is not None]
+
+
+def _scales(search: Search) -> list[tuple[float, str]]:
+    """The factor to human units of each objective, and its name with the unit."""
+    return [_SCALE.get(name, (1.0, name.replace("_", " "))) for name in search.objectives]
+
+
+def _study(search: Search, *, feasible: bool = False) -> optuna.Study:
+    """The search's study again, its objectives in human units; maybe its feasible trials only."""
+    saved, scales = search.trials.history, _scales(search)
+    tried = []
+    for trial in (one for one in saved.trials if one.feasible or not feasible):
+        pairs = zip(trial.values, scales, strict=trial.state == "COMPLETE")
+        values = tuple(value * scale for value, (scale, _) in pairs)
+        tried.append(Tried(**trial.model_dump(exclude={"values"}), values=values))
+    ranges = {name: found.model_dump(mode="json") for name, found in saved.distributions.items()}
+    return study_of(History(distributions=ranges, trials=tuple(tried)), len(scales))
+
+
+def _first(search: Search) -> Callable[[FrozenTrial], float] | None:
+    """The first objective where there are several, as Optuna's figures of one ask for it."""
+    return None if len(search.objectives) == 1 else lambda trial: float(trial.values[0])
+
+
+def _plain(figure: Any) -> tuple[list[Json], Json]:
+    """Optuna's figure without its template, so that the page's own colours hold."""
+    figure.layout.template = None
+    found = json.loads(figure.to_json())
+    layout = {name: part for name, part in found["layout"].items() if name.endswith("axis")}
+    return found["data"], layout
+
+
+def _history(study: optuna.Study, search: Search) -> Figure:
+    from optuna.visualization import plot_optimization_history
+
+    title = _scales(search)[0][1]
+    figure = plot_optimization_history(study, target=_first(search), target_name=title)
+    data, layout = _plain(figure)
+    for trace, colour, name in zip(data, (BLUE, RED), ("trial", "best so far"), strict=False):
+        trace["marker"] = {"color": colour, "size": 6}
+        trace["line"] = {"color": colour, "width": 2, "shape": "hv"}
+        trace["name"] = name
+        trace["hovertemplate"] = "trial %{x}: %{y:.5~g}<extra></extra>"
+    layout["xaxis"] = {"title": {"text": "trial"}}
+    views = [View(label="all trials", data=data, layout=layout)]
+    done = sorted(trial.values[0] for trial in study.get_trials() if trial.values)
+    low, usual, high = done[0], done[int(0.9 * (len(done) - 1))], done[-1]
+    if high - low > 4 * (usual - low) > 0:
+        room = (usual - low) * 0.15
+        near = layout | {"yaxis": layout["yaxis"] | {"range": [low - room, usual + room]}}
+        views.insert(0, View(label="the best nine tenths", data=data, layout=near))
+    return Figure(
+        title="History of the search",
+        caption=f"Optuna's trials in their order (seed {search.trials.seed}).",
+        views=tuple(views),
+        table=_trials_table(search),
+    )
+
+
+def _pareto(search: Search) -> Figure | None:
+    from optuna.visualization import plot_pareto_front
+
+    if len(search.objectives) == 1:
+        return None
+    study, names = _study(search, feasible=True), [name for _, name in _scales(search)][:2]
+    if not study.get_trials():
+        return None
+    figure = plot_pareto_front(study, targets=lambda trial: trial.values[:2], target_names=names)
+    data, layout = _plain(figure)
+    for trace, colour in zip(data, (GREY, RED), strict=False):
+        trace["marker"] = {"color": colour, "size": 7}
+        trace["hovertemplate"] = "%{x:.5~g}, %{y:.4~g}<extra></extra>"
+    return Figure(
+        title="Pareto front of the study",
+        caption="Optuna's trials within the limits by their first two objectives; the front "
+        "stands out.",
+        views=(View(label="", data=data, layout=layout),),
+        table=_trials_table(search),
+    )
+
+
+def _importances(study: optuna.Study, search: Search) -> Figure | None:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.visualization import plot_param_importances
+
+    title, target, evaluator = _scales(search)[0][1], _first(search), PedAnovaImportanceEvaluator()
+    try:
+        shares = get_param_importances(study, evaluator=evaluator, target=target)
+    except (ValueError, RuntimeError):
+        return None
+    data, layout = _plain(
+        plot_param_importances(study, evaluator=evaluator, target=target, target_name=title)
+    )
+    for trace in data:
+        trace["marker"] = {"color": BLUE}
+        trace["hovertemplate"] = "%{y}: %{x:.3f}<extra></extra>"
+        trace["showlegend"] = False
+        trace["textposition"] = "auto"
+    layout["xaxis"] = {"title": {"text": "share of the variation"}}
+    layout["yaxis"] = {"type": "category"}
+    rows: list[tuple[Cell, ...]] = [(name, share * 100) for name, share in shares.items()]
+    columns = (Column(name="parameter"), Column(name="share", unit="%", digits=1))
+    return Figure(
+        title="What mattered in the search",
+        caption=f"Share of each parameter in the variation of the {title} (PED-ANOVA).",
+        views=(View(label="", data=data, layout=layout),),
+        table=Table(title="Importances", columns=columns, rows=tuple(rows)),
+        height=300,
+    )
+
+
+def _trials_table(search: Search) -> Table:
+    names = list(search.trials.history.distributions)
+    scales = _scales(search)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            number,
+            trial.state.lower(),
+            *(value * scale for value, (scale, _) in zip(trial.values, scales, strict=False)),
+            *[None] * (len(scales) - len(trial.values)),
+            *(trial.params.get(name) for name in names),
+        )
+        for number, trial in enumerate(search.trials.history.trials)
+    ]
+    columns = (
+        Column(name="trial", digits=0),
+        Column(name="state"),
+        *(Column(name=title, digits=4) for _, title in scales),
+        *(Column(name=name, digits=3 if "share" in name else 0) for name in names),
+    )
+    return Table(title="Trials", columns=columns, rows=tuple(rows))

@@ -1,0 +1,48 @@
+"""How figures look: one palette, one way to write axes and names."""
+
+import html
+
+from isotune.report.parts import Json
+from isotune.text import printable
+
+BLUE, ORANGE, GREEN, RED = ("var(--c-blue)", "var(--c-orange)", "var(--c-green)", "var(--c-red)")
+SKY, PURPLE, GREY = ("var(--c-sky)", "var(--c-purple)", "var(--c-grey)")
+INK, PAPER = "var(--ink)", "var(--paper)"
+ON_BLUE, ON_COLOUR = "var(--on-blue)", "var(--on-colour)"
+CYCLE = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY)
+"""Okabe and Ito's colours, which the colour-blind tell apart."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star")
+
+
+def shown(name: str, most: int = 48) -> str:
+    """A name for Plotly, which reads `<b>` and `&amp;` in texts: what it says, nothing more."""
+    text = printable(name)
+    return html.escape(text if len(text) <= most else text[: most - 1] + "…", quote=False)
+
+
+def axis(title: str, **more: object) -> Json:
+    """An axis with its unit in the title."""
+    return {"title": {"text": title, "standoff": 8}, "automargin": True} | more
+
+
+def tokens_axis(lengths: list[int], title: str = "prompt length (tokens)") -> Json:
+    """A logarithmic axis of prompt lengths, ticks at powers of two."""
+    first, last = min(lengths), max(lengths)
+    ticks = [1 << power for power in range(24) if first <= 1 << power <= last]
+    step = -(-len(ticks) // 8) or 1
+    kept = ticks[::-1][::step][::-1] or sorted({first, last})
+    return axis(title, type="log", tickvals=kept, ticktext=[tokens_text(length) for length in kept])
+
+
+def tokens_text(length: int) -> str:
+    """`4096` as `4k`."""
+    return f"{length // 1024}k" if length >= 1024 and length % 1024 == 0 else str(length)
+
+
+def time_text(seconds: float) -> str:
+    """Microseconds below a millisecond, else milliseconds."""
+    value = abs(seconds)
+    if value < 1e-3:
+        return f"{seconds * 1e6:,.1f} µs"
+    return f"{seconds * 1e3:,.{2 if value < 0.1 else 1}f} ms"
