@@ -1,6 +1,6 @@
 """The loop closed without a GPU: measure, calibrate, search, validate, on links of three rates.
 
-    python benchmarks/cpu_loop.py [--ranks 2] [--quick] [--keep FOLDER]
+    python benchmarks/cpu_loop.py [--ranks 2] [--quick] [--keep FOLDER] [--page docs/loop.md]
 
 Ranks run in network namespaces whose links are paced, so that communication takes half, as
 much as, and twice the compute. For each rate the table has the serial run, ISO, SPD and both,
@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 import yaml
+from first_in_line import first_in_line
 
 from simulator.hardware import HardwareProfile, read_profile
 from simulator.model import load_model
@@ -39,7 +40,11 @@ MODEL = {
     "max_position_embeddings": 4096,
 }
 UNPACED = 20e9
-UNITS = 16
+LEAST = 128
+"""Fewest rows measured: no plan that is searched has smaller chunks."""
+CROSSINGS = 8.0
+"""Memory traffic of an all-reduced byte: two copies through the kernel, each way, and the sum."""
+SCAN = Path(__file__).with_name("split_scan.py")
 ISOTUNE = [sys.executable, "-m", "isotune"]
 
 
@@ -48,15 +53,21 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one small rate: does it all run?")
     parser.add_argument("--keep", type=Path, help="folder for all files")
+    parser.add_argument("--page", type=Path, help="file for the table, with what it was made on")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
+    first_in_line()
     folder = options.keep or Path(tempfile.mkdtemp(prefix="isotune-loop-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with network(options.ranks) as net:
-            Loop(net, folder.resolve(), options.quick).run()
+            loop = Loop(net, folder.resolve(), options.quick)
+            loop.run()
     except NoNamespacesError as error:
         print(f"skipped: {error}")
         return SKIPPED
+    if options.page is not None:
+        options.page.write_text(_page(loop, load))
     return 0
 
 
@@ -65,6 +76,9 @@ class Loop:
 
     def __init__(self, net: Network, folder: Path, quick: bool) -> None:
         self.net, self.folder, self.quick = net, folder, quick
+        self.lines: list[str] = []
+        self.times: list[dict[str, Any]] = []
+        self.splits_off: list[float] = []
         self.ranks, self.prompt = len(net.namespaces), 256 if quick else 1024
         layers = 2 if quick else MODEL["num_hidden_layers"]
         (folder / "config.json").write_text(json.dumps(MODEL | {"num_hidden_layers": layers}))
@@ -75,7 +89,7 @@ class Loop:
         self.net.pace(UNPACED)
         kernels = self.measure("kernels", "gemm,attention,rms_norm")
         self.net.pace(UNPACED)
-        base = self.base(kernels)
+        base = self.fitted(kernels)
         syncs = 2 * json.loads((self.folder / "config.json").read_text())["num_hidden_layers"]
         sent = self.prompt * int(str(MODEL["hidden_size"])) * 2 * 2 * (self.ranks - 1) / self.ranks
         serial = self.validate("serial", self.plan("serial", base, {}))
@@ -84,7 +98,7 @@ class Loop:
             for name, kind in serial["time"]["kinds"].items()
             if not name.endswith("sync")
         )
-        print(_HEADER)
+        self.show(_HEADER)
         for ratio in RATIOS[1:2] if self.quick else RATIOS:
             rate = syncs * sent * 8 / (ratio * compute)
             self.net.pace(rate)
@@ -94,9 +108,11 @@ class Loop:
         """Calibrate to one rate, search, and validate what was found."""
         table = self.measure(f"{name}-links", "all_reduce,contention")
         profile = self.folder / f"{name}.yaml"
-        base = self.contended(base, table.with_name(f"{table.stem}-contention.csv"))
-        tables = [str(kernels), str(table)]
-        self.isotune("calibrate", *tables, "--base", str(base), "-o", str(profile))
+        beside = str(table.with_name(f"{table.stem}-contention.csv"))
+        self.isotune(
+            *("calibrate", str(kernels), str(table), "--contention", beside),
+            *("--base", str(base), "-o", str(profile)),
+        )
         found = self.search(name, profile)
         best = found["plan"]
         iso = best if best["strategy"] == "iso" else {"strategy": "iso", "chunks": self.even()}
@@ -105,27 +121,35 @@ class Loop:
         for label, plan in (("ISO", lossless), ("SPD", dropped), ("both", lossless | dropped)):
             path = self.plan(f"{name}-{label}", profile, plan)
             result = self.validate(f"{name}-{label}", path)
-            print(_row(label, ratio, rate, result["time"]), flush=True)
+            self.show(_row(label, ratio, rate, result["time"]))
+            self.times.append(result["time"])
             if not result["numbers"]["ok"]:
                 raise SystemExit(f"{path}: the numbers are not the model's")
         if not self.quick:
             self.scan(name, profile, lossless["chunks"])
 
     def scan(self, name: str, profile: Path, predicted: Sequence[int]) -> None:
-        """Measure two-chunk splits; how far the predicted best is from the best of them."""
-        times: dict[int, float] = {}
-        shares = {round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)}
-        for first in sorted(shares | ({predicted[0]} if len(predicted) == 2 else set())):
-            plan = {"strategy": "iso", "chunks": [first, self.prompt - first]}
-            path = self.plan(f"{name}-scan{first}", profile, plan)
-            times[first] = self.validate(path.stem, path, check="none")["time"]["measured_s"]
-        best = min(times, key=lambda first: times[first])
-        scan = ", ".join(f"{first}: {time * 1e3:.1f} ms" for first, time in sorted(times.items()))
-        print(
-            f"  scan of first chunks: {scan}; best {best}, predicted {list(predicted)}", flush=True
+        """Measure splits in turns; how far the predicted best is from the best of them."""
+        firsts = [round(self.prompt * share / 16) for share in (5, 6, 7, 8, 9, 10, 11)]
+        splits = [f"{first}+{self.prompt - first}" for first in firsts]
+        own = "+".join(map(str, predicted))
+        path = self.plan(f"{name}-scan", profile, {"strategy": "iso", "chunks": self.even()})
+        done = self.ranked(
+            *(str(SCAN), str(path), "--splits", ",".join(dict.fromkeys((*splits, own)))),
+            *("--repeat", "40"),
+            program=[sys.executable],
         )
-        if predicted[0] in times:
-            print(f"  predicted split is {times[predicted[0]] / times[best] - 1:.1%} off the best")
+        times = {split: median(runs) for split, runs in json.loads(done).items()}
+        best = min(times, key=lambda split: times[split])
+        text = ", ".join(f"{split} {time * 1e3:.1f}" for split, time in times.items())
+        self.splits_off.append(times[own] / times[best] - 1)
+        self.show(f"      ms by split: {text}")
+        self.show(f"      best {best}, predicted best {own}: {self.splits_off[-1]:.1%} above it")
+
+    def show(self, line: str) -> None:
+        """Print a line, and keep it for the page."""
+        self.lines.append(line)
+        print(line, flush=True)
 
     def measure(self, name: str, ops: str) -> Path:
         """Microbenchmarks, every rank in its namespace."""
@@ -133,7 +157,7 @@ class Loop:
         seconds = "0.01" if self.quick else "0.1"
         self.ranked(
             *("measure", "-o", str(table), "--name", "cpu-gloo", "--model", str(self.folder)),
-            *("--nproc", str(self.ranks), "--tokens", str(self.prompt), "--device", "cpu"),
+            *("--nproc", str(self.ranks), "--tokens", f"{LEAST}:{self.prompt}", "--device", "cpu"),
             *("--ops", ops, "--seconds", seconds),
         )
         return table
@@ -146,22 +170,19 @@ class Loop:
         norms = [_numbers(row, ("tokens", "hidden")) for row in rows if row["op"] == "rms_norm"]
         bandwidth = max(8e6 * tokens * hidden / t for tokens, hidden, t in norms)
         path = self.folder / "base.yaml"
-        fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.5)
+        fields = cpu_profile(read_profile("a100"), self.ranks, flops * 1.1, bandwidth * 1.1)
         path.write_text(yaml.safe_dump(fields, sort_keys=False))
         read_profile(str(path))
         return path
 
-    def contended(self, base: Path, beside: Path) -> Path:
-        """The base with what a collective takes from compute, and compute from it, as measured."""
-        names = ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us")
-        rows = [[float(row[name]) for name in names] for row in _rows(beside)]
-        taken = 1 - 1 / max(median(slow / alone for alone, slow, _, _ in rows), 1.0)
-        slower = min(max(median(slow / alone for _, _, alone, slow in rows), 1.0), 3.0)
-        fields = yaml.safe_load(base.read_text())
-        gloo = fields["collectives"]["algorithms"]["gloo"]
-        gloo |= {"sms": max(1, round(taken * UNITS)), "interference": round(slower, 3)}
-        path = base.with_name(f"{beside.stem}-base.yaml")
-        path.write_text(yaml.safe_dump(fields, sort_keys=False))
+    def fitted(self, kernels: Path) -> Path:
+        """The base with its kernels fitted, for all rates to start from.
+
+        A fit stays near its base where that is a relative. A CPU has none, so what the base
+        pulls the first fit away from the rows is undone by the second, which starts there.
+        """
+        path = self.folder / "fitted.yaml"
+        self.isotune("calibrate", str(kernels), "--base", str(self.base(kernels)), "-o", str(path))
         return path
 
     def search(self, name: str, profile: Path) -> dict[str, Any]:
@@ -209,11 +230,11 @@ class Loop:
             raise SystemExit(f"isotune {arguments[0]}: {done.stderr.strip()}")
         return done.stdout
 
-    def ranked(self, *arguments: str) -> str:
+    def ranked(self, *arguments: str, program: Sequence[str] = ISOTUNE) -> str:
         """A command on every rank, each in its namespace; what rank 0 prints."""
         ranks = [
             subprocess.Popen(
-                self.net.command(rank, [*ISOTUNE, *arguments]),
+                self.net.command(rank, [*program, *arguments]),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -237,15 +258,15 @@ def cpu_profile(
 ) -> dict[str, Any]:
     """The fields of a profile for CPU ranks over gloo, for calibrate to start from.
 
-    A rank is a device of `UNITS` execution units, so that a collective can hold a share of it;
-    what no measurement says stays as `like`.
+    A rank is a device with one execution unit, of which a collective holds none: what it takes
+    from compute it takes in copies through memory. What no measurement says stays as `like`.
     """
     fields = like.model_dump(mode="json", exclude_none=True)
     for inherited in ("calibration", "derived_from", "collectives_from"):
         fields.pop(inherited, None)
     fields["name"], fields["description"] = "cpu-gloo", f"{ranks} CPU ranks over gloo"
     fields["gpu"] = fields["gpu"] | {
-        "sms": UNITS,
+        "sms": 1,
         "bf16": f"{flops / 1e9:.3f} GFLOP/s",
         "memory": "16 GB",
         "memory_bandwidth": f"{bandwidth / 1e9:.3f} GB/s",
@@ -264,7 +285,7 @@ def cpu_profile(
     nccl = fields["collectives"]["algorithms"]["nccl"]
     one = nccl["protocols"][-1] | {"name": "tcp", "latency": "300 us", "latency_per_rank": "50 us"}
     one |= {"bandwidth": "100 MB/s", "bandwidth_many": "100 MB/s", "pattern": "ring"}
-    gloo = nccl | {"protocols": [one], "sms": 1, "sm_bandwidth": "1 GB/s", "interference": 1.0}
+    gloo = nccl | {"protocols": [one], "sms": 0, "traffic": CROSSINGS, "interference": 1.0}
     fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
     fields["sources"] = dict.fromkeys(
         dict.fromkeys(path.split(".")[0] for path in like.figures()),
@@ -274,20 +295,60 @@ def cpu_profile(
 
 
 _HEADER = (
-    "plan  M/C   rate        serial: predicted  measured  error  "
-    "plan: predicted  measured  error  saving: predicted measured"
+    "plan  M/C     Mbit/s   serial: ms predicted, measured    plan: ms predicted, measured"
+    "    saving: predicted, measured"
 )
+_PAGE = """# The loop closed without a GPU
+
+Written by `sudo python benchmarks/cpu_loop.py --page docs/loop.md`: measure, calibrate, search and
+validate a model of {blocks} blocks (hidden size {hidden}) on {ranks} ranks that token buckets join,
+at link rates where the communication M of a serial pass is half, as much as, and twice its compute
+C. The numbers of every plan were checked against transformers in the same runs. ISO is the lossless
+plan that `isotune search` found; SPD drops every attention sync; both does both. The scan measures
+splits in turns.
+
+Made on {machine}, {cores} cores, load average {load:.1f} when it began (an idle machine has none).
+
+```
+{table}
+```
+
+Targets: latencies within 15 %, savings within 6 points, the predicted best split within 3 % of the
+best measured one. {verdict}
+"""
+
+
+def _page(loop: "Loop", load: float) -> str:
+    """The table as a page, with what it was made on and how far the targets are met."""
+    info = Path("/proc/cpuinfo").read_text().splitlines()
+    machine = next((line.split(":", 1)[1].strip() for line in info if "model name" in line), "")
+    pairs = [(time, prefix) for time in loop.times for prefix in ("serial_", "")]
+    close = [abs(t[f"{p}predicted_s"] / t[f"{p}measured_s"] - 1) <= 0.15 for t, p in pairs]
+    savings = [abs(t["predicted_saving"] - t["measured_saving"]) <= 0.06 for t in loop.times]
+    splits = [off <= 0.03 for off in loop.splits_off]
+    return _PAGE.format(
+        blocks=MODEL["num_hidden_layers"],
+        hidden=MODEL["hidden_size"],
+        ranks=loop.ranks,
+        machine=machine,
+        cores=os.cpu_count(),
+        load=load,
+        table="\n".join(loop.lines),
+        verdict=f"Met here by {sum(close[::2])} of {len(savings)} serial runs, "
+        f"{sum(close[1::2])} of {len(savings)} plans, {sum(savings)} of {len(savings)} savings and "
+        f"{sum(splits)} of {len(splits)} splits.",
+    )
 
 
 def _row(label: str, ratio: float, rate: float, time: dict[str, Any]) -> str:
     def sides(prefix: str) -> str:
         predicted, measured = time[f"{prefix}predicted_s"], time[f"{prefix}measured_s"]
         error = predicted / measured - 1
-        return f"{predicted * 1e3:15.1f} ms {measured * 1e3:6.1f} ms {error:+6.1%}"
+        return f"{predicted * 1e3:11.1f} {measured * 1e3:9.1f} {error:+8.1%}"
 
     return (
-        f"{label:5} {ratio:3g} {rate / 1e6:6.0f} Mbit/s {sides('serial_')}    {sides('')}    "
-        f"{time['predicted_saving']:12.1%} {time['measured_saving']:8.1%}"
+        f"{label:5} {ratio:3g} {rate / 1e6:10.0f} {sides('serial_')}    {sides('')}    "
+        f"{time['predicted_saving']:12.1%} {time['measured_saving']:9.1%}"
     )
 
 

@@ -22,7 +22,10 @@ def _parts(result: Validation) -> Iterator[RenderableType]:
     yield Text(scenario_text(setup.scenario))
     yield Text(f"plan: {plan_text(setup.plan)}")
     weights = "random weights" if setup.weights is None else f"weights of {setup.weights}"
-    yield Text(printable(f"ran on {count(setup.ranks, 'rank')} of {setup.device}, {weights}"))
+    ran_on = f"{count(setup.ranks, 'rank')} of {setup.device}"
+    if setup.emulated:
+        ran_on = f"one device ({setup.device}) that plays rank 0 of {setup.scenario.workload.tp}"
+    yield Text(printable(f"ran on {ran_on}, {weights}"))
     for note in setup.notes:
         yield Text(printable(f"note: {note}"))
     if result.numbers is not None:
@@ -51,6 +54,11 @@ def _verdict(result: Validation) -> str:
     if ran is None or saving is None:
         return f"numbers: {checked}"
     error = result.plan.prediction.latency_s / ran.median_s - 1
+    if result.setup.emulated:
+        return (
+            f"EMULATION: predicted {error * 100:+.1f} % of measured; saving: "
+            f"{percent(saving)} measured, {percent(result.plan.prediction.saving)} predicted"
+        )
     return (
         f"numbers: {checked}; time: predicted {error * 100:+.1f} % of measured; saving: "
         f"{percent(saving)} measured, {percent(result.plan.prediction.saving)} predicted"
@@ -60,7 +68,8 @@ def _verdict(result: Validation) -> str:
 def _table(result: Validation) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    for column in ("predicted", "measured", "error"):
+    ran_as = "emulated" if result.setup.emulated else "measured"
+    for column in ("predicted", ran_as, "error"):
         table.add_column(column, justify="right")
     plan, serial = result.plan, result.serial
     for name, side in (("serial run", serial), ("this plan", plan)):

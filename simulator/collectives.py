@@ -80,13 +80,21 @@ class Algorithm(Schema):
     """One way to all-reduce: its protocols and what it takes from kernels that run beside it."""
 
     protocols: tuple[Protocol, ...] = Field(min_length=1)
-    sms: int = Field(gt=0, le=1024, description="SMs (channels) it holds when nothing limits it")
+    sms: int = Field(
+        ge=0,
+        le=1024,
+        description="SMs (channels) it holds when nothing limits it; 0 where it runs elsewhere",
+    )
     sm_bandwidth: BytesPerSecond = Field(gt=0, le=1e13, description="busbw one SM can move")
     traffic: float = Field(ge=2, le=20, description="device-memory bytes per message byte")
     interference: float = Field(
         default=1.0, ge=1, le=3, description="its time beside compute kernels over its time alone"
     )
     beyond: str | None = Field(default=None, description="algorithm for what its protocols refuse")
+
+    def moved_by(self, sms: int) -> float:
+        """Busbw that so many SMs can move; nothing limits an algorithm that holds none."""
+        return sms * self.sm_bandwidth if self.sms else float("inf")
 
 
 class CollectiveParameters(Schema):
@@ -196,7 +204,7 @@ def all_reduce(
     ]
     # One rank sends nothing; two stand in for it, since no protocol is defined below two.
     n = max(ranks, 2)
-    times = [p.seconds(size, n, held * a.sm_bandwidth) for a, held, p in lanes]
+    times = [p.seconds(size, n, a.moved_by(held)) for a, held, p in lanes]
     fastest = np.min([np.full(size.shape, np.inf), *times], axis=0)
     if np.any(sent & np.isinf(fastest)):
         raise InputError(f"all-reduce algorithm {algorithm or parameters.default!r}: no {dtype}")

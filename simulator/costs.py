@@ -15,8 +15,9 @@ from simulator.attention import attention
 from simulator.collectives import all_reduce, quantised_all_reduce
 from simulator.cost import Array, Cost
 from simulator.elementwise import elementwise
-from simulator.gemm import Size, gemm, waves
+from simulator.gemm import GemmParameters, Size, gemm, waves
 from simulator.gpu import DTYPE_BYTES
+from simulator.hardware import HardwareProfile
 from simulator.plan import CommDtype
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
@@ -73,38 +74,8 @@ class Pricer:
         return StepCost(seconds, parts, np.zeros_like(seconds), rate, np.ones_like(seconds))
 
     def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
-        """How many times longer each takes while both are in flight.
-
-        Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
-        `memory_interference` times the share of memory bandwidth that the collective takes. The
-        collective slows by its measured interference. Where the traffic of both exceeds the
-        bandwidth, each slows by the excess at least.
-        """
-        hardware = self.scenario.hardware
-        left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
-        disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
-        longer: Array = np.zeros(())
-        for _, cost in compute.parts:
-            streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
-            shared_memory = streamed + sync.mem_rate * cost.seconds
-            slower = self._on_fewer_sms(cost, left) * disturbed
-            longer = longer + np.maximum(slower, shared_memory)
-        shared = compute.mem_rate + sync.mem_rate
-        return longer / compute.seconds, np.maximum(sync.interference, shared)
-
-    def _on_fewer_sms(self, cost: Cost, left: Array) -> Array:
-        """Seconds of a kernel on a share `left` of the SMs.
-
-        The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
-        costs nothing where they still fit and a whole wave where they just filled the GPU. The
-        SM-bound time enters the whole as in the roofline with a rounded ridge.
-        """
-        par = self.scenario.hardware.gemm
-        more_waves = waves(cost.load / left, par) / waves(cost.load, par)
-        growth = np.where(cost.load > 0, more_waves, 1.0 / left)
-        p = par.sharpness
-        added = cost.sm_seconds**p * (growth**p - 1.0)
-        return np.asarray((cost.seconds**p + added) ** (1 / p))
+        """How many times longer each takes while both are in flight."""
+        return slowdowns(self.scenario.hardware, compute, sync)
 
     def _sustained(self, cost: Cost) -> Cost:
         """A kernel inside a running engine: sustained clock, and how it is launched."""
@@ -242,3 +213,37 @@ class Pricer:
             return [grouped]
         permute = self._elementwise(routed, 4 * hidden * width)
         return [self._gemm(rows, experts, hidden), permute, grouped]
+
+
+def slowdowns(hardware: HardwareProfile, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
+    """How many times longer a compute step and a sync take while both are in flight.
+
+    Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
+    `memory_interference` times the share of memory bandwidth that the collective takes. The
+    collective slows by its measured interference. Where the traffic of both exceeds the
+    bandwidth, each slows by the excess at least.
+    """
+    left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
+    disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
+    longer: Array = np.zeros(())
+    for _, cost in compute.parts:
+        streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
+        shared_memory = streamed + sync.mem_rate * cost.seconds
+        slower = _on_fewer_sms(cost, left, hardware.gemm) * disturbed
+        longer = longer + np.maximum(slower, shared_memory)
+    shared = compute.mem_rate + sync.mem_rate
+    return longer / compute.seconds, np.maximum(sync.interference, shared)
+
+
+def _on_fewer_sms(cost: Cost, left: Array, par: GemmParameters) -> Array:
+    """Seconds of a kernel on a share `left` of the SMs.
+
+    The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
+    costs nothing where they still fit and a whole wave where they just filled the GPU. The
+    SM-bound time enters the whole as in the roofline with a rounded ridge.
+    """
+    more_waves = waves(cost.load / left, par) / waves(cost.load, par)
+    growth = np.where(cost.load > 0, more_waves, 1.0 / left)
+    p = par.sharpness
+    added = cost.sm_seconds**p * (growth**p - 1.0)
+    return np.asarray((cost.seconds**p + added) ** (1 / p))

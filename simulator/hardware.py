@@ -54,7 +54,7 @@ class Runtime(Schema):
         ge=0, le=0.1, description="host time per pass of an eager engine: schedule, sample"
     )
     sync_skew: Seconds = Field(
-        ge=0, le=1e-4, description="wait for the slowest rank at an all-reduce"
+        ge=0, le=1e-2, description="wait for the slowest rank at an all-reduce"
     )
     event_wait: Seconds = Field(
         ge=0, le=1e-3, description="delay of a step that waits for the other stream"

@@ -10,6 +10,9 @@ from torch.nn.attention.bias import causal_lower_right
 
 from validation.layers import Heads
 
+_TILE = 64
+"""Queries that share a range of keys on a CPU."""
+
 
 def attend(heads: Heads, scaling: float, window: int | None = None) -> Tensor:
     """Mixed values [requests, heads, tokens, head_dim].
@@ -17,6 +20,30 @@ def attend(heads: Heads, scaling: float, window: int | None = None) -> Tensor:
     The queries are the last ones of the keys' positions; each sees the keys up to its own, or
     the last `window` of those. Key/value heads are shared by groups of query heads.
     """
+    if heads.query.device.type == "cuda" or heads.query.shape[2] == 1:
+        return _attend(heads, scaling, window)
+    return _by_tiles(heads, scaling, window)
+
+
+def _by_tiles(heads: Heads, scaling: float, window: int | None) -> Tensor:
+    """Tile by tile, each over only the keys it may see, as FlashAttention does on a GPU.
+
+    On a CPU torch computes what a mask hides, too: a chunk with context would take as long as
+    if all its queries saw all keys, and cutting a prompt would cost what it costs no GPU.
+    """
+    query, key, value = heads
+    tokens, seen = query.shape[2], key.shape[2]
+    mixed = []
+    for first in range(0, tokens, _TILE):
+        last = min(first + _TILE, tokens)
+        end = seen - tokens + last
+        begin = 0 if window is None else max(0, end - (last - first) - window + 1)
+        tile = Heads(query[:, :, first:last], key[:, :, begin:end], value[:, :, begin:end])
+        mixed.append(_attend(tile, scaling, window))
+    return torch.cat(mixed, 2)
+
+
+def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
     query, key, value = heads
     tokens, seen = query.shape[2], key.shape[2]
     mask: Any = None

@@ -61,11 +61,11 @@ class Collected:
             case Timed():
                 self.clocks.setdefault((message.program, message.repeat), {})[rank] = message
 
-    def measurement(self, number: int, program: Program) -> Measurement | None:
-        """The repeats of a program that all ranks have finished."""
+    def measurement(self, number: int, program: Program, first: int = 0) -> Measurement | None:
+        """The repeats of a program, from `first` on, that all ranks have finished."""
         runs: list[list[Timeline]] = []
-        for (which, _), by_rank in sorted(self.clocks.items()):
-            if which == number and len(by_rank) == self.ranks:
+        for (which, repeat), by_rank in sorted(self.clocks.items()):
+            if which == number and repeat >= first and len(by_rank) == self.ranks:
                 clocks = [sent.clocked for sent in by_rank.values()]
                 runs.append([timeline_of(program, c.starts, c.ends) for c in clocks])
         return measurement(program, runs) if runs else None
@@ -115,6 +115,7 @@ def validation_dict(result: Validation) -> dict[str, Any]:
         "model": setup.scenario.model.name,
         "hardware": setup.scenario.hardware.name,
         "device": setup.device,
+        "emulated_tp": setup.scenario.workload.tp if setup.emulated else None,
         "layers": setup.scenario.model.num_hidden_layers,
         "weights": "random" if setup.weights is None else "safetensors",
         "workload": setup.scenario.workload.model_dump(mode="json"),

@@ -6,7 +6,7 @@ from typing import Any
 from simulator.errors import InputError
 from simulator.model import Model
 
-FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "opt", "gemma", "phi3")
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "opt", "gemma", "phi3")
 """Values of `model_type` that the executor drives."""
 
 

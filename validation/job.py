@@ -12,6 +12,7 @@ from torch import Tensor
 from simulator.plan import CommDtype
 from simulator.predict import SERIAL
 from simulator.program import Program, expand
+from validation.emulation import emulated
 from validation.families import load_config
 from validation.rank import Rank, peak_resident_bytes
 from validation.reference import lossy, streamed_model
@@ -21,6 +22,7 @@ from validation.shard import load_shard
 from validation.sharding import Cut
 from validation.spd.corrections import read_missing
 from validation.streams import Clocked
+from validation.turns import Turns, random_ids
 from validation.weights import RandomWeights, Safetensors, Weights
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
@@ -88,40 +90,16 @@ class ValidateJob:
             numbers = self._check(rank)
             if numbers is not None:
                 rank.send(numbers)
-        session = self._session(rank, self.setup.scenario.workload.dtype)
+        session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
         self._measure(rank, session)
         rank.send(Peak(_peak_bytes(rank.device)))
-
-    def _session(self, rank: Rank, dtype: str) -> Session:
-        rank.at("loading")
-        setup = self.setup
-        config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
-        weights = self._weights(rank, dtype)
-        missing = missing_of(rank, setup, dtype)
-        shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks, missing=missing)
-        return Session(shard, setup.scenario.model, rank.step)
-
-    def _weights(self, rank: Rank, dtype: str) -> Weights:
-        setup, kind = self.setup, DTYPES[dtype]
-        weights: Weights
-        if setup.weights is None:
-            weights = RandomWeights(kind, rank.device, setup.seed)
-        else:
-            weights = Safetensors(setup.weights, kind, rank.device)
-        return _Reporting(weights, rank.tick)
-
-    def _ids(self, device: torch.device) -> Tensor:
-        workload, words = self.setup.scenario.workload, self.setup.scenario.model.vocab_size
-        generator = torch.Generator().manual_seed(self.setup.seed)
-        shape = (workload.batch, workload.context + workload.tokens)
-        return torch.randint(0, words, shape, generator=generator).to(device)
 
     def _check(self, rank: Rank) -> Numbers | None:
         setup, dtype = self.setup, self.setup.check_dtype
         workload, plan = setup.scenario.workload, setup.plan
-        session = self._session(rank, dtype)
+        session = open_session(rank, setup, dtype)
         rank.at("checking numbers")
-        ids, context = self._ids(rank.device), workload.context
+        ids, context = random_ids(setup, rank.device), workload.context
         cache = session.cache(*ids.shape)
         if context:
             session.forward(SERIAL, ids[:, :context], cache)
@@ -147,7 +125,7 @@ class ValidateJob:
         """Logits [requests, positions, words] of the unsharded model."""
         setup, plan = self.setup, self.setup.plan
         config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
-        model = streamed_model(config, self._weights(rank, setup.check_dtype))
+        model = streamed_model(config, weights_of(rank, setup, setup.check_dtype))
         keep = positions.to(ids.device)
         with torch.inference_mode():
             if not plan.lossy:
@@ -169,26 +147,38 @@ class ValidateJob:
         return whole.float()
 
     def _measure(self, rank: Rank, session: Session) -> None:
-        setup = self.setup
-        workload = setup.scenario.workload
-        ids = self._ids(rank.device)[:, workload.context :]
-        cache = session.cache(workload.batch, workload.context + workload.tokens)
-        runs = [
-            (session.executor(plan), program)
-            for plan, program in zip((SERIAL, setup.plan), self.programs(), strict=True)
-        ]
-        embedded = runs[0][0].embed(ids, workload.context)
+        setup, turns = self.setup, Turns(rank, session, self.setup)
         rank.at("warming up")
         for repeat in range(-setup.warmup, setup.repeat):
             if repeat == 0:
                 rank.at("measuring")
             # Serial and plan take turns, so that both see the same machine.
-            for number, (executor, program) in enumerate(runs):
-                rank.program = number
-                wait_for_all(rank)
-                clocked = executor.run(program, embedded, cache).clocked
+            for number, plan in enumerate((SERIAL, setup.plan)):
+                clocked = turns.run(number, plan)
                 if repeat >= 0:
                     rank.send(Timed(number, repeat, clocked))
+
+
+def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
+    """This rank's shard in a number type, ready to run plans."""
+    rank.at("loading")
+    config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
+    tp = setup.scenario.workload.tp
+    weights, missing = weights_of(rank, setup, dtype), missing_of(rank, setup, dtype)
+    shard = load_shard(config, weights, rank=rank.index, tp=tp, missing=missing)
+    stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
+    return Session(shard, setup.scenario.model, rank.step, stand_in)
+
+
+def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:
+    """A setup's weights, which tell with every read that the rank is alive."""
+    kind = DTYPES[dtype]
+    weights: Weights
+    if setup.weights is None:
+        weights = RandomWeights(kind, rank.device, setup.seed)
+    else:
+        weights = Safetensors(setup.weights, kind, rank.device)
+    return _Reporting(weights, rank.tick)
 
 
 class _Reporting:
@@ -224,12 +214,6 @@ def agree(rank: Rank, asked: str) -> None:
         raise DisagreementError(
             f"rank {', '.join(others)} disagrees with rank 0 about the plan, model or workload"
         )
-
-
-def wait_for_all(rank: Rank) -> None:
-    """Let every rank get here, so that their clocks begin together."""
-    if rank.ranks > 1:
-        dist.barrier()
 
 
 def _reference_name(setup: Setup) -> str:

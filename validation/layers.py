@@ -143,7 +143,7 @@ class _Routed(NamedTuple):
 
 
 class MixtralLayer(DecoderLayer):
-    """Mixtral: every rank holds a slice of every expert, so the router needs no exchange."""
+    """Mixtral and Qwen3-MoE: every rank holds a slice of every expert, so routing is local."""
 
     def mlp_up(self, hidden: Tensor) -> Any:
         """See `DecoderLayer`; one entry for each expert that gets a token."""
@@ -188,6 +188,7 @@ _FAMILIES: dict[str, type[DecoderLayer]] = {
     "opt": OptLayer,
     "phi3": Phi3Layer,
     "mixtral": MixtralLayer,
+    "qwen3_moe": MixtralLayer,
 }
 
 

@@ -15,7 +15,9 @@ from simulator.errors import IsotuneError
 
 PORT = 29400
 LINK = "pacedlink"
-_BURST_S = 1e-3
+_BURST = 72_000
+"""Bytes a token bucket holds at least: one segment of 64 KiB, which must fit whole."""
+_BURST_S = 2e-4
 
 
 class NoNamespacesError(IsotuneError):
@@ -43,9 +45,12 @@ class Network:
         return ["ip", "netns", "exec", self.namespaces[rank], "env", *settings, *arguments]
 
     def pace(self, bits_per_second: float) -> None:
-        """Give every rank's egress this rate."""
-        # The bucket must hold a few segments of 64 KiB, or large sends never get through.
-        burst = max(int(bits_per_second / 8 * _BURST_S), 3 * 65536)
+        """Give every rank's egress this rate.
+
+        What the bucket holds passes at once after a pause, so it is kept small: otherwise a
+        message between two computations is faster than one in a row of them.
+        """
+        burst = max(int(bits_per_second / 8 * _BURST_S), _BURST)
         for namespace in self.namespaces:
             rate = f"rate {bits_per_second:.0f}bit burst {burst} latency 200ms"
             _run(f"ip netns exec {namespace} tc qdisc replace dev {LINK} root tbf {rate}")

@@ -11,7 +11,7 @@ from simulator.model import Model
 from simulator.plan import Plan
 from simulator.program import Program, expand
 from simulator.workload import Workload
-from validation.collectives import all_reduce_of
+from validation.collectives import AllReduce, all_reduce_of
 from validation.executor import Executor, Outcome
 from validation.kv_cache import KvCache
 from validation.shard import Shard
@@ -25,18 +25,28 @@ class Session:
 
     `model` is the simulator's view of the same model: programs expand from it. Every rank
     asks for the same plans in the same order, since a group is made by all ranks together.
+    `stand_in` gives what runs in place of a plan's all-reduce where there are no other ranks.
     """
 
-    def __init__(self, shard: Shard, model: Model, on_step: Callable[[int], object] = int) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        model: Model,
+        on_step: Callable[[int], object] = int,
+        stand_in: Callable[[Plan], AllReduce] | None = None,
+    ) -> None:
         self.shard, self.model = shard, model
-        self._on_step = on_step
+        self._on_step, self._stand_in = on_step, stand_in
         self._streams = streams_on(shard.device)
         self._groups: dict[int | None, Any] = {None: None}
 
     def executor(self, plan: Plan) -> Executor:
         """What runs a plan: its transfer type, and its budget of SMs for the collective."""
-        group = self._group(plan.comm_sms)
-        all_reduce = all_reduce_of(plan.comm_dtype, self.shard.tp, group)
+        if self._stand_in is not None:
+            all_reduce = self._stand_in(plan)
+        else:
+            group = self._group(plan.comm_sms)
+            all_reduce = all_reduce_of(plan.comm_dtype, self.shard.tp, group)
         return Executor(self.shard, self._streams, all_reduce, self._on_step)
 
     def program(self, plan: Plan, workload: Workload) -> Program:

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from simulator.errors import InputError
 from simulator.gpu import DTYPE_BYTES
 from simulator.memory import check_memory, memory
-from simulator.model import bundled_models, model_config_file
+from simulator.model import bundled_models, check_tp, model_config_file
 from simulator.plan import Plan, check_plan
 from simulator.planfile import PlanFile, locate, scenario_of
 from simulator.program import expand
@@ -26,7 +26,8 @@ class Setup:
 
     `scenario` has the model cut to the blocks that run, `config` is its config.json, and
     `weights` the folder of its safetensors, or None for random ones. `check_dtype` is the
-    number type in which the numbers are compared, whatever type the timed runs have.
+    number type in which the numbers are compared, whatever type the timed runs have. `emulated`
+    says that one device plays one of the ranks, and that its all-reduces are copies.
     """
 
     scenario: Scenario
@@ -38,6 +39,7 @@ class Setup:
     repeat: int = 10
     warmup: int = 2
     seed: int = 0
+    emulated: bool = False
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -53,13 +55,16 @@ class Setup:
         check_dtype: CheckDtype = "float32",
         repeat: int = 10,
         warmup: int = 2,
+        emulate_tp: int | None = None,
     ) -> Self:
-        """The setup of a plan file in `folder`.
+        """The setup of a plan file in `folder`; `emulate_tp` plays one rank of so many.
 
         Raises:
             InputError: the model, plan or number types cannot run for real.
         """
         scenario = scenario_of(file, folder, hardware=hardware, model=model)
+        if emulate_tp is not None:
+            scenario = _emulating(scenario, emulate_tp)
         name = model or locate(file.model.name, folder)
         config = model_config_file(name)
         check_family(scenario.model)
@@ -73,6 +78,9 @@ class Setup:
             scenario = replace(scenario, workload=workload)
         elif plan.comm_sms is not None:
             notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
+        if emulate_tp is not None:
+            check_dtype = "none"
+            notes = (*notes, _EMULATION.format(emulate_tp, scenario.hardware.name))
         if device == "cpu" and not scenario.hardware.name.startswith("cpu"):
             name_of = scenario.hardware.name
             notes = (*notes, f"times are predicted for {name_of} and measured on this cpu")
@@ -87,13 +95,14 @@ class Setup:
             check_dtype=check_dtype,
             repeat=repeat,
             warmup=warmup,
+            emulated=emulate_tp is not None,
             notes=notes,
         )
 
     @property
     def ranks(self) -> int:
-        """Processes the plan needs."""
-        return self.scenario.workload.tp
+        """Processes the plan needs: one for each rank, or one that plays a rank."""
+        return 1 if self.emulated else self.scenario.workload.tp
 
 
 def check_machine(setup: Setup, ranks: int, local_ranks: int) -> None:
@@ -123,6 +132,24 @@ def default_device() -> Device:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+_EMULATION = (
+    "EMULATION: one device plays rank 0 of {}; its all-reduces are copies of as many bytes, "
+    "paced to the times of {}; numbers are not checked"
+)
+
+
+def _emulating(scenario: Scenario, tp: int) -> Scenario:
+    """The scenario at another number of ranks.
+
+    Raises:
+        InputError: one rank has no all-reduce to emulate, or the model cannot be cut so.
+    """
+    if tp < 2:
+        raise InputError(f"--emulate-tp: {tp} ranks have no all-reduce (allowed: 2 or more)")
+    check_tp(scenario.model, tp)
+    return replace(scenario, workload=scenario.workload.model_copy(update={"tp": tp}))
 
 
 def _check_gpus(local_ranks: int) -> None:

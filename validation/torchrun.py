@@ -61,7 +61,7 @@ def run_as_rank(
         InputError: the job refused its input.
     """
     here = place()
-    use_cores(here.local_ranks)
+    use_cores(here.local_rank, here.local_ranks)
     sent: list[Any] = []
     where_to_run = torch.device(f"cuda:{here.local_rank}" if device == "cuda" else device)
     rank = Rank(here.rank, here.ranks, where_to_run, sent.append)

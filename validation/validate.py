@@ -1,9 +1,9 @@
 """The front door: run a plan for real, on ranks of its own or as one rank of torchrun's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from simulator.program import Step
+from simulator.program import Program, Step
 from validation.compare import Collected, Validation, validation
 from validation.job import ValidateJob
 from validation.launch import RunFailedError, launch
@@ -57,11 +57,15 @@ def validate(
 
 def where(job: ValidateJob) -> Callable[[int], str]:
     """Words for a step of the job's programs, by the number that `Rank.step` reports."""
-    programs = job.programs()
+    return step_words({0: "serial run", 1: "plan"}, dict(enumerate(job.programs())))
+
+
+def step_words(names: Mapping[int, str], programs: Mapping[int, Program]) -> Callable[[int], str]:
+    """Words for a step of named programs, by the number that `Rank.step` reports."""
 
     def words(reported: int) -> str:
         number, index = divmod(reported, STEPS)
-        return f"{('serial run', 'plan')[number]}, {_step_words(programs[number].steps[index])}"
+        return f"{names[number]}, {_step_words(programs[number].steps[index])}"
 
     return words
 

@@ -13,6 +13,8 @@ from simulator.errors import InputError
 from validation.sharding import Cut
 
 _EXPERTS = re.compile(r"(.*)\.mlp\.experts\.(gate_up_proj|down_proj)")
+_ONE_BY_ONE = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+_MIXTRAL = {"gate_up_proj": ("w1", "w3"), "down_proj": ("w2",)}
 
 
 class Weights(Protocol):
@@ -69,8 +71,10 @@ class Safetensors:
     def _experts(
         self, block: str, which: str, shape: tuple[int, ...], cut: Cut | None
     ) -> torch.Tensor:
-        """Fused experts from a file that has them one by one (Mixtral's w1, w3 and w2)."""
-        names = ("w1", "w3") if which == "gate_up_proj" else ("w2",)
+        """Fused experts from a file that has them one by one (Mixtral names them w1, w3, w2)."""
+        inside, names = f"{block}.mlp", _ONE_BY_ONE[which]
+        if self.stored(f"{inside}.experts.0.{names[0]}.weight") is None:
+            inside, names = f"{block}.block_sparse_moe", _MIXTRAL[which]
         rows = shape[1] // len(names)
         ranges = [None] * len(names) if cut is None else list(cut.ranges)
         held = None if cut is None else sum(stop - start for start, stop in cut.ranges)
@@ -87,7 +91,7 @@ class Safetensors:
                     if cut is not None and part is not None
                     else None
                 )
-                full = f"{block}.block_sparse_moe.experts.{expert}.{name}.weight"
+                full = f"{inside}.experts.{expert}.{name}.weight"
                 parts.append(self._read(full, (rows, shape[2]), one))
             fused[expert] = torch.cat(parts)
         return fused

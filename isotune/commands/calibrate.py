@@ -1,6 +1,7 @@
 """`isotune calibrate`: measurements to profile."""
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,14 @@ def calibrate(
             help="Measurements of the same chip in another machine: its GEMMs join the fit.",
         ),
     ] = None,
+    contention: Annotated[
+        Path | None,
+        typer.Option(
+            "--contention",
+            metavar="TABLE",
+            help="What compute and all-reduces take from each other, as measure writes it.",
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Its name.", show_default="the output file's")
     ] = None,
@@ -46,9 +55,11 @@ def calibrate(
     """Fit a profile to measurements, and say how far it is off and what the rows left open."""
     from simulator.profile_file import write_profile
     from validation.calibrate import calibrate as run
+    from validation.contention import read_contention, with_contention
     from validation.table import read_table
 
     check_writable(output)
+    beside = None if contention is None else read_contention(contention)
     day = _day(date)
     done = run(
         [read_table(path) for path in tables],
@@ -64,9 +75,13 @@ def calibrate(
         [
             *("isotune calibrate", *(path.name for path in tables)),
             *(f"--relative {path.name}" for path in relative or ()),
+            *([] if contention is None else [f"--contention {contention.name}"]),
             f"--base {base} --date {day} --seed {seed} -o {output.name}",
         ]
     )
+    if contention is not None and beside is not None:
+        source = f"median of {len(beside)} rows of {contention.name}, {day}"
+        done = replace(done, profile=with_contention(done.profile, beside, source))
     write_profile(done.profile, output, _header(done, command))
     if as_json:
         print_result("calibration", _as_dict(done) | {"profile_file": str(output)})

@@ -27,7 +27,8 @@ def measure(
         int | None, typer.Option("--tp", help="Whose shards.", show_default="--nproc")
     ] = None,
     most: Annotated[
-        str, typer.Option("--tokens", metavar="TOKENS", help="Most rows; 4k = 4096.")
+        str,
+        typer.Option("--tokens", metavar="TOKENS", help="Most rows, or fewest:most; 4k = 4096."),
     ] = "4k",
     ops: Annotated[str, typer.Option("--ops", help="Which, separated by commas.")] = ",".join(OPS),
     dtype: Annotated[str, typer.Option("--dtype", help="bf16 or fp16.")] = "bf16",
@@ -54,10 +55,15 @@ def measure(
     from validation.measure.table import contention_csv, measurements_csv
     from validation.setup import default_device
 
+    least, _, last = most.rpartition(":")
+    fewest, rows_at_most = (read(tokens, "--tokens", text) or 1 for text in (least or "1", last))
+    if not 1 <= fewest <= rows_at_most:
+        raise InputError(f"--tokens: {most!r} (allowed: 1 or more, as 4k or 64:4k)")
     wanted = Range(
         model=shape,
         tp=tp or nproc,
-        tokens=read(tokens, "--tokens", most) or 1,
+        tokens=rows_at_most,
+        least=fewest,
         ranks=nproc,
         ops=wanted_ops,
         cuda=(device or default_device()) == "cuda",

@@ -8,6 +8,8 @@ import typer
 
 import isotune
 from isotune.commands.deployments import Axes, deploy
+from isotune.commands.measured import check_measured, duration, search_measured
+from isotune.commands.one_plan import PlanExtras, search_plan
 from isotune.commands.options import (
     DEFAULT_MODEL,
     TECHNIQUES,
@@ -27,22 +29,17 @@ from isotune.commands.options import (
     read,
     tokens,
 )
-from isotune.commands.output import print_result, progress, show, write_timelines
 from isotune.commands.policy import search_policy
-from isotune.commands.repair import Repair, repair_dict, show_repair
+from isotune.commands.repair import Repair
 from isotune.commands.shared import join_search, share_search
-from isotune.results import robust_dict, search_dict
 from simulator.errors import InputError
 from simulator.files import check_writable, checked
 from simulator.plan import STRATEGIES, Plan
-from simulator.planfile import PlanFile
-from simulator.scenario import Scenario
 
 if TYPE_CHECKING:
     from tuner.objectives import ObjectiveName
-    from tuner.robust import RobustChoice
     from tuner.samplers import SamplerName
-    from tuner.search import Options, SearchResult
+    from tuner.search import Options
 
 
 def search(
@@ -158,6 +155,20 @@ def search(
             help="Best over the profile's errors: expected (if nothing follows) or worst.",
         ),
     ] = None,
+    measured: Annotated[
+        bool,
+        typer.Option("--measured", help="Run plans on this machine and search by real time."),
+    ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", metavar="TIME", help="Time to measure, of --measured.", show_default="600s"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="Of --measured: cpu, cuda.", show_default="cuda if there"),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -171,8 +182,6 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the best plan for a machine, and say what each technique would bring."""
-    from tuner.search import search as run_search
-
     many = prompts is not None or ":" in (prompt or "")
     if trace is not None and (many or join is not None or storage is not None):
         raise InputError("--trace is of one plan: trace it with isotune predict --trace")
@@ -214,6 +223,16 @@ def search(
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
     named = (hw, DEFAULT_MODEL if model is None else model)
+    check_measured(
+        measured,
+        {"--budget": budget, "--device": device},
+        {
+            "--robust": robust,
+            "--front": front or None,
+            "several prompts": many or None,
+            "several --tp or --batch": several or None,
+        },
+    )
     if several:
         work = scenario.workload
         axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
@@ -222,53 +241,35 @@ def search(
     if many:
         search_policy(scenario, options, (prompt, prompts), named, output, as_json)
         return
+    if measured:
+        search_measured(
+            scenario,
+            options,
+            named,
+            budget_s=duration(budget or "600s"),
+            device=device,
+            shared=None if storage is None else (storage, study),
+            output=output,
+            as_json=as_json,
+        )
+        return
     if storage is not None:
         share_search(scenario, options, named, storage, study, as_json)
         return
-    with progress("searching", not as_json) as report:
-        result = run_search(scenario, options, report)
-    choice = None
-    if robust is not None:
-        choice = choose_robust(scenario, result, robust)
-        result = replace(result, best=isotune.predict(scenario, choice.plan))
-    treated = repair.treated(result) if repair else None
-    curve = repair.front(scenario, options) if repair and front else None
-    file = PlanFile.of(result.best, *named)
-    file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
-    if trace is not None:
-        write_timelines(trace, result.best, "best plan")
-    if as_json:
-        extra = {"robust": robust_dict(choice)} if choice else {}
-        extra |= repair_dict(treated, curve)
-        print_result("search", search_dict(result) | extra | {"plan_file": str(output)})
-    else:
-        from isotune.render import robust_view, search_view
-
-        show(search_view(result))
-        if choice is not None:
-            show(robust_view(choice))
-        show_repair(treated, curve)
-        show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
-    if result.trials.interrupted:
-        raise typer.Exit(130)
+    search_plan(
+        scenario,
+        options,
+        named,
+        repair,
+        PlanExtras(robust=robust, front=front, trace=trace),
+        output=output,
+        as_json=as_json,
+    )
 
 
 def _objectives(text: str | None, several: bool) -> "tuple[ObjectiveName, ...]":
     names = text or ("throughput,latency" if several else "latency")
     return cast("tuple[ObjectiveName, ...]", tuple(name.strip() for name in names.split(",")))
-
-
-def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
-    """The plan that is best over the profile's errors, the search's own among the candidates."""
-    from tuner.robust import errors_of, robust_choice
-
-    return robust_choice(
-        scenario,
-        errors_of(scenario.hardware),
-        mode,
-        also=result.best.plan,
-        overlap="iso" in result.options.strategies,
-    )
 
 
 def _options(

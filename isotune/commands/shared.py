@@ -9,6 +9,7 @@ import isotune
 from isotune.commands.output import print_json, progress, show
 from simulator.errors import InputError
 from simulator.files import checked
+from simulator.plan import Plan
 from simulator.scenario import Scenario
 from simulator.workload import Workload
 
@@ -42,6 +43,28 @@ def share_search(
 ) -> None:
     """Put a search up in a storage and work on it; `names` are those of hardware and model."""
     from tuner.search import exact_of, space_of, starts
+
+    space = space_of(scenario, options)
+    first = list(starts(space, exact_of(space, options)))
+    storage = put_up(scenario, options, names, url, study, starts=first)
+    _work(storage, study, scenario, options, as_json)
+
+
+def put_up(
+    scenario: Scenario,
+    options: "Options",
+    names: tuple[str, str],
+    url: str,
+    study: str,
+    *,
+    starts: list[Plan],
+    measured: bool = False,
+) -> Any:
+    """Put a study up in the storage at `url`, or find it there; returns the storage.
+
+    Raises:
+        InputError: a study of that name searches something else.
+    """
     from tuner.shared import create, open_storage
 
     storage = open_storage(url)
@@ -53,11 +76,9 @@ def share_search(
         "workload": scenario.workload.model_dump(mode="json"),
         "options": {name: _plain(getattr(options, name)) for name in _KEPT},
         "sensitivity": table.model_dump(mode="json") if table else None,
-    }
-    space = space_of(scenario, options)
-    shared = _shared(storage, study, scenario, options)
-    create(shared, list(starts(space, exact_of(space, options))), definition)
-    _work(storage, study, scenario, options, as_json)
+    } | ({"measured": True} if measured else {})
+    create(_shared(storage, study, scenario, options), starts, definition)
+    return storage
 
 
 def join_search(study: str, url: str | None, as_json: bool) -> None:
@@ -74,6 +95,11 @@ def join_search(study: str, url: str | None, as_json: bool) -> None:
         raise InputError("--join needs --storage, where the study is")
     storage = open_storage(url)
     data = definition_of(storage, study)
+    if data.get("measured"):
+        raise InputError(
+            f"study {study!r} holds measured times; go on with the command that put it up: "
+            "isotune search --measured --storage URL --study NAME"
+        )
     workload = checked(Workload, data["workload"], f"study {study}").model_dump()
     scenario = isotune.scenario(data["model"], data["hardware"], **workload)
     known = {item.name for item in fields(Options)}

@@ -58,6 +58,14 @@ def validate(
     ] = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Measured runs.")] = 10,
     warmup: Annotated[int, typer.Option("--warmup", min=0, help="Runs before them.")] = 2,
+    emulate_tp: Annotated[
+        int | None,
+        typer.Option(
+            "--emulate-tp",
+            metavar="N",
+            help="One device plays one of N ranks; all-reduces are copies paced to --hw's times.",
+        ),
+    ] = None,
     check_dtype: Annotated[
         str,
         typer.Option(
@@ -110,7 +118,10 @@ def validate(
         check_dtype=check_dtype,  # type: ignore[arg-type]
         repeat=repeat,
         warmup=warmup,
+        emulate_tp=emulate_tp,
     )
+    if emulate_tp is not None and nproc not in (None, 1):
+        raise InputError("--emulate-tp: one process plays one rank (allowed: --nproc 1)")
     gate = None
     if quality:
         gate = read_gate(
@@ -141,7 +152,7 @@ def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_js
         prediction, ran = result.plan.prediction, result.plan.measured
         rows = {
             "predicted": (prediction.program, prediction.timeline),
-            "measured": (ran.program, ran.timeline),
+            f"{'emulated' if result.setup.emulated else 'measured'}": (ran.program, ran.timeline),
         }
         write_trace(trace, rows, {"scenario": scenario_text(prediction.scenario)})
     if as_json:

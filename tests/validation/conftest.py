@@ -15,7 +15,8 @@ from validation.runs import read_runs
 
 # What needs torch is not collected without the extra `validate`; the header says so.
 NEED_TORCH = [
-    *("launch", "loop", "measure", "measured", "numbers", "sharding", "validate"),
+    *("emulation", "launch", "loop", "measure", "measured", "numbers", "sharding"),
+    *("torchrun", "validate"),
     *("quality", "recover", "sensitivity", "spd", "spd_text"),
 ]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
@@ -49,6 +50,7 @@ VARIANTS = {
     "qwen3": {"head_dim": 16},
     "opt": {"ffn_dim": 96, "word_embed_proj_dim": 32, "num_key_value_heads": 8},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
     "gemma": {"head_dim": 16, "num_key_value_heads": 1},
     "phi3": {},
 }

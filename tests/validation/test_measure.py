@@ -1,6 +1,7 @@
 """`isotune measure` writes the table that calibrate reads."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 from conftest import write_config
@@ -55,7 +56,10 @@ def test_shapes_are_those_of_the_models_shards(tmp_path):
     assert max(c.sizes["bytes"] for c in found if c.op == "all_reduce") == 128 * 64 * 2
     alone = cases(Range(model=model, tp=2, tokens=128, ranks=1))
     assert {c.op for c in alone} == {"gemm", "attention", "rms_norm"}
-    assert token_counts(256) == [1, 16, 32, 64, 96, 128, 192, 256]
+    assert token_counts(replace(wanted, tokens=256)) == [1, 16, 32, 64, 96, 128, 192, 256]
+    assert token_counts(replace(wanted, least=64)) == [64, 96, 128]
+    kernels = cases(replace(wanted, least=64, ops=("attention",)))
+    assert {c.sizes["q_len"] for c in kernels} == {64, 96, 128}
 
 
 @pytest.mark.parametrize(

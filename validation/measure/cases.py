@@ -24,12 +24,16 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What to measure: a model's shapes at `tp`, up to `tokens` rows, among `ranks` ranks."""
+    """What to measure: a model's shapes at `tp`, among `ranks` ranks.
+
+    Kernels work on `least` to `tokens` rows; all-reduces are of as many, but of 1 KiB at least.
+    """
 
     model: Model
     tp: int
     tokens: int
     ranks: int
+    least: int = 1
     ops: tuple[Op, ...] = OPS
     cuda: bool = False
 
@@ -46,19 +50,20 @@ def cases(wanted: Range) -> tuple[Case, ...]:
     return tuple(case for op in OPS if op in wanted.ops for case in makers[op](wanted))
 
 
-def token_counts(largest: int) -> list[int]:
-    """Powers of two and the points halfway between them, up to the largest."""
-    sizes = {1, largest}
+def token_counts(wanted: Range) -> list[int]:
+    """Powers of two and the points halfway between them, from the fewest rows to the most."""
+    least, largest = wanted.least, wanted.tokens
+    sizes = {least, largest}
     power = 16
     while power <= largest:
         sizes |= {power, power * 3 // 2} if power >= 64 else {power}
         power *= 2
-    return sorted(size for size in sizes if size <= largest)
+    return sorted(size for size in sizes if least <= size <= largest)
 
 
 def _gemms(wanted: Range) -> Iterator[Case]:
     for n, k in _projections(wanted):
-        for m in token_counts(wanted.tokens):
+        for m in token_counts(wanted):
             yield Case("gemm", {"m": m, "n": n, "k": k})
 
 
@@ -79,14 +84,15 @@ def _attention(wanted: Range) -> Iterator[Case]:
         "kv_heads": model.kv_heads_per_gpu(tp),
         "head_dim": model.head_dim,
     }
-    counts = [count for count in token_counts(wanted.tokens) if count >= 64] or [wanted.tokens]
+    counts = [count for count in token_counts(wanted) if count >= 64] or [wanted.tokens]
     for kv_len in counts:
         for q_len in sorted({1, max(kv_len // 4, 1), max(kv_len // 2, 1), kv_len}):
-            yield Case("attention", {"batch": 1, "q_len": q_len, "kv_len": kv_len, **heads})
+            if q_len >= wanted.least:
+                yield Case("attention", {"batch": 1, "q_len": q_len, "kv_len": kv_len, **heads})
 
 
 def _norms(wanted: Range) -> Iterator[Case]:
-    for tokens in token_counts(wanted.tokens):
+    for tokens in token_counts(wanted):
         yield Case("rms_norm", {"tokens": tokens, "hidden": wanted.model.hidden_size})
 
 
@@ -94,7 +100,7 @@ def _all_reduces(wanted: Range) -> Iterator[Case]:
     largest = wanted.tokens * wanted.model.hidden_size * 2
     ranks = 2
     while ranks <= wanted.ranks:
-        size = 1024
+        size = max(1024, wanted.least * wanted.model.hidden_size * 2)
         while size < 2 * largest:
             yield Case("all_reduce", {"bytes": min(size, largest), "ranks": ranks})
             size *= 2

@@ -8,22 +8,24 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from validation.job import DTYPES, wait_for_all
+from validation.job import DTYPES
 from validation.measure.cases import Case, Range, cases
 from validation.measure.kernels import Kernels, repeats_of, seconds_of
 from validation.rank import Rank
+from validation.turns import wait_for_all
 
 
 @dataclass(frozen=True)
 class Row:
-    """A case and its time; a contention case also has the times of each side alone, and the
-    collective's beside compute. Seconds."""
+    """A case and its time; a contention case also has the times of each side alone, the
+    collective's beside compute, and of one after the other on every rank. Seconds."""
 
     case: Case
     seconds: float
     alone_s: float = 0.0
     sync_alone_s: float = 0.0
     sync_s: float = 0.0
+    in_turn_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,11 @@ class MeasureJob:
         sync = kernels.all_reduce(case.sizes["bytes"], group)
         repeats = _same(repeats_of(sync, self.budget_s, rank.device), group, rank.device)
         alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (gemm, sync))
+        in_turn = seconds_of(lambda: (gemm(), sync()), repeats, rank.device)
         wait_for_all(rank)
         together = _together_cuda if rank.device.type == "cuda" else _together_cpu
         beside, sync_beside = together(gemm, sync, repeats, alone, rank.device)
-        return Row(case, beside, alone, sync_alone, sync_beside)
+        return Row(case, beside, alone, sync_alone, sync_beside, in_turn)
 
 
 def _together_cpu(

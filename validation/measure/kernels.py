@@ -33,16 +33,30 @@ class Kernels:
     def attention(
         self, batch: int, q_len: int, kv_len: int, heads: int, kv_heads: int, head_dim: int
     ) -> Kernel:
-        """The last `q_len` of `kv_len` positions attend causally."""
-        query = self._random(batch, heads, q_len, head_dim)
-        key, value = (self._random(batch, kv_heads, kv_len, head_dim) for _ in "kv")
-        return lambda: attend(Heads(query, key, value), head_dim**-0.5)
+        """The last `q_len` of `kv_len` positions attend causally, as in a pass.
+
+        Queries, new keys and new values come token by token from the projections; the new keys
+        and values go into the cache first, and the output goes back token by token.
+        """
+        query = self._random(batch, q_len, heads, head_dim).transpose(1, 2)
+        new = [self._random(batch, q_len, kv_heads, head_dim).transpose(1, 2) for _ in "kv"]
+        caches = [self._random(batch, kv_heads, kv_len, head_dim) for _ in "kv"]
+
+        def attention() -> Tensor:
+            for cache, part in zip(caches, new, strict=True):
+                cache[:, :, kv_len - q_len :] = part
+            mixed = attend(Heads(query, *caches), head_dim**-0.5)
+            return mixed.transpose(1, 2).reshape(batch * q_len, -1)
+
+        return attention
 
     def rms_norm(self, tokens: int, hidden: int) -> Kernel:
         """Residual add and norm, in transformers' own ops."""
-        residual, partial, weight = (self._random(n, hidden) for n in (tokens, tokens, 1))
+        weight = self._random(1, hidden)
+        streams = cycle(zip(self._cold(tokens, hidden), self._cold(tokens, hidden), strict=True))
 
         def norm() -> Tensor:
+            residual, partial = next(streams)
             wide = (residual + partial).float()
             scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
             return weight * (wide * scale).to(self._dtype)

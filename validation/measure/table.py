@@ -12,7 +12,8 @@ COLUMNS = (
 )
 CONTENTION_COLUMNS = (
     *("hw", "dtype", "m", "n", "k", "bytes", "ranks", "algorithm", "sms"),
-    *("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us", "source"),
+    *("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us"),
+    *("in_turn_us", "source"),
 )
 
 
@@ -33,7 +34,10 @@ def measurements_csv(
 
 
 def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str) -> str:
-    """A GEMM and an all-reduce, each alone and beside the other; `sms` 0 is the library's own."""
+    """A GEMM and an all-reduce: alone, beside the other, and one after the other (`in_turn_us`).
+
+    `sms` 0 is the library's own choice.
+    """
     about: dict[str, object] = {
         "hw": hw,
         "dtype": dtype,
@@ -48,6 +52,7 @@ def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, 
             "gemm_beside_us": _us(row.seconds),
             "all_reduce_alone_us": _us(row.sync_alone_s),
             "all_reduce_beside_us": _us(row.sync_s),
+            "in_turn_us": _us(row.in_turn_s),
         }
         for row in rows
         if row.case.op == "contention"

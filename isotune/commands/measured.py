@@ -1,0 +1,125 @@
+"""`isotune search --measured`: candidates and Optuna's trials on real devices."""
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from isotune.commands.output import print_json, progress, show
+from isotune.commands.shared import put_up
+from simulator.errors import InputError
+from simulator.planfile import PlanFile
+from simulator.predict import predict
+from simulator.scenario import Scenario
+from validation.extra import require_validate_extra
+
+if TYPE_CHECKING:
+    from tuner.search import Options
+
+_SCALE = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_TIMEOUT_S = 120.0
+
+
+def duration(text: str) -> float:
+    """`600s`, `10min` or `1h` in seconds.
+
+    Raises:
+        InputError: not a time above zero.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|)\s*", text)
+    seconds = float(match[1]) * _SCALE[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise InputError(f"--budget: {text!r:.40} is not a time such as 600s, 10min or 1h")
+    return seconds
+
+
+def check_measured(
+    measured: bool, needed_by: Mapping[str, object], unsuited: Mapping[str, object]
+) -> None:
+    """Refuse options that mean nothing with, or without, --measured; None is not given.
+
+    Raises:
+        InputError: which one.
+    """
+    for name, value in needed_by.items():
+        if value is not None and not measured:
+            raise InputError(f"{name} is an option of --measured (allowed: give both)")
+    for name, value in unsuited.items():
+        if value is not None and measured:
+            raise InputError(f"--measured: not with {name} (allowed: one prompt, latency alone)")
+
+
+def search_measured(
+    scenario: Scenario,
+    options: "Options",
+    names: tuple[str, str],
+    *,
+    budget_s: float,
+    device: str | None,
+    shared: tuple[str, str] | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Search with real runs; `names` are those of hardware and model, `shared` URL and study."""
+    require_validate_extra()
+    from isotune.measured_result import measured_dict, measured_search
+    from isotune.measured_search import SearchDriver, Shared, candidates_of
+    from tuner.search import search as run_search
+    from validation.drive import drive
+    from validation.setup import Setup, default_device
+
+    if device not in (None, "cpu", "cuda"):
+        raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")
+    if options.objectives != ("latency",):
+        raise InputError("--measured: measures latency alone (allowed: --objectives latency)")
+    best = run_search(scenario, options).best
+    setup = Setup.of(
+        PlanFile.of(best, *names),
+        Path.cwd(),
+        device=device or default_device(),  # type: ignore[arg-type]
+        check_dtype="none",
+    )
+    candidates = candidates_of(setup.scenario, options, best.plan)
+    if shared is not None:
+        put_up(scenario, options, names, *shared, starts=list(candidates), measured=True)
+    driver = SearchDriver(
+        scenario=setup.scenario,
+        options=options,
+        candidates=candidates,
+        budget_s=budget_s,
+        shared=None if shared is None else Shared(url=shared[0], study=shared[1]),
+    )
+    begun: float | None = None
+    with progress("measuring", not as_json) as report:
+
+        def tell() -> None:
+            nonlocal begun
+            begun = begun or time.monotonic()
+            if report:
+                report(int(min(time.monotonic() - begun, budget_s)), int(budget_s))
+
+        run = drive(setup, driver, timeout_s=_TIMEOUT_S, on_message=tell)
+    if run is None:
+        return
+    found = measured_search(setup.scenario, run, candidates)
+    if found is None:
+        typer.echo(f"isotune: {run.failure or 'nothing was measured'}", err=True)
+        raise typer.Exit(130 if run.failure == "interrupted" else 1)
+    PlanFile.of(predict(scenario, found.best.plan), *names).write(output)
+    _show(measured_dict(found) | {"plan_file": str(output)}, found, as_json, output)
+    if found.failure is not None:
+        typer.echo(f"isotune: {found.failure}", err=True)
+        raise typer.Exit(130 if found.failure == "interrupted" else 1)
+
+
+def _show(data: dict[str, Any], found: Any, as_json: bool, output: Path) -> None:
+    if as_json:
+        print_json(data)
+        return
+    from isotune.measured_view import measured_view
+
+    show(measured_view(found))
+    show(f"wrote {output}; check its numbers with: isotune validate {output}")

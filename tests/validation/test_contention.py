@@ -1,0 +1,90 @@
+"""What compute and collectives take from each other is found again in rows that show it."""
+
+import pytest
+
+from isotune.cli import main
+from simulator.costs import slowdowns
+from simulator.hardware import read_profile
+from validation import contention
+from validation.contention import Contended, read_contention, with_contention
+
+HEADER = (
+    "hw,dtype,m,n,k,bytes,ranks,algorithm,sms,gemm_alone_us,gemm_beside_us,all_reduce_alone_us,"
+    "all_reduce_beside_us,in_turn_us,source"
+)
+ROW = "x,bf16,512,768,512,524288,2,gloo,0,1000,1250,4000,5000,5200,measured"
+
+
+def rows_that_show(profile, memory_interference, interference, skew_s):
+    """Rows as a machine with these figures would give them, among them a disturbed one."""
+    runtime = profile.runtime.model_copy(update={"memory_interference": memory_interference})
+    machine = profile.model_copy(update={"runtime": runtime})
+    rows = []
+    for m, n, k, sms in ((1024, 4096, 4096, None), (2048, 8192, 1024, 8), (4096, 4096, 2048, None)):
+        row = Contended(
+            m=m,
+            n=n,
+            k=k,
+            message_bytes=1 << 24,
+            ranks=8,
+            sms=sms,
+            gemm=1.0,
+            all_reduce=interference,
+            skew_s=skew_s,
+        )
+        slower = float(slowdowns(machine, *contention._steps(machine, row))[0])
+        rows.append(Contended(**{**row.__dict__, "gemm": slower}))
+    disturbed = Contended(**{**rows[0].__dict__, "gemm": 9.0, "all_reduce": 9.0, "skew_s": 1.0})
+    return (*rows, disturbed, rows[0])
+
+
+def test_what_rows_show_is_what_the_profile_says_afterwards():
+    base = read_profile("h100")
+    rows = rows_that_show(base, memory_interference=0.7, interference=1.3, skew_s=20e-6)
+    found = with_contention(base, rows, "these rows")
+    assert found.collectives.algorithms[base.collectives.default].interference == 1.3
+    assert found.runtime.memory_interference == pytest.approx(0.7, rel=0.05)
+    assert found.runtime.sync_skew == pytest.approx(20e-6)
+    assert found.source_of("runtime.memory_interference") == "these rows"
+    assert found.gemm == base.gemm
+
+
+def test_calibrate_writes_a_profile_with_it(tmp_path):
+    kernels, beside = tmp_path / "kernels.csv", tmp_path / "beside.csv"
+    kernels.write_text(
+        "op,hw,dtype,tokens,hidden,latency_us\n"
+        + "".join(f"rms_norm,x,bf16,{tokens},8192,{tokens / 50}\n" for tokens in (512, 1024, 4096))
+    )
+    beside.write_text(f"{HEADER}\n{ROW}\n")
+    profile = tmp_path / "mine.yaml"
+    with pytest.raises(SystemExit) as stop:
+        main(
+            [
+                *("calibrate", str(kernels), "--contention", str(beside)),
+                *("--base", "h100", "-o", str(profile)),
+            ]
+        )
+    assert not stop.value.code
+    found = read_profile(str(profile))
+    assert found.collectives.algorithms[found.collectives.default].interference == 1.25
+    assert found.runtime.sync_skew == pytest.approx(200e-6)
+    assert "1 rows of beside.csv" in found.source_of("runtime.sync_skew")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (HEADER.replace("bytes,", "") + f"\n{ROW}\n", ["no column bytes", "isotune measure"]),
+        (f"{HEADER}\n", ["no rows"]),
+        (f"{HEADER}\n{ROW.replace('1250', 'fast')}\n", ["row 2", "gemm_beside_us", "'fast'"]),
+        (f"{HEADER}\n{ROW.replace('1000', '0')}\n", ["row 2", "gemm_alone_us", "above zero"]),
+    ],
+)
+def test_a_table_that_is_no_contention_table_is_refused(tmp_path, text, parts):
+    path = tmp_path / "beside.csv"
+    path.write_text(text)
+    with pytest.raises(Exception) as refused:  # noqa: PT011  (its text is what matters)
+        read_contention(path)
+    assert type(refused.value).__name__ == "InputError"
+    for part in (str(path), *parts):
+        assert part in str(refused.value)

@@ -1,0 +1,150 @@
+"""What compute and collectives take from each other, estimated from both side by side.
+
+`isotune measure` times a GEMM and an all-reduce alone and together. How much slower the
+all-reduce became is the algorithm's `interference`; how much slower the GEMM became, beyond the
+SMs it lost, is `memory_interference` times the share of memory bandwidth that the all-reduce takes.
+What one after the other takes beyond both alone is the wait for the slowest rank, `sync_skew`.
+"""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from simulator.collectives import all_reduce
+from simulator.cost import Array
+from simulator.costs import StepCost, slowdowns
+from simulator.errors import InputError
+from simulator.gemm import gemm
+from simulator.hardware import HardwareProfile
+from simulator.program import Op
+from validation.csvfile import csv_text
+
+_SIZES = ("m", "n", "k", "bytes", "ranks", "sms")
+_TIMES = (
+    *("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us"),
+    "in_turn_us",
+)
+_MOST_MEMORY_INTERFERENCE, _MOST_INTERFERENCE, _MOST_SKEW_S = 5.0, 3.0, 1e-2  # the profile's limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contended:
+    """A row: the sizes of both, and how many times longer each took beside the other.
+
+    `sms` is the all-reduce's budget, None for the library's own choice; `skew_s` what one after
+    the other took beyond both alone.
+    """
+
+    m: int
+    n: int
+    k: int
+    message_bytes: int
+    ranks: int
+    sms: int | None
+    gemm: float
+    all_reduce: float
+    skew_s: float
+
+
+def read_contention(path: Path) -> tuple[Contended, ...]:
+    """The rows of a contention table of `isotune measure`.
+
+    Raises:
+        InputError: a missing column, no rows, or a figure that is no number above zero.
+    """
+    table = csv.DictReader(io.StringIO(csv_text(path)))
+    missing = [name for name in (*_SIZES, *_TIMES) if name not in (table.fieldnames or ())]
+    if missing:
+        raise InputError(
+            f"{path}: no column {missing[0]} (a contention table, as isotune measure writes it, "
+            f"has {', '.join((*_SIZES, *_TIMES))})"
+        )
+    rows = tuple(_row(record, f"{path}: row {line}") for line, record in enumerate(table, start=2))
+    if not rows:
+        raise InputError(f"{path}: no rows")
+    return rows
+
+
+def _row(record: dict[str, str], where: str) -> Contended:
+    m, n, k, size, ranks, sms = (_figure(record, name, where) for name in _SIZES)
+    alone, beside, sync_alone, sync_beside, in_turn = (
+        _figure(record, name, where) for name in _TIMES
+    )
+    return Contended(
+        m=int(m),
+        n=int(n),
+        k=int(k),
+        message_bytes=int(size),
+        ranks=int(ranks),
+        sms=int(sms) or None,
+        gemm=beside / alone,
+        all_reduce=sync_beside / sync_alone,
+        skew_s=1e-6 * (in_turn - alone - sync_alone),
+    )
+
+
+def _figure(record: dict[str, str], name: str, where: str) -> float:
+    try:
+        value = float(record[name])
+    except (TypeError, ValueError):
+        value = -1.0
+    if not (np.isfinite(value) and (value > 0 or (name == "sms" and value == 0))):
+        raise InputError(f"{where}: column {name}: {record[name]!r:.40} is not a number above zero")
+    return value
+
+
+def with_contention(
+    profile: HardwareProfile, rows: tuple[Contended, ...], source: str
+) -> HardwareProfile:
+    """The profile with its default all-reduce's `interference`, `memory_interference`, `sync_skew`.
+
+    Medians over the rows, within the profile's limits; `source` says where they come from.
+    """
+    collectives = profile.collectives
+    name = collectives.default
+    slower = float(np.clip(median(row.all_reduce for row in rows), 1.0, _MOST_INTERFERENCE))
+    algorithm = collectives.algorithms[name].model_copy(update={"interference": round(slower, 3)})
+    algorithms = collectives.algorithms | {name: algorithm}
+    changed = profile.model_copy(
+        update={"collectives": collectives.model_copy(update={"algorithms": algorithms})}
+    )
+    found = median(_memory_interference(changed, row) for row in rows)
+    limited = round(float(np.clip(found, 0.0, _MOST_MEMORY_INTERFERENCE)), 3)
+    skew = float(np.clip(median(row.skew_s for row in rows), 0.0, _MOST_SKEW_S))
+    runtime = profile.runtime.model_copy(
+        update={"memory_interference": limited, "sync_skew": float(f"{skew:.3g}")}
+    )
+    sources = profile.sources | {
+        f"collectives.algorithms.{name}.interference": source,
+        "runtime.memory_interference": source,
+        "runtime.sync_skew": source,
+    }
+    return changed.model_copy(update={"runtime": runtime, "sources": sources})
+
+
+def _memory_interference(profile: HardwareProfile, row: Contended) -> float:
+    """What explains a row's GEMM beyond the SMs it lost."""
+    still = profile.runtime.model_copy(update={"memory_interference": 0.0})
+    compute, sync = _steps(profile, row)
+    lost_sms = slowdowns(profile.model_copy(update={"runtime": still}), compute, sync)[0]
+    return (row.gemm / float(lost_sms) - 1.0) / float(sync.mem_rate)
+
+
+def _steps(profile: HardwareProfile, row: Contended) -> tuple[StepCost, StepCost]:
+    gpu = profile.gpu
+    kernel = gemm(row.m, row.n, row.k, gpu=gpu, parameters=profile.gemm)
+    sync = all_reduce(row.message_bytes, row.ranks, parameters=profile.collectives, sms=row.sms)
+
+    def rate(mem_bytes: Array, seconds: Array) -> Array:
+        return np.asarray(mem_bytes / (seconds * gpu.memory_bandwidth))
+
+    none, one = np.zeros(()), np.ones(())
+    compute_rate = rate(kernel.mem_bytes, kernel.seconds)
+    return (
+        StepCost(kernel.seconds, ((Op.QKV, kernel),), none, compute_rate, one),
+        StepCost(sync.seconds, (), sync.sms, rate(sync.mem_bytes, sync.seconds), sync.interference),
+    )

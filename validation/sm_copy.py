@@ -1,0 +1,44 @@
+"""A Triton kernel that holds a number of SMs for a time and copies meanwhile. CUDA only."""
+
+from typing import Any
+
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import globaltimer
+
+_BLOCK = 2048
+_WARPS = 16
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _kernel(source, target, words, nanoseconds, programs: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    begin = globaltimer()
+    first = tl.program_id(0) * block
+    while first < words:
+        at = first + tl.arange(0, block)
+        inside = at < words
+        tl.store(target + at, tl.load(source + at, mask=inside), mask=inside)
+        # A program is never ahead of its time, so that the traffic is spread over all of it.
+        due = first.to(tl.int64) * nanoseconds // words
+        now = globaltimer()
+        while now - begin < due:
+            now = globaltimer()
+        first += programs * block
+    now = globaltimer()
+    while now - begin < nanoseconds:
+        now = globaltimer()
+
+
+def hold_and_copy(source: Tensor, target: Tensor, sms: int, seconds: float) -> None:
+    """Copy int32 `source` to `target` on `sms` SMs, taking `seconds`; on the current stream."""
+    launch: Any = _kernel[(sms,)]
+    launch(
+        source,
+        target,
+        source.numel(),
+        int(seconds * 1e9),
+        programs=sms,
+        block=_BLOCK,
+        num_warps=_WARPS,
+    )
