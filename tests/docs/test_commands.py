@@ -198,3 +198,15 @@ def test_the_runner_finds_what_does_not_exist(wrong, tmp_path, monkeypatch):
     (block,) = blocks(page)
     with pytest.raises(AssertionError):
         _check(words(block.lines[0].text), block)
+
+
+def test_the_runner_finds_a_figure_that_is_not_printed(tmp_path, monkeypatch):
+    monkeypatch.setattr("blocks.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ isotune hw list\na 1\n...\nc 3\n```\n")
+    (block,) = blocks(page)
+    (line,) = block.lines
+    _compare(line, "a 1\nb 2\nc 3 \n", block)
+    for printed in ("a 1\nb 2\n", "c 3\na 1\n", "a 1\nc 4\n"):
+        with pytest.raises(AssertionError, match="does not print"):
+            _compare(line, printed, block)

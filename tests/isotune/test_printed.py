@@ -72,7 +72,13 @@ def test_a_validation_is_printed_with_its_errors(make_scenario, golden, state):
     if state == "early":
         sides[0] = Comparison(prediction=both[0], measured=None)
     setup = SimpleNamespace(
-        scenario=scenario, plan=plan, weights=None, ranks=2, device="cpu", notes=("a note",)
+        scenario=scenario,
+        plan=plan,
+        weights=None,
+        ranks=2,
+        device="cpu",
+        notes=("a note",),
+        emulated=False,
     )
     numbers = SimpleNamespace(
         max_rel_error=2e-6, tolerance=1e-4, ok=True, reference="transformers", dtype="float32"
