@@ -97,7 +97,7 @@ class ValidateJob:
         setup = self.setup
         config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
         weights = self._weights(rank, dtype)
-        missing = self._missing(rank, dtype)
+        missing = missing_of(rank, setup, dtype)
         shard = load_shard(config, weights, rank=rank.index, tp=rank.ranks, missing=missing)
         return Session(shard, setup.scenario.model, rank.step)
 
@@ -109,13 +109,6 @@ class ValidateJob:
         else:
             weights = Safetensors(setup.weights, kind, rank.device)
         return _Reporting(weights, rank.tick)
-
-    def _missing(self, rank: Rank, dtype: str) -> dict[int, Tensor]:
-        """The bias corrections of a recovered model."""
-        folder = self.setup.weights
-        if folder is None or not self.setup.plan.dropped:
-            return {}
-        return read_missing(folder, rank.ranks, dtype=DTYPES[dtype], device=rank.device)
 
     def _ids(self, device: torch.device) -> Tensor:
         workload, words = self.setup.scenario.workload, self.setup.scenario.model.vocab_size
@@ -162,7 +155,7 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                missing = self._missing(rank, setup.check_dtype)
+                missing = missing_of(rank, setup, setup.check_dtype)
                 with lossy(
                     model,
                     tp=tp,
@@ -208,6 +201,14 @@ class _Reporting:
         """See `Weights`."""
         self._tick()
         return self._weights.read(name, shape, cut)
+
+
+def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
+    """The bias corrections of a recovered model, [tp, hidden] by block."""
+    if setup.weights is None or not setup.plan.dropped:
+        return {}
+    tp = setup.scenario.workload.tp
+    return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
 def agree(rank: Rank, asked: str) -> None:
