@@ -260,10 +260,9 @@ def test_rounds_end_with_a_set_within_the_budget(isotune, folder, plan, table):
     options = ("--accuracy-budget", "0%", "--rounds", "5", "--epochs", "1", "--json")
     code, out, _ = isotune("remeasure", path, "--sensitivity", table, *text, *options)
     rounds = json.loads(out)["rounds"]
-    last = rounds[-1]
     ended = yaml.safe_load(path.read_text())["plan"]["dropped"]
-    if code == 0:
-        assert last["measured_growth"] <= 0
-    else:
-        assert len(rounds) == 5 or not ended
+    kept = not ended or rounds[-1]["measured_growth"] <= 0
+    assert code == (0 if kept else 1)
+    assert kept or len(rounds) == 5
+    assert all(one["measured_growth"] > 0 for one in rounds[:-1])
     assert len(rounds) == len(json.loads(table.read_text())["checks"])
