@@ -5,9 +5,9 @@
 A MODEL_FOLDER holds a model with `calibration.txt` and `evaluation.txt`, as
 `benchmarks/train_small.py` writes it. Each block's sensitivity is the growth of perplexity when
 it alone is dropped, on calibration text; repairs are fitted and accepted on calibration text
-too; perplexity is that of windows of the evaluation text. Every block is repaired once, with all
-blocks dropped, and the repairs of the dropped ones are used at each share. "Random" is the mean
-over random orders.
+too; perplexity is that of windows of the evaluation text. "Random" is the mean over random orders.
+Repairs are fitted to each drop set (`--fit set`), or once with all blocks dropped (`--fit all`,
+several times faster), which misfits the smaller sets where a block upstream of them breaks.
 
 Latency is predicted for LLaMA-2-70B with the same share of its blocks dropped (the last ones),
 prefill of 128 tokens, batch 1, on as many GPUs: these small models have no latency worth a GPU.
@@ -70,7 +70,8 @@ LARGE = "llama-2-70b"
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much text is used: windows of `context` tokens, epochs and rate of distillation."""
+    """How much text is used (windows of `context` tokens), epochs and rate of distillation, and
+    the drop set that repairs are fitted to."""
 
     context: int = 256
     evaluation: int = 16
@@ -80,6 +81,7 @@ class Effort:
     orders: int = 3
     epochs: int = 8
     rate: float = 1e-3
+    fit: str = "set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +121,12 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
         ORDERED: [_perplexity(network, texts.evaluation, order[:n]) for n in counts],
     }
     for name, steps in REPAIRS.items():
-        repairs = _repairs(network, texts, steps, effort)
-        curves[name] = [
-            _perplexity(_repaired(network, repairs, order[:n]), texts.evaluation, order[:n])
-            for n in counts
-        ]
+        curves[name] = []
+        repairs = _repairs(network, texts, order, steps, effort) if effort.fit == "all" else None
+        for dropped in (order[:n] for n in counts):
+            fitted = repairs or _repairs(network, texts, dropped, steps, effort)
+            branch = _repaired(network, fitted, dropped)
+            curves[name].append(_perplexity(branch, texts.evaluation, dropped))
     return {
         "blocks": blocks,
         "parameters": network.shape.parameters,
@@ -162,14 +165,14 @@ def _random(network: Network, windows: Windows, counts: list[int], orders: int) 
 
 
 def _repairs(
-    network: Network, texts: Texts, steps: tuple[str, ...], effort: Effort
+    network: Network, texts: Texts, dropped: list[int], steps: tuple[str, ...], effort: Effort
 ) -> list[Repaired]:
     found: list[Repaired] = []
     recover(
         network,
         texts.calibration,
         texts.held_back,
-        range(len(network)),
+        dropped,
         steps,
         settings=Settings(training=Training(rate=effort.rate, epochs=effort.epochs)),
         on_block=found.append,
@@ -282,7 +285,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--cache", type=Path, help="folder of results; what is there is not redone")
     for name, value in asdict(Effort()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        choices = ("set", "all") if name == "fit" else None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices
+        )
     asked = parser.parse_args()
     effort = Effort(**{name: getattr(asked, name) for name in asdict(Effort())})
     results = {}
