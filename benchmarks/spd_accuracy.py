@@ -210,7 +210,7 @@ def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
             f"parameters, {found['blocks']} blocks, {found['heads']} heads, {found['kv_heads']} KV "
             "heads; "
             f"perplexity {found['whole']:.3f} on {found['tokens']:,} tokens with every sync"
-            f"{_training(found.get('training'))}.\n"
+            f"{_training(found.get('training'))}. {_concentration(found['single'])}\n"
         )
         yield _row(["dropped", *COLUMNS, *(f"saves, {machine}" for machine in MACHINES)])
         yield _row(["---:"] * (1 + len(COLUMNS) + len(MACHINES)))
@@ -223,6 +223,15 @@ def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
         yield ""
     yield "### What the targets say\n"
     yield from _targets(results)
+
+
+def _concentration(single: list[float]) -> str:
+    """Where the cost lies."""
+    costs = sorted(single)
+    return (
+        f"Alone, block {single.index(costs[-1])} costs {costs[-1]:+.1%}, the next {costs[-2]:+.2%}, "
+        f"the median block {costs[len(costs) // 2]:+.2%}."
+    )
 
 
 def _training(record: dict[str, Any] | None) -> str:
@@ -263,17 +272,23 @@ def _targets(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
         )
 
 
+def _trained(name: str, found: dict[str, Any]) -> str:
+    record = found.get("training")
+    minutes = f" --cpu-minutes {record['seconds'] / 60:.0f}" if record else ""
+    return f"python benchmarks/train_small.py {name} --kind {found['kind']}{minutes}"
+
+
 def _commands(asked: argparse.Namespace, results: dict[tuple[str, int], dict[str, Any]]) -> str:
     """The commands that made the page."""
-    kinds = dict.fromkeys((name, found["kind"]) for (name, _), found in results.items())
-    lines = [f"python benchmarks/train_small.py {name} --kind {kind}" for name, kind in kinds]
+    lines = list(dict.fromkeys(_trained(name, found) for (name, _), found in results.items()))
+    tps = "" if tuple(asked.tp) == ALL_TP else " --tp " + " ".join(map(str, asked.tp))
     given = " ".join(
         f"--{name.replace('_', '-')} {getattr(asked, name)}"
         for name, value in asdict(Effort()).items()
         if getattr(asked, name) != value
     )
     names = " ".join(folder.name for folder in asked.folders)
-    last = f"python benchmarks/spd_accuracy.py {names} {given}".rstrip()
+    last = f"python benchmarks/spd_accuracy.py {names}{tps} {given}".rstrip()
     return "\n".join(["```sh", *lines, f"{last} -o docs/spd.md", "```", "", ""])
 
 
