@@ -10,62 +10,29 @@ Repairs are fitted to each drop set (`--fit set`), or once with all blocks dropp
 several times faster), which misfits the smaller sets where a block upstream of them breaks.
 
 Latency is predicted for LLaMA-2-70B with the same share of its blocks dropped (the last ones),
-prefill of 128 tokens, batch 1, on as many GPUs: these small models have no latency worth a GPU.
+prefill of 128 tokens, batch 1, on as many GPUs (int8 weights at tp 2, where 16-bit ones do not fit):
+these small models have no latency worth a GPU.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from spd_page import ABOUT, ORDERED, RANDOM, REPAIRS, Results, page, trained
 
-import isotune
 from simulator.files import write_text
-from simulator.plan import Plan
 from validation.spd.distil import Training
 from validation.spd.network import Network, evaluate, load_network
 from validation.spd.recover import Repaired, Settings, recover
 from validation.spd.scan import scan
 from validation.spd.text import Windows, read_corpus, read_tokenizer
 
-ABOUT = """# SPD on real weights
-
-```sh
-isotune sensitivity --model llama --text calibration.txt --tp 4 --treatments bias,bias+distil
-isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --front
-isotune remeasure plan.yaml --sensitivity sensitivity.json --text calibration.txt --rounds 5
-isotune recover --plan plan.yaml --text calibration.txt -o recovered
-isotune validate plan.yaml --model recovered --quality --text evaluation.txt --original llama
-```
-
-The first measures what each dropped sync costs, as it is and after repairs. The second picks the
-drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
-`--front` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
-costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
-was, and searches again with a table that agrees with what was measured. The fourth writes the
-repaired model; the last refuses to call it good unless it keeps the limits on text that nothing
-was fitted to.
-
-## On trained models
-
-"""
 ALL_TP = (2, 4, 8)
 SHARES = (0.25, 0.5, 0.65, 0.85, 1.0)
-REPAIRS = {
-    "+ bias correction": ("bias",),
-    "+ head grouping": ("bias", "heads"),
-    "+ neuron grouping": ("bias", "heads", "neurons"),
-    "+ distillation": ("bias", "heads", "neurons", "distil"),
-}
-RANDOM, ORDERED = "random order", "sensitivity order"
-COLUMNS = (RANDOM, ORDERED, *REPAIRS)
-MACHINES = ("a100", "a100-lbw")
-LARGE = "llama-2-70b"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,99 +155,9 @@ def _repaired(network: Network, repairs: list[Repaired], dropped: list[int]) -> 
     return branch
 
 
-def latency_savings(tp: int, shares: list[float]) -> dict[str, list[float]]:
-    """Saving of prefill latency for each share of dropped blocks of the large model."""
-    found = {}
-    for machine in MACHINES:
-        scenario = isotune.scenario(LARGE, machine, tp=tp, prompt=128,
-                                    weight_dtype="int8" if tp == 2 else None)  # fmt: skip
-        blocks = scenario.model.num_hidden_layers
-        plans = [
-            Plan(dropped=tuple(range(blocks - round(share * blocks), blocks))) for share in shares
-        ]
-        found[machine] = [isotune.predict(scenario, plan).saving for plan in plans]
-    return found
-
-
-def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
-    """Markdown: a table for each model and tp, then what the targets say."""
-    for (name, tp), found in results.items():
-        yield (
-            f"### {name}, tp {tp}\n\n{found['kind']}, {found['parameters'] / 1e6:.1f} M "
-            f"parameters, {found['blocks']} blocks, {found['heads']} heads, {found['kv_heads']} KV "
-            "heads; "
-            f"perplexity {found['whole']:.3f} on {found['tokens']:,} tokens with every sync"
-            f"{_training(found.get('training'))}. {_concentration(found['single'])}\n"
-        )
-        yield _row(["dropped", *COLUMNS, *(f"saves, {machine}" for machine in MACHINES)])
-        yield _row(["---:"] * (1 + len(COLUMNS) + len(MACHINES)))
-        shares = [count / found["blocks"] for count in found["counts"]]
-        saved = latency_savings(tp, shares)
-        for at, share in enumerate(shares):
-            growths = [f"{_growth(found, name, at):+.2%}" for name in COLUMNS]
-            cells = [f"{share:.0%}", *growths, *(f"{saved[m][at]:.1%}" for m in MACHINES)]
-            yield _row(cells)
-        yield ""
-    yield "### What the targets say\n"
-    yield from _targets(results)
-
-
-def _concentration(single: list[float]) -> str:
-    """Where the cost lies."""
-    costs = sorted(single)
-    return (
-        f"Alone, block {single.index(costs[-1])} costs {costs[-1]:+.1%}, the next {costs[-2]:+.2%}, "
-        f"the median block {costs[len(costs) // 2]:+.2%}."
-    )
-
-
-def _training(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return ""
-    return f"; trained on {record['tokens']:,} tokens in {record['seconds'] / 60:.0f} minutes"
-
-
-def _growth(found: dict[str, Any], column: str, at: int) -> float:
-    return float(found["curves"][column][at] / found["whole"] - 1.0)
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _targets(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
-    for (name, tp), found in results.items():
-        curves, counts = found["curves"], found["counts"]
-        partial = [at for at, count in enumerate(counts) if count < found["blocks"]]
-        better = sum(curves[ORDERED][at] < curves[RANDOM][at] for at in partial)
-        worse = [
-            f"{after} at {counts[at]} blocks"
-            for before, after in pairwise(COLUMNS[1:])
-            for at in range(len(counts))
-            if curves[after][at] > curves[before][at]
-        ]
-        within = [
-            counts[at] / found["blocks"]
-            for at in range(len(counts))
-            if _growth(found, COLUMNS[-1], at) <= 0.01
-        ]
-        steps = f"higher after {', '.join(worse)}" if worse else "lower after every step"
-        yield (
-            f"- {name}, tp {tp}: sensitivity order beats random at {better} of {len(partial)} "
-            f"shares; perplexity is {steps}; after recovery {max(within, default=0.0):.0%} of the "
-            "blocks are dropped within 1 %."
-        )
-
-
-def _trained(name: str, found: dict[str, Any]) -> str:
-    record = found.get("training")
-    minutes = f" --cpu-minutes {record['seconds'] / 60:.0f}" if record else ""
-    return f"python benchmarks/train_small.py {name} --kind {found['kind']}{minutes}"
-
-
-def _commands(asked: argparse.Namespace, results: dict[tuple[str, int], dict[str, Any]]) -> str:
+def _commands(asked: argparse.Namespace, results: Results) -> str:
     """The commands that made the page."""
-    lines = list(dict.fromkeys(_trained(name, found) for (name, _), found in results.items()))
+    lines = list(dict.fromkeys(trained(name, found) for (name, _), found in results.items()))
     tps = "" if tuple(asked.tp) == ALL_TP else " --tp " + " ".join(map(str, asked.tp))
     given = " ".join(
         f"--{name.replace('_', '-')} {getattr(asked, name)}"
@@ -306,7 +183,7 @@ def main() -> None:
         )
     asked = parser.parse_args()
     effort = Effort(**{name: getattr(asked, name) for name in asdict(Effort())})
-    results = {}
+    results: Results = {}
     for folder in asked.folders:
         for tp in asked.tp:
             kept = asked.cache / f"{folder.name}-tp{tp}.json" if asked.cache else None

@@ -101,7 +101,8 @@ def test_training_learns_and_leaves_a_folder_with_text_of_its_own(folder):
 @pytest.mark.parametrize("fit", ["set", "all"])
 def test_the_page_of_figures_is_made_from_a_model(folder, monkeypatch, fit):
     monkeypatch.syspath_prepend(SCRIPTS)
-    from spd_accuracy import COLUMNS, Effort, measure, page
+    from spd_accuracy import Effort, measure
+    from spd_page import COLUMNS, page
 
     sizes = {"evaluation": 3, "calibration": 4, "held_back": 2, "scanned": 2}
     effort = Effort(context=CONTEXT, orders=1, epochs=1, fit=fit, **sizes)
