@@ -10,8 +10,8 @@ Repairs are fitted to each drop set (`--fit set`), or once with all blocks dropp
 several times faster), which misfits the smaller sets where a block upstream of them breaks.
 
 Latency is predicted for LLaMA-2-70B with the same share of its blocks dropped (the last ones),
-prefill of 128 tokens, batch 1, on as many GPUs (int8 weights at tp 2, where 16-bit ones do not fit):
-these small models have no latency worth a GPU.
+prefill of 128 tokens, batch 1, on as many GPUs (int8 weights at tp 2, where 16-bit ones do not
+fit): these small models have no latency worth a GPU.
 """
 
 import argparse

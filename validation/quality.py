@@ -147,7 +147,7 @@ def check_quality(setup: Setup, original: Path | None) -> Path:
             "--quality needs trained weights (allowed: --model FOLDER with config.json and "
             "safetensors)"
         )
-    if any(note.startswith("model cut") for note in setup.notes):
+    if model.num_hidden_layers != read_model(setup.weights).num_hidden_layers:
         raise InputError("--quality needs the whole model (allowed: no --layers)")
     if original is not None:
         other = read_model(original)
