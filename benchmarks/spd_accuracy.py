@@ -5,72 +5,40 @@
 A MODEL_FOLDER holds a model with `calibration.txt` and `evaluation.txt`, as
 `benchmarks/train_small.py` writes it. Each block's sensitivity is the growth of perplexity when
 it alone is dropped, on calibration text; repairs are fitted and accepted on calibration text
-too; perplexity is that of windows of the evaluation text. Every block is repaired once, with all
-blocks dropped, and the repairs of the dropped ones are used at each share. "Random" is the mean
-over random orders.
+too; perplexity is that of windows of the evaluation text. "Random" is the mean over random orders.
+Repairs are fitted to each drop set (`--fit set`), or once with all blocks dropped (`--fit all`,
+several times faster), which misfits the smaller sets where a block upstream of them breaks.
 
 Latency is predicted for LLaMA-2-70B with the same share of its blocks dropped (the last ones),
-prefill of 128 tokens, batch 1, on as many GPUs: these small models have no latency worth a GPU.
+prefill of 128 tokens, batch 1, on as many GPUs (int8 weights at tp 2, where 16-bit ones do not
+fit): these small models have no latency worth a GPU.
 """
 
 import argparse
 import json
 import random
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+from spd_page import ABOUT, ORDERED, RANDOM, REPAIRS, Results, page, trained
 
-import isotune
 from simulator.files import write_text
-from simulator.plan import Plan
 from validation.spd.distil import Training
 from validation.spd.network import Network, evaluate, load_network
 from validation.spd.recover import Repaired, Settings, recover
 from validation.spd.scan import scan
 from validation.spd.text import Windows, read_corpus, read_tokenizer
 
-ABOUT = """# SPD on real weights
-
-```sh
-isotune sensitivity --model llama --text calibration.txt --tp 4 --treatments bias,bias+distil
-isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --front
-isotune remeasure plan.yaml --sensitivity sensitivity.json --text calibration.txt --rounds 5
-isotune recover --plan plan.yaml --text calibration.txt -o recovered
-isotune validate plan.yaml --model recovered --quality --text evaluation.txt --original llama
-```
-
-The first measures what each dropped sync costs, as it is and after repairs. The second picks the
-drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
-`--front` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
-costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
-was, and searches again with a table that agrees with what was measured. The fourth writes the
-repaired model; the last refuses to call it good unless it keeps the limits on text that nothing
-was fitted to.
-
-## On trained models
-
-"""
 ALL_TP = (2, 4, 8)
 SHARES = (0.25, 0.5, 0.65, 0.85, 1.0)
-REPAIRS = {
-    "+ bias correction": ("bias",),
-    "+ head grouping": ("bias", "heads"),
-    "+ neuron grouping": ("bias", "heads", "neurons"),
-    "+ distillation": ("bias", "heads", "neurons", "distil"),
-}
-RANDOM, ORDERED = "random order", "sensitivity order"
-COLUMNS = (RANDOM, ORDERED, *REPAIRS)
-MACHINES = ("a100", "a100-lbw")
-LARGE = "llama-2-70b"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much text is used: windows of `context` tokens, epochs and rate of distillation."""
+    """How much text is used (windows of `context` tokens), epochs and rate of distillation, and
+    the drop set that repairs are fitted to."""
 
     context: int = 256
     evaluation: int = 16
@@ -80,6 +48,7 @@ class Effort:
     orders: int = 3
     epochs: int = 8
     rate: float = 1e-3
+    fit: str = "set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +88,12 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
         ORDERED: [_perplexity(network, texts.evaluation, order[:n]) for n in counts],
     }
     for name, steps in REPAIRS.items():
-        repairs = _repairs(network, texts, steps, effort)
-        curves[name] = [
-            _perplexity(_repaired(network, repairs, order[:n]), texts.evaluation, order[:n])
-            for n in counts
-        ]
+        curves[name] = []
+        repairs = _repairs(network, texts, order, steps, effort) if effort.fit == "all" else None
+        for dropped in (order[:n] for n in counts):
+            fitted = repairs or _repairs(network, texts, dropped, steps, effort)
+            branch = _repaired(network, fitted, dropped)
+            curves[name].append(_perplexity(branch, texts.evaluation, dropped))
     return {
         "blocks": blocks,
         "parameters": network.shape.parameters,
@@ -162,14 +132,14 @@ def _random(network: Network, windows: Windows, counts: list[int], orders: int) 
 
 
 def _repairs(
-    network: Network, texts: Texts, steps: tuple[str, ...], effort: Effort
+    network: Network, texts: Texts, dropped: list[int], steps: tuple[str, ...], effort: Effort
 ) -> list[Repaired]:
     found: list[Repaired] = []
     recover(
         network,
         texts.calibration,
         texts.held_back,
-        range(len(network)),
+        dropped,
         steps,
         settings=Settings(training=Training(rate=effort.rate, epochs=effort.epochs)),
         on_block=found.append,
@@ -185,92 +155,17 @@ def _repaired(network: Network, repairs: list[Repaired], dropped: list[int]) -> 
     return branch
 
 
-def latency_savings(tp: int, shares: list[float]) -> dict[str, list[float]]:
-    """Saving of prefill latency for each share of dropped blocks of the large model."""
-    found = {}
-    for machine in MACHINES:
-        scenario = isotune.scenario(LARGE, machine, tp=tp, prompt=128,
-                                    weight_dtype="int8" if tp == 2 else None)  # fmt: skip
-        blocks = scenario.model.num_hidden_layers
-        plans = [
-            Plan(dropped=tuple(range(blocks - round(share * blocks), blocks))) for share in shares
-        ]
-        found[machine] = [isotune.predict(scenario, plan).saving for plan in plans]
-    return found
-
-
-def page(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
-    """Markdown: a table for each model and tp, then what the targets say."""
-    for (name, tp), found in results.items():
-        yield (
-            f"### {name}, tp {tp}\n\n{found['kind']}, {found['parameters'] / 1e6:.1f} M "
-            f"parameters, {found['blocks']} blocks, {found['heads']} heads, {found['kv_heads']} KV "
-            "heads; "
-            f"perplexity {found['whole']:.3f} on {found['tokens']:,} tokens with every sync"
-            f"{_training(found.get('training'))}.\n"
-        )
-        yield _row(["dropped", *COLUMNS, *(f"saves, {machine}" for machine in MACHINES)])
-        yield _row(["---:"] * (1 + len(COLUMNS) + len(MACHINES)))
-        shares = [count / found["blocks"] for count in found["counts"]]
-        saved = latency_savings(tp, shares)
-        for at, share in enumerate(shares):
-            growths = [f"{_growth(found, name, at):+.2%}" for name in COLUMNS]
-            cells = [f"{share:.0%}", *growths, *(f"{saved[m][at]:.1%}" for m in MACHINES)]
-            yield _row(cells)
-        yield ""
-    yield "### What the targets say\n"
-    yield from _targets(results)
-
-
-def _training(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return ""
-    return f"; trained on {record['tokens']:,} tokens in {record['seconds'] / 60:.0f} minutes"
-
-
-def _growth(found: dict[str, Any], column: str, at: int) -> float:
-    return float(found["curves"][column][at] / found["whole"] - 1.0)
-
-
-def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _targets(results: dict[tuple[str, int], dict[str, Any]]) -> Iterator[str]:
-    for (name, tp), found in results.items():
-        curves, counts = found["curves"], found["counts"]
-        partial = [at for at, count in enumerate(counts) if count < found["blocks"]]
-        better = sum(curves[ORDERED][at] < curves[RANDOM][at] for at in partial)
-        worse = [
-            f"{after} at {counts[at]} blocks"
-            for before, after in pairwise(COLUMNS[1:])
-            for at in range(len(counts))
-            if curves[after][at] > curves[before][at]
-        ]
-        within = [
-            counts[at] / found["blocks"]
-            for at in range(len(counts))
-            if _growth(found, COLUMNS[-1], at) <= 0.01
-        ]
-        steps = f"higher after {', '.join(worse)}" if worse else "lower after every step"
-        yield (
-            f"- {name}, tp {tp}: sensitivity order beats random at {better} of {len(partial)} "
-            f"shares; perplexity is {steps}; after recovery {max(within, default=0.0):.0%} of the "
-            "blocks are dropped within 1 %."
-        )
-
-
-def _commands(asked: argparse.Namespace, results: dict[tuple[str, int], dict[str, Any]]) -> str:
+def _commands(asked: argparse.Namespace, results: Results) -> str:
     """The commands that made the page."""
-    kinds = dict.fromkeys((name, found["kind"]) for (name, _), found in results.items())
-    lines = [f"python benchmarks/train_small.py {name} --kind {kind}" for name, kind in kinds]
+    lines = list(dict.fromkeys(trained(name, found) for (name, _), found in results.items()))
+    tps = "" if tuple(asked.tp) == ALL_TP else " --tp " + " ".join(map(str, asked.tp))
     given = " ".join(
         f"--{name.replace('_', '-')} {getattr(asked, name)}"
         for name, value in asdict(Effort()).items()
         if getattr(asked, name) != value
     )
     names = " ".join(folder.name for folder in asked.folders)
-    last = f"python benchmarks/spd_accuracy.py {names} {given}".rstrip()
+    last = f"python benchmarks/spd_accuracy.py {names}{tps} {given}".rstrip()
     return "\n".join(["```sh", *lines, f"{last} -o docs/spd.md", "```", "", ""])
 
 
@@ -282,10 +177,13 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--cache", type=Path, help="folder of results; what is there is not redone")
     for name, value in asdict(Effort()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        choices = ("set", "all") if name == "fit" else None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices
+        )
     asked = parser.parse_args()
     effort = Effort(**{name: getattr(asked, name) for name in asdict(Effort())})
-    results = {}
+    results: Results = {}
     for folder in asked.folders:
         for tp in asked.tp:
             kept = asked.cache / f"{folder.name}-tp{tp}.json" if asked.cache else None

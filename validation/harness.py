@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError
-from validation.job import DTYPES
-from validation.quality import as_planned
+from validation.quality import as_planned, dtype_of
 from validation.setup import Setup
 
 PACKAGES = ("lm_eval", "accelerate")
@@ -76,9 +75,8 @@ def _load(setup: Setup, folder: Path) -> Any:
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kind = "float32" if setup.check_dtype == "none" else setup.check_dtype
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=DTYPES[kind], local_files_only=True
+        folder, dtype=dtype_of(setup), local_files_only=True
     ).to(setup.device)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return HFLM(pretrained=model.eval(), tokenizer=tokenizer, backend="causal", batch_size=4)

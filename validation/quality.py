@@ -147,7 +147,7 @@ def check_quality(setup: Setup, original: Path | None) -> Path:
             "--quality needs trained weights (allowed: --model FOLDER with config.json and "
             "safetensors)"
         )
-    if any(note.startswith("model cut") for note in setup.notes):
+    if model.num_hidden_layers != read_model(setup.weights).num_hidden_layers:
         raise InputError("--quality needs the whole model (allowed: no --layers)")
     if original is not None:
         other = read_model(original)
@@ -179,7 +179,7 @@ def as_planned(model: Any, setup: Setup) -> Iterator[None]:
     plan, missing = setup.plan, {}
     if setup.weights is not None and plan.dropped:
         device = torch.device(setup.device)
-        missing = read_missing(setup.weights, setup.ranks, dtype=_dtype(setup), device=device)
+        missing = read_missing(setup.weights, setup.ranks, dtype=dtype_of(setup), device=device)
     with lossy(
         model,
         tp=setup.ranks,
@@ -190,13 +190,14 @@ def as_planned(model: Any, setup: Setup) -> Iterator[None]:
         yield
 
 
-def _dtype(setup: Setup) -> torch.dtype:
+def dtype_of(setup: Setup) -> torch.dtype:
+    """The type in which numbers are compared."""
     kind: torch.dtype = DTYPES["float32" if setup.check_dtype == "none" else setup.check_dtype]
     return kind
 
 
 def _model(setup: Setup, folder: Path) -> Any:
-    weights = Safetensors(folder, _dtype(setup), torch.device(setup.device))
+    weights = Safetensors(folder, dtype_of(setup), torch.device(setup.device))
     return streamed_model(load_config(folder, read_model(folder).num_hidden_layers), weights)
 
 

@@ -1,5 +1,6 @@
 """`isotune remeasure`: do the costs of a plan's dropped blocks add up?"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isotune.commands.options import Json, fraction, read
-from isotune.commands.output import print_json, show
+from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
     Context,
     Seed,
@@ -74,15 +75,16 @@ def remeasure(
             checked = checked.searched_again(scenario, budget)
         if not checked.file.plan.dropped:
             break
-        checked = checked.measured(where)
+        with progress(f"measuring, round {number + 1}", not as_json) as report:
+            checked = checked.measured(where, report)
         # Written at once: what was measured stays, whatever comes next.
         write_text(sensitivity, checked.table.model_dump_json(indent=2) + "\n")
-        if checked.rounds[-1].growth <= budget:
+        if checked.keeps(budget):
             break
     if checked.file != file:
         checked.file.write(plan)
     _show(checked, budget, (sensitivity, plan), as_json)
-    if checked.rounds and checked.rounds[-1].growth > budget:
+    if not checked.keeps(budget):
         raise typer.Exit(1)
 
 
@@ -104,7 +106,14 @@ class Remeasured:
     file: PlanFile
     rounds: tuple[Round, ...]
 
-    def measured(self, where: "Measurement") -> "Remeasured":
+    def keeps(self, budget: float) -> bool:
+        """Whether the plan keeps to a budget, its transfer's cost included; none dropped does."""
+        transfer = self.table.transfer.get(self.file.plan.comm_dtype, 0.0)
+        return not self.file.plan.dropped or self.rounds[-1].growth + transfer <= budget
+
+    def measured(
+        self, where: "Measurement", report: Callable[[int, int], None] | None
+    ) -> "Remeasured":
         """The plan's drop set measured whole, and the table corrected by it.
 
         Raises:
@@ -122,7 +131,8 @@ class Remeasured:
                 f"{', '.join(costs)})"
             )
         predicted = sum(costs[name][block] for block, name in treatments.items())
-        growth = where.growth({block: steps_of(name) for block, name in treatments.items()})
+        steps = {block: steps_of(name) for block, name in treatments.items()}
+        growth = where.growth(steps, report)
         done = Round(
             treatments=treatments,
             predicted=predicted,
@@ -180,7 +190,7 @@ def _measurement(
 
 
 def _show(checked: Remeasured, budget: float, files: tuple[Path, Path], as_json: bool) -> None:
-    good = bool(checked.rounds) and checked.rounds[-1].growth <= budget
+    good = checked.keeps(budget)
     if as_json:
         rounds: list[dict[str, Any]] = [
             {
@@ -202,5 +212,6 @@ def _show(checked: Remeasured, budget: float, files: tuple[Path, Path], as_json:
         table.add_row(str(number), str(len(one.treatments)), *cells)
     show(table)
     verdict = "within" if good else "NOT within"
-    show(f"The last set is {verdict} the budget of {budget * 100:g} %.")
+    what = "The last set" if checked.file.plan.dropped else "No set is left to drop, which"
+    show(f"{what} is {verdict} the budget of {budget * 100:g} %.")
     show(f"added what was measured to {files[0]}; the plan is {files[1]}")

@@ -1,7 +1,6 @@
 """A lossy plan is judged by its numbers, and a drop set is measured whole."""
 
 import json
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,11 +24,9 @@ TP, CONTEXT = 2, 48
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model trained for some seconds by the script that trains the larger ones."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPTS)
         from train_small import Budget, Size, train
-    finally:
-        sys.path.remove(str(SCRIPTS))
     place = tmp_path_factory.mktemp("quality") / "tiny"
     size = Size(
         kind="llama", hidden=32, blocks=3, heads=8, kv_heads=4, vocabulary=300, context=CONTEXT,
@@ -99,6 +96,25 @@ def test_training_learns_and_leaves_a_folder_with_text_of_its_own(folder):
     texts = [(folder / f"{name}.txt").read_text() for name in ("calibration", "evaluation")]
     assert all(len(text) > 2000 for text in texts)
     assert texts[0] != texts[1]
+
+
+@pytest.mark.parametrize("fit", ["set", "all"])
+def test_the_page_of_figures_is_made_from_a_model(folder, monkeypatch, fit):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    from spd_accuracy import Effort, measure
+    from spd_page import COLUMNS, page
+
+    sizes = {"evaluation": 3, "calibration": 4, "held_back": 2, "scanned": 2}
+    effort = Effort(context=CONTEXT, orders=1, epochs=1, fit=fit, **sizes)
+    found = measure(folder, TP, effort)
+    assert found["counts"] == [1, 2, 3]
+    assert set(found["curves"]) == set(COLUMNS)
+    assert all(len(curve) == 3 for curve in found["curves"].values())
+    assert found["curves"]["random order"][-1] == found["curves"]["sensitivity order"][-1]
+    text = "\n".join(page({("tiny", TP): found}))
+    growth = found["curves"]["+ bias correction"][1] / found["whole"] - 1
+    assert f"{growth:+.2%}" in text
+    assert "- tiny, tp 2: sensitivity order beats random at" in text
 
 
 def test_a_plan_that_changes_nothing_is_good(judge, plan):
@@ -260,10 +276,9 @@ def test_rounds_end_with_a_set_within_the_budget(isotune, folder, plan, table):
     options = ("--accuracy-budget", "0%", "--rounds", "5", "--epochs", "1", "--json")
     code, out, _ = isotune("remeasure", path, "--sensitivity", table, *text, *options)
     rounds = json.loads(out)["rounds"]
-    last = rounds[-1]
     ended = yaml.safe_load(path.read_text())["plan"]["dropped"]
-    if code == 0:
-        assert last["measured_growth"] <= 0
-    else:
-        assert len(rounds) == 5 or not ended
+    kept = not ended or rounds[-1]["measured_growth"] <= 0
+    assert code == (0 if kept else 1)
+    assert kept or len(rounds) == 5
+    assert all(one["measured_growth"] > 0 for one in rounds[:-1])
     assert len(rounds) == len(json.loads(table.read_text())["checks"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from validation.spd.network import Network
-from validation.spd.recover import Recovery, Settings, recover
+from validation.spd.recover import Progress, Recovery, Settings, recover
 from validation.spd.text import Windows
 
 
@@ -17,12 +17,16 @@ class Measurement:
     held_back: Windows
     settings: Settings
 
-    def growth(self, steps: Mapping[int, Sequence[str]]) -> float:
+    def growth(
+        self, steps: Mapping[int, Sequence[str]], on_progress: Progress | None = None
+    ) -> float:
         """Relative growth of perplexity with these blocks dropped, each after its steps."""
-        found = self.recovery(steps)
+        found = self.recovery(steps, on_progress)
         return found.recovered.perplexity / found.whole.perplexity - 1.0
 
-    def recovery(self, steps: Mapping[int, Sequence[str]]) -> Recovery:
+    def recovery(
+        self, steps: Mapping[int, Sequence[str]], on_progress: Progress | None = None
+    ) -> Recovery:
         """These blocks dropped, each after its steps.
 
         Raises:
@@ -35,6 +39,7 @@ class Measurement:
             tuple(steps),
             steps,
             settings=self.settings,
+            on_progress=on_progress,
         )
 
 
@@ -49,7 +54,7 @@ def single_gains(
     *,
     done: Mapping[str, float] | None = None,
     on_gain: Callable[[Mapping[str, float]], object] = lambda _: None,
-    on_progress: Callable[[int, int], object] | None = None,
+    on_progress: Progress | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """By treatment, what it changes in the growth of perplexity when a block alone is dropped.
 
