@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved_measured import Calibration, Group, Score
 from isotune.report.scatter import title_of
-from isotune.report.style import BLUE, GREY, INK, ORANGE, axis, shown
+from isotune.report.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
 
 
 def errors_figure(
@@ -40,14 +40,16 @@ def errors_figure(
 
 def _errors_view(part: str, found: Sequence[tuple[str, Score]]) -> View:
     labels = [f"{shown(label, 36)} ({score.rows})" for label, score in found]
+    rows = list(range(len(labels)))
     bars: Json = {
         "type": "bar",
         "orientation": "h",
         "name": "mean error",
-        "y": labels,
+        "y": rows,
+        "customdata": labels,
         "x": [score.mape * 100 for _, score in found],
         "marker": {"color": BLUE},
-        "hovertemplate": "%{y}<br>mean error %{x:.1f} %<extra></extra>",
+        "hovertemplate": "%{customdata}<br>mean error %{x:.1f} %<extra></extra>",
     }
     marks = [
         ("90th percentile", "p90_ape", ORANGE, "diamond"),
@@ -58,17 +60,18 @@ def _errors_view(part: str, found: Sequence[tuple[str, Score]]) -> View:
             "type": "scatter",
             "mode": "markers",
             "name": name,
-            "y": labels,
+            "y": rows,
+            "customdata": labels,
             "x": [getattr(score, field) * 100 for _, score in found],
             "marker": {"color": colour, "size": 9, "symbol": symbol, "line": {"width": 2}},
-            "hovertemplate": f"%{{y}}<br>{name} %{{x:+.1f}} %<extra></extra>",
+            "hovertemplate": f"%{{customdata}}<br>{name} %{{x:+.1f}} %<extra></extra>",
         }
         for name, field, colour, symbol in marks
     ]
     layout = {
         "bargap": 0.35,
         "xaxis": axis("error (%)", zeroline=True),
-        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+        "yaxis": rows_axis(labels),
     }
     return View(label=title_of(part), data=[bars, *dots], layout=layout)
 

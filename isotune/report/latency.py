@@ -18,6 +18,7 @@ from isotune.report.style import (
     SKY,
     SYMBOLS,
     axis,
+    rows_axis,
     shown,
     tokens_axis,
     tokens_text,
@@ -39,15 +40,17 @@ def breakdown_figure(plans: Mapping[str, Times]) -> Figure:
     parts = [*_COMPUTE.values(), _CONTENTION, _EXPOSED]
     used = [p for p in parts if any(stack[p[0]] > 0 for stack in stacks.values())]
     labels = [shown(name) for name in plans]
+    rows = list(range(len(labels)))
     data: list[Json] = [
         {
             "type": "bar",
             "orientation": "h",
             "name": part,
-            "y": labels,
+            "y": rows,
             "x": [stack[part] * 1e3 for stack in stacks.values()],
+            "customdata": labels,
             "marker": {"color": colour} | _pattern(part),
-            "hovertemplate": f"%{{y}}<br>{part}: %{{x:.4~g}} ms<extra></extra>",
+            "hovertemplate": f"%{{customdata}}<br>{part}: %{{x:.4~g}} ms<extra></extra>",
         }
         for part, colour in used
     ]
@@ -55,7 +58,7 @@ def breakdown_figure(plans: Mapping[str, Times]) -> Figure:
         "barmode": "stack",
         "bargap": 0.35,
         "xaxis": axis("latency (ms)", rangemode="tozero"),
-        "yaxis": {"automargin": True, "autorange": "reversed"},
+        "yaxis": rows_axis(labels),
     }
     return Figure(
         title="Where the time goes",
@@ -93,8 +96,9 @@ def _whiskers(plans: Mapping[str, Times], labels: list[str]) -> Json:
         "type": "scatter",
         "mode": "markers",
         "name": "latency, 80 % interval",
-        "y": labels,
+        "y": list(range(len(labels))),
         "x": [latency * 1e3 for _, latency in ends],
+        "customdata": labels,
         "marker": {"color": INK, "size": 7, "symbol": "diamond"},
         "error_x": {
             "type": "data",
@@ -104,7 +108,7 @@ def _whiskers(plans: Mapping[str, Times], labels: list[str]) -> Json:
             "color": INK,
             "thickness": 1.5,
         },
-        "hovertemplate": "%{y}<br>latency %{x:.4~g} ms<extra></extra>",
+        "hovertemplate": "%{customdata}<br>latency %{x:.4~g} ms<extra></extra>",
     }
 
 

@@ -42,7 +42,8 @@ def make_report(paths: Sequence[Path], title: str | None = None) -> Page:
     sections = tuple(
         section_of(path.name, result, results) for path, result in zip(paths, results, strict=True)
     )
-    html = render(sections, title or sections[0].title)
+    found = sections[0].title if len(sections) == 1 else f"{len(sections)} results"
+    html = render(sections, title or found)
     size = len(html.encode())
     if size > MOST_BYTES:
         raise InputError(

@@ -79,7 +79,7 @@ class Prediction(Times):
     workload: Workload
     cautions: tuple[str, ...] = ()
     baseline: Times
-    timelines: dict[Word, Block]
+    timelines: dict[Word, Block] = Field(min_length=1)
 
 
 class Technique(Times):

@@ -17,7 +17,7 @@ def prediction_section(source: str, result: Prediction) -> Section:
         kind="prediction",
         source=source,
         title=workload_text(result.model, result.hardware, result.workload),
-        verdict=verdict(result),
+        verdict=_verdict(result),
         plan=plan_text(result.plan),
         command=result.command,
         cautions=result.cautions,
@@ -27,6 +27,15 @@ def prediction_section(source: str, result: Prediction) -> Section:
         ),
         tables=(_times_table({"serial": result.baseline} | _unless_serial(result)),),
     )
+
+
+def _verdict(result: Prediction) -> str:
+    """The verdict; a serial run, which saves nothing, has the interval of its latency."""
+    said = verdict(result)
+    if _unless_serial(result):
+        return said
+    low, high = map(milliseconds, result.latency_interval_s)
+    return f"{said.removesuffix('.')} (80 % interval: {low.removesuffix(' ms')} to {high})."
 
 
 def _unless_serial(result: Prediction) -> dict[str, Times]:
@@ -73,7 +82,7 @@ def search_section(source: str, result: Search) -> Section:
         kind="search",
         source=source,
         title=workload_text(result.model, result.hardware, result.workload),
-        verdict=verdict(result),
+        verdict=_verdict(result),
         plan=plan_text(result.plan),
         command=result.command,
         notes=tuple(_search_notes(result)),

@@ -54,10 +54,10 @@ def _policy(source: str, result: SavedPolicy) -> Section:
         f"{percent(policy.expected_saving)} over prompts of {first} to {last} tokens"
     )
     if points:
-        middle = points[len(points) // 2]
-        low, high = (end * 100 for end in middle.saving_interval)
+        longest = points[-1]
+        low, high = (end * 100 for end in longest.saving_interval)
         said += (
-            f", {percent(middle.saving)} at {middle.prompt} tokens (80 % interval: {low:.1f} to "
+            f", {percent(longest.saving)} at {longest.prompt} tokens (80 % interval: {low:.1f} to "
             f"{high:.1f} %)"
         )
     marked = policy.serial_below if policy.serial_below != first else None

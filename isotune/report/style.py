@@ -1,6 +1,7 @@
 """How figures look: one palette, one way to write axes and names."""
 
 import html
+from collections.abc import Sequence
 
 from isotune.report.parts import Json
 from isotune.text import printable
@@ -24,6 +25,17 @@ def shown(name: str, most: int = 48) -> str:
 def axis(title: str, **more: object) -> Json:
     """An axis with its unit in the title."""
     return {"title": {"text": title, "standoff": 8}, "automargin": True} | more
+
+
+def rows_axis(labels: Sequence[str]) -> Json:
+    """An axis with a row for each label, from the top; two rows may be named alike."""
+    return {
+        "automargin": True,
+        "range": [len(labels) - 0.5, -0.5],
+        "tickvals": list(range(len(labels))),
+        "ticktext": list(labels),
+        "showgrid": False,
+    }
 
 
 def tokens_axis(lengths: list[int], title: str = "prompt length (tokens)") -> Json:

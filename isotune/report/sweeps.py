@@ -9,7 +9,7 @@ import isotune
 from isotune.render import percent, strategy_text
 from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Sweep
-from isotune.report.style import axis, shown, tokens_text
+from isotune.report.style import axis, rows_axis, shown, tokens_text
 from simulator.errors import InputError, IsotuneError
 from simulator.scenario import Scenario
 from tuner.sweep import swept_plan
@@ -171,8 +171,7 @@ def _view(key: tuple[Any, ...], varying: list[int], rows: list[_Row], far: float
         data=[_heat(grid, places, lengths, far)],
         layout={
             "xaxis": axis("prompt length (tokens)", type="category", showgrid=False),
-            "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"}
-            | {"showgrid": False},
+            "yaxis": rows_axis([place.label for place in places]),
         },
     )
 
@@ -185,7 +184,7 @@ def _heat(
         "type": "heatmap",
         "z": values,
         "x": [tokens_text(length) for length in lengths],
-        "y": [place.label for place in places],
+        "y": list(range(len(places))),
         "text": [[_cell_text(cell) for cell in line] for line in grid],
         "texttemplate": "%{text}" if len(lengths) <= 16 else "",
         "customdata": [[_cell_hover(cell) for cell in line] for line in grid],

@@ -16,6 +16,7 @@ from isotune.report.style import (
     RED,
     SKY,
     axis,
+    rows_axis,
     shown,
     time_text,
 )
@@ -61,14 +62,7 @@ def _view(label: str, blocks: Mapping[str, Block]) -> View:
     layout: Json = {
         "barmode": "overlay",
         "xaxis": axis("time since the block began (ms)", range=[end * 1e3 for end in window]),
-        "yaxis": {
-            "automargin": True,
-            "range": [len(rows) - 0.5, -0.5],
-            "tickvals": list(range(len(rows))),
-            "ticktext": [f"{shown(name)}<br>{_ROWS[stream]}" for name, stream in rows],
-            "showgrid": False,
-            "zeroline": False,
-        },
+        "yaxis": rows_axis([f"{shown(name)}<br>{_ROWS[stream]}" for name, stream in rows]),
         "uniformtext": {"mode": "hide", "minsize": 9},
         "shapes": _separators(len(blocks)),
     }
