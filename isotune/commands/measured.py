@@ -70,6 +70,7 @@ def search_measured(
     from tuner.search import search as run_search
     from validation.drive import drive
     from validation.setup import Setup, default_device
+    from validation.torchrun import place, under_torchrun
 
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")
@@ -83,7 +84,7 @@ def search_measured(
         check_dtype="none",
     )
     candidates = candidates_of(setup.scenario, options, best.plan)
-    if shared is not None:
+    if shared is not None and (not under_torchrun() or place().rank == 0):
         put_up(scenario, options, names, *shared, starts=list(candidates), measured=True)
     driver = SearchDriver(
         scenario=setup.scenario,
