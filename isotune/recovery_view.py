@@ -4,6 +4,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from simulator.treatment import ZERO_SHOT
 from validation.spd.record import BlockRecord, Perplexities, Record
 
 
@@ -57,7 +58,7 @@ def _perplexities(texts: dict[str, Perplexities]) -> Table:
         "perplexity",
         "tokens",
         "every sync",
-        "zero-shot",
+        ZERO_SHOT,
         "recovered",
         "with syncs",
     ):

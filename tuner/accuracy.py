@@ -13,6 +13,7 @@ from simulator.errors import InputError
 from simulator.files import read_json, validate
 from simulator.model import Model
 from simulator.schema import Schema
+from simulator.treatment import steps_of
 from tuner.classes import SensitivityClass
 
 ASSUMED_SHARE = 0.7
@@ -21,8 +22,6 @@ about 20 % on LLaMA2-70B at under 1 % accuracy loss belongs to 70-90 % of blocks
 
 
 _Cost = Annotated[float, Field(strict=True)]
-STEPS = ("bias", "heads", "neurons", "distil")
-"""Recovery steps in their order: bias correction, head grouping, neuron grouping, distillation."""
 
 
 class Measured(Schema):
@@ -94,11 +93,10 @@ class Sensitivity(Schema):
             if len(row) != len(self.blocks):
                 raise ValueError(f"{name}: {len(row)} values for {len(self.blocks)} blocks")
         for name in self.treatments:
-            steps = name.split("+")
-            if steps != [step for step in STEPS if step in steps]:
-                raise ValueError(
-                    f"treatments: {name!r:.60} is not some of {'+'.join(STEPS)} in that order"
-                )
+            try:
+                steps_of(name)
+            except InputError as error:
+                raise ValueError(f"treatments: {error}") from error
         return self
 
     def order(self) -> tuple[int, ...]:

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.errors import InputError
+from simulator.treatment import ZERO_SHOT, steps_of
 from tuner.accuracy import Check, Sensitivity
-
-ZERO_SHOT = "zero-shot"
-"""The treatment of a block that is dropped as it is."""
 
 Costs = dict[str, tuple[float, ...]]
 """Treatment to the cost of each block."""
@@ -37,7 +35,7 @@ def names_of(table: Sensitivity) -> tuple[str, ...]:
 
 def effort(name: str) -> tuple[bool, int]:
     """What a treatment takes: training above all, then the number of steps."""
-    steps = () if name == ZERO_SHOT else tuple(name.split("+"))
+    steps = steps_of(name)
     return "distil" in steps, len(steps)
 
 

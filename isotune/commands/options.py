@@ -9,6 +9,7 @@ import typer
 
 from simulator.errors import InputError
 from simulator.plan import STRATEGIES
+from simulator.treatment import steps_of
 
 DEFAULT_MODEL = "llama-2-70b"
 TECHNIQUES = (*STRATEGIES, "spd")
@@ -72,13 +73,9 @@ def names(text: str) -> tuple[str, ...]:
 
 def treatment_names(text: str) -> tuple[str, ...]:
     """`bias,bias+distil` as treatments of a dropped block: recovery steps in their order."""
-    from tuner.accuracy import STEPS
-
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in found:
-        steps = name.split("+")
-        if steps != [step for step in STEPS if step in steps]:
-            raise InputError(f"{name!r:.60} is not some of {'+'.join(STEPS)} in that order")
+        steps_of(name)
     return found
 
 

@@ -23,8 +23,9 @@ from isotune.commands.textual import (
 )
 from simulator.errors import InputError
 from simulator.planfile import locate, read_plan
+from simulator.treatment import STEPS as _STEPS
+from simulator.treatment import steps_of
 from validation.extra import require_validate_extra
-from validation.spd.record import STEPS as _STEPS
 
 if TYPE_CHECKING:
     from validation.spd.network import Network
@@ -197,8 +198,7 @@ def _steps_of(
     found = dict.fromkeys(dropped, _named_steps("--steps", steps))
     for block in dropped:
         if block in planned:
-            name = planned[block].replace("+", ",").replace("zero-shot", "none")
-            found[block] = _named_steps("plan: treatments", name)
+            found[block] = read(steps_of, "plan: treatments", planned[block]) or ()
     if sensitivity is not None:
         from simulator.model import read_model
         from tuner.accuracy import read_sensitivity

@@ -119,8 +119,8 @@ class Remeasured:
         Raises:
             InputError: a treatment that the table does not have, or a loss that is not finite.
         """
-        from tuner.treatment import ZERO_SHOT, corrected, with_check
-        from validation.spd.treatments import steps_of
+        from simulator.treatment import ZERO_SHOT, steps_of
+        from tuner.treatment import corrected, with_check
 
         named, costs = self.file.treatments, corrected(self.table)
         treatments = {block: named.get(block, ZERO_SHOT) for block in self.file.plan.dropped}

@@ -15,13 +15,14 @@ from transformers import AutoModelForCausalLM
 
 from isotune.cli import main
 from simulator.errors import InputError
+from simulator.treatment import STEPS
 from validation.spd import folder as folders
 from validation.spd.corrections import read_missing
 from validation.spd.distil import Training, distil
 from validation.spd.folder import check_target, write_recovered
 from validation.spd.network import evaluate, load_network
 from validation.spd.record import Perplexities, Record, read_record
-from validation.spd.recover import STEPS, Repaired, Settings, block_record, recover
+from validation.spd.recover import Repaired, Settings, block_record, recover
 from validation.spd.resume import Kept
 
 FAMILIES = ("llama", "opt", "qwen2")

@@ -6,20 +6,18 @@ by place) `blocks.N.query_order`, `.key_order` and `.neuron_order`.
 """
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
 from simulator.errors import InputError
 from simulator.files import read_json, validate
 from simulator.schema import Schema
+from simulator.treatment import Step
 
 FOLDER = "spd"
 RECORD = "recovery.json"
 TENSORS = "corrections.safetensors"
-Step = Literal["bias", "heads", "neurons", "distil"]
-STEPS: tuple[Step, ...] = get_args(Step)
-"""Bias correction, head grouping, neuron grouping, distillation: the order they are done in."""
 
 
 class StepRecord(Schema):

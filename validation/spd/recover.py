@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from simulator.errors import InputError
+from simulator.treatment import STEPS
 from validation.spd.network import Network, Quality, evaluate
-from validation.spd.record import STEPS
 from validation.spd.repair import (
     Repaired,
     Settings,
@@ -21,7 +21,6 @@ from validation.spd.repair import (
 from validation.spd.text import Windows
 
 __all__ = [
-    "STEPS",
     "Recovery",
     "Repaired",
     "Settings",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from simulator.treatment import steps_of
 from validation.spd.network import Network
 from validation.spd.recover import Progress, Recovery, Settings, recover
 from validation.spd.text import Windows
@@ -41,11 +42,6 @@ class Measurement:
             settings=self.settings,
             on_progress=on_progress,
         )
-
-
-def steps_of(treatment: str) -> tuple[str, ...]:
-    """The recovery steps of a treatment such as `bias+distil`; none of a zero-shot drop."""
-    return () if treatment == "zero-shot" else tuple(treatment.split("+"))
 
 
 def single_gains(
