@@ -15,7 +15,7 @@ from simulator.errors import InputError
 from simulator.plan import Plan
 from simulator.predict import Prediction, predict
 from simulator.scenario import Scenario
-from tuner.objectives import Deployment, Evaluator, Outcome, check_objectives
+from tuner.objectives import Deployment, Evaluator, Outcome
 from tuner.search import Options, exact_of, judge_of, space_of
 from tuner.space import Space
 from tuner.study import Evaluated, Progress, Settings, Trials, run_study
@@ -102,7 +102,7 @@ def search_deployments(
     """
     if options.objective is not None:
         raise InputError("several --tp or --batch are compared by prediction, not by real runs")
-    check_objectives(options.objectives, options.sensitivity)
+    options.check()
     there = {(tp, batch): scenario_at(scenario, tp, batch) for tp in tps for batch in batches}
     widest = space_of(there[max(tps), max(batches)], options)
     space = DeploymentSpace(
