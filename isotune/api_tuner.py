@@ -79,7 +79,7 @@ def search(
 
     Raises:
         InputError: objectives that cannot be known, or no plan within the limits.
-        DoesNotFitError: the serial baseline does not fit in memory.
+        DoesNotFitError: no plan fits in memory.
     """
     return SearchResult.of(searched.search(scenario, options, progress))
 

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from isotune.bar import Bar
 from isotune.text import count, printable
+from simulator.memory import Memory, memory_of
 from simulator.model import Model
 from simulator.plan import Group as Blocks
 from simulator.plan import Plan
 from simulator.policy import TILE, Policy
-from simulator.predict import Prediction
+from simulator.predict import SERIAL, Prediction
 from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
 from simulator.workload import Workload
@@ -147,6 +148,9 @@ def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
     yield Text(verdict(prediction), style="bold")
     yield Text(scenario_text(prediction.scenario))
     yield Text(f"plan: {plan_text(prediction.plan)}")
+    serial = memory_of(prediction.scenario, SERIAL)
+    if not serial.fits:
+        yield Text(serial_misfit(serial))
     yield from _cautions(prediction)
     yield Text()
     yield _times_table({"this plan": prediction})
@@ -171,6 +175,8 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
     yield Text(verdict(best), style="bold")
     yield Text(scenario_text(best.scenario))
     yield Text(f"plan: {plan_text(best.plan)}")
+    if not baseline.memory.fits:
+        yield Text(serial_misfit(baseline.memory))
     yield from _cautions(best)
     if result.accuracy_cost is not None:
         yield Text(
@@ -198,11 +204,8 @@ def _search_parts(result: "SearchResult") -> Iterator[RenderableType]:
 
 
 def _search_notes(result: "SearchResult") -> Iterator[str]:
-    if result.iso_asked and result.iso_pays_from is not None:
-        shortest = " (the shortest tried)" if result.iso_pays_from == TILE else ""
-        yield f"ISO pays from prompts of about {result.iso_pays_from} tokens on{shortest}."
-    elif result.iso_asked:
-        yield "ISO pays at no prompt length up to 131072 tokens."
+    if result.iso_asked:
+        yield pays_text(result.iso_pays_from, result.iso_surely_pays_from)
     yield from trials_notes(result.trials, result.options.seed)
     if result.exact is not None and result.gap_to_exact is not None:
         alike = ", the same in all blocks" if result.options.groups > 1 else ""
@@ -213,6 +216,25 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         )
     if result.trials.stopped_at_bound:
         yield "Stopped early: no plan of this space is faster."
+
+
+def serial_misfit(needed: Memory) -> str:
+    """That the serial pass has no room, so that its times are of a pass nobody can run."""
+    return (
+        f"Serial does not fit in memory: each GPU needs {needed.needed / 1e9:.1f} GB and has "
+        f"{needed.capacity / 1e9:.1f} GB; its times below are predicted all the same."
+    )
+
+
+def pays_text(first: int | None, surely: int | None) -> str:
+    """From which prompt on ISO pays, and from which on by more than the model's error."""
+    if first is None:
+        return "ISO pays at no prompt length up to 131072 tokens."
+    shortest = " (the shortest tried)" if first == TILE else ""
+    doubt = "within the model's error at any length"
+    if surely is not None:
+        doubt = "beyond the model's error" + (f" from about {surely}" if surely > first else "")
+    return f"ISO pays from prompts of about {first} tokens on{shortest}; {doubt}."
 
 
 def trials_notes(trials: "Trials", seed: int) -> Iterator[str]:

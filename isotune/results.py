@@ -24,7 +24,7 @@ def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) 
     `baseline` is the serial plan's, predicted here unless given.
     """
     scenario, memory = prediction.scenario, prediction.memory
-    baseline = baseline or predict(scenario)
+    baseline = baseline or predict(scenario, must_fit=False)
     return {
         "model": scenario.model.name,
         "hardware": scenario.hardware.name,
@@ -40,7 +40,7 @@ def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) 
             "reserved": memory.reserved,
             "capacity": memory.capacity,
         },
-        "baseline": _times(baseline) | _ops(baseline),
+        "baseline": _times(baseline) | _ops(baseline) | {"fits": baseline.memory.fits},
         "timelines": {"serial": block_of(prediction.serial), "plan": block_of(prediction.run)},
     }
 
@@ -52,6 +52,7 @@ def search_dict(result: "SearchResult") -> dict[str, Any]:
         **prediction_dict(result.best, result.baseline),
         "techniques": [_technique(technique) for technique in result.techniques],
         "iso_pays_from": result.iso_pays_from,
+        "iso_surely_pays_from": result.iso_surely_pays_from,
         "by_length": _curves(result) if result.iso_asked else [],
         "sensitivity": None if table is None else table.model_dump(mode="json"),
         "accuracy_budget": None if table is None else result.options.accuracy_budget,

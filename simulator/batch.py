@@ -7,7 +7,7 @@ their number, only `PLANS_AT_ONCE` of them are in flight.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +21,8 @@ from simulator.engine import Array, Automaton, Index, walk
 from simulator.layout import Structure, structure
 from simulator.plan import Plan
 from simulator.prices import Cuts, Prices, price
-from simulator.program import Op
 from simulator.scenario import Scenario
+from simulator.uncertainty import Factors
 
 Sizes = npt.NDArray[np.int64]
 CUTS_AT_ONCE = 4096
@@ -36,7 +36,7 @@ class Batch:
     `plan` gives strategy, transfer type and SM budget; plan i cuts the work as `cuts` says in row
     `cut_of[i]` (row i if absent) and drops the syncs of `drops[i]` (`plan.dropped` if absent).
     Cuts may belong to any workloads that agree with the scenario's in tp and number types.
-    `factors` asks what if ops took so many times as long as the model says.
+    `factors` asks what if ops and contention took so many times as much as the model says.
     """
 
     scenario: Scenario
@@ -44,7 +44,7 @@ class Batch:
     cuts: Cuts
     cut_of: Index | None = None
     drops: DropSets | None = None
-    factors: Mapping[Op, float] | None = None
+    factors: Factors | None = None
 
 
 def latencies(scenario: Scenario, plan: Plan, sizes: Sizes, drops: DropSets | None = None) -> Array:

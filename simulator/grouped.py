@@ -5,7 +5,7 @@ blocks per group; all steps of all plans are priced together, and the compiled e
 every plan block by block.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,14 +14,15 @@ from simulator.engine import Array, follow
 from simulator.layout import GroupedStructure, grouped_structure
 from simulator.plan import CommDtype, Plan
 from simulator.prices import price_steps
-from simulator.program import Op, Step
+from simulator.program import Step
 from simulator.scenario import Scenario
+from simulator.uncertainty import Factors
 
 
 def grouped_latencies(
-    scenario: Scenario, plans: Sequence[Plan], factors: Mapping[Op, float] | None = None
+    scenario: Scenario, plans: Sequence[Plan], factors: Factors | None = None
 ) -> Array:
-    """Seconds of each plan [plans]; `factors` makes ops slower, as in `simulator.batch.Batch`."""
+    """Seconds of each plan [plans]; `factors` as in `simulator.batch.Batch`."""
     seconds = np.empty(len(plans))
     alike: dict[tuple[CommDtype, int | None], list[int]] = {}
     for index, plan in enumerate(plans):
@@ -32,9 +33,7 @@ def grouped_latencies(
     return seconds
 
 
-def _together(
-    pricer: Pricer, plans: Sequence[Plan], factors: Mapping[Op, float] | None
-) -> list[float]:
+def _together(pricer: Pricer, plans: Sequence[Plan], factors: Factors | None) -> list[float]:
     scenario = pricer.scenario
     found = [grouped_structure(scenario.model, scenario.workload, plan) for plan in plans]
     players: list[Step] = []

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from simulator.cost import Array
 from simulator.errors import DoesNotFitError, InputError
@@ -28,6 +29,11 @@ class Memory:
     def needed(self) -> float:
         """All of it together."""
         return self.weights + self.kv_cache + self.activations + self.reserved
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is no more than there is."""
+        return self.needed <= self.capacity
 
 
 def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memory:
@@ -80,6 +86,26 @@ def gpu_bytes(
     return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)
 
 
+def fitting(scenario: Scenario, largest: Array) -> npt.NDArray[np.bool_]:
+    """Which passes of a workload fit whose largest chunk has this many tokens of each request."""
+    work = scenario.workload
+    parts = gpu_bytes(
+        scenario,
+        work.tp,
+        batch=work.batch,
+        tokens=work.batch * (work.context + work.tokens),
+        rows=work.batch * work.tokens,
+        largest=work.batch * largest,
+    )
+    needed = sum(parts) + scenario.hardware.runtime.memory_reserved
+    return np.asarray(needed <= scenario.hardware.gpu.memory)
+
+
+def memory_of(scenario: Scenario, plan: Plan) -> Memory:
+    """The memory of a plan, whether it fits or not."""
+    return memory(scenario, expand(scenario.model, scenario.workload, plan))
+
+
 def check_memory(scenario: Scenario, plan: Plan) -> Memory:
     """The memory of a plan that fits.
 
@@ -89,7 +115,7 @@ def check_memory(scenario: Scenario, plan: Plan) -> Memory:
     """
     program = expand(scenario.model, scenario.workload, plan)
     here = memory(scenario, program)
-    if here.needed <= here.capacity:
+    if here.fits:
         return here
     raise DoesNotFitError(
         f"{scenario.model.name} ({scenario.workload.weight_dtype} weights) does not fit in memory: "
@@ -107,7 +133,7 @@ def _way_out(scenario: Scenario, program: Program) -> str:
         except InputError:
             continue
         other = memory(scenario, program, tp)
-        if other.needed <= other.capacity:
+        if other.fits:
             gpus = scenario.hardware.max_ranks
             beyond = f", more than the {gpus} GPUs of {scenario.hardware.name}" if tp > gpus else ""
             return f"the smallest tp that fits is {tp}{beyond}"

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from simulator.costs import Pricer
 from simulator.errors import InputError
-from simulator.memory import Memory, check_memory
+from simulator.memory import Memory, check_memory, memory_of
 from simulator.plan import Plan, check_plan
 from simulator.priced import PricedRun, ProgramCosts
 from simulator.program import Op, Program, expand
@@ -78,21 +78,24 @@ class Prediction:
         return max(0.0, self.latency_s - self.exposed_comm_s - self.compute_s)
 
 
-def predict(scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True) -> Prediction:
+def predict(
+    scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True, must_fit: bool = True
+) -> Prediction:
     """Predict a plan's latency and where it goes.
 
     `contention=False` asks what an ideal machine would do, on which collectives take nothing
-    from the compute beside them.
+    from the compute beside them. `must_fit=False` asks what a pass would take that memory has no
+    room for.
 
     Raises:
         InputError: the plan does not suit the scenario.
-        DoesNotFitError: its memory exceeds the GPU's.
+        DoesNotFitError: its memory exceeds the GPU's, and it must not.
     """
     check_plan(plan, scenario.model, scenario.workload)
     sms = scenario.hardware.gpu.sms
     if plan.comm_sms is not None and plan.comm_sms > sms:
         raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
-    needed = check_memory(scenario, plan)
+    needed = check_memory(scenario, plan) if must_fit else memory_of(scenario, plan)
     run = _run(scenario, plan, contention)
     serial = run if plan == SERIAL else _run(scenario, SERIAL, contention)
     compute, comm = run.alone(syncs=False), run.alone(syncs=True)

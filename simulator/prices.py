@@ -4,7 +4,7 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from simulator.layout import DROPPED, WHOLE, Structure
 from simulator.plan import Strategy
 from simulator.program import SYNCS, Op, Step
 from simulator.scenario import Scenario
+from simulator.uncertainty import Factors
 from simulator.workload import Workload
 
 
@@ -91,11 +92,11 @@ def price(
     structure: Structure,
     cuts: Cuts,
     kinds: frozenset[int],
-    factors: Mapping[Op, float] | None = None,
+    factors: Factors | None = None,
 ) -> Prices:
     """Prices of the roles that occur where only blocks of the given `kinds` do.
 
-    `factors` makes every op so many times slower than it is priced. Roles of the other kind
+    `factors` asks what if ops and contention took more or less. Roles of the other kind
     stay NaN, so that an engine that used them would show it.
     """
     unused = {WHOLE, DROPPED} - kinds
@@ -117,7 +118,7 @@ def price_steps(
     pricer: Pricer,
     players: Sequence[Step],
     pairs: Sequence[tuple[int, int]],
-    factors: Mapping[Op, float] | None = None,
+    factors: Factors | None = None,
 ) -> Prices:
     """Prices of steps as they are, as if all belonged to one cut."""
 
@@ -138,7 +139,7 @@ def _fill(
     used: frozenset[int],
     priced: Callable[[tuple[Op, ...], list[int]], StepCost],
     pricer: Pricer,
-    factors: Mapping[Op, float] | None,
+    factors: Factors | None,
 ) -> None:
     """Price the roles in `used` and the pairs of them; roles with the same ops in one call."""
     groups: dict[tuple[Op, ...], list[int]] = {}
@@ -159,14 +160,17 @@ def _fill(
         compute = _take(prices[ops], [place[pairs[column][0]] for column in columns])
         sync = _take(prices[sync_ops], [place[pairs[column][1]] for column in columns])
         slower, slower_sync = pricer.slowdowns(compute, sync)
-        into.slowdowns[:, [2 * column for column in columns]] = slower
-        into.slowdowns[:, [2 * column + 1 for column in columns]] = slower_sync
+        share = factors.contention if factors else 1.0
+        into.slowdowns[:, [2 * column for column in columns]] = 1.0 + share * (slower - 1.0)
+        into.slowdowns[:, [2 * column + 1 for column in columns]] = 1.0 + share * (
+            slower_sync - 1.0
+        )
 
 
-def _seconds(cost: StepCost, factors: Mapping[Op, float] | None) -> Array:
+def _seconds(cost: StepCost, factors: Factors | None) -> Array:
     if factors is None:
         return cost.seconds
-    parts = [factors.get(op, 1.0) * part.seconds for op, part in cost.parts]
+    parts = [factors.ops[op] * part.seconds for op, part in cost.parts]
     return np.asarray(sum(parts), dtype=np.float64)
 
 

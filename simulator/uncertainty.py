@@ -7,6 +7,8 @@ of two passes that share their factors, so what both contain cancels.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +68,22 @@ def slower(seconds: Mapping[Op, float], name: str, error: float) -> float:
 
 def _engine(op: Op) -> str:
     return "skew" if op in SYNCS else "runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factors:
+    """What if ops took so many times as long, and contention took so many times as much."""
+
+    ops: Mapping[Op, float]
+    contention: float = 1.0
+
+    @classmethod
+    def of(cls, classes: Mapping[str, float]) -> "Factors":
+        """From a factor for each of some `CLASSES`."""
+        ops = {
+            op: prod(classes.get(name, 1.0) for name in {class_of(op), _engine(op)}) for op in Op
+        }
+        return cls(ops=ops, contention=classes.get("contention", 1.0))
 
 
 class Passes(Protocol):

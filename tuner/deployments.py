@@ -5,7 +5,7 @@ serves more of them. So deployments are judged by throughput per GPU beside late
 shows what each millisecond buys, and a latency limit picks the cheapest that is fast enough.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from simulator.errors import InputError
 from simulator.plan import Plan
 from simulator.predict import Prediction, predict
 from simulator.scenario import Scenario
-from tuner.objectives import Deployment, Evaluator, Outcome, check_objectives
+from tuner.objectives import Deployment, Evaluator, Outcome
 from tuner.search import Options, exact_of, judge_of, space_of
 from tuner.space import Space
 from tuner.study import Evaluated, Progress, Settings, Trials, run_study
@@ -54,13 +54,13 @@ class DeploymentSpace(Space):
         found = self.at(here.tp, here.batch).parameters(plan)
         return {"tp": here.tp, "batch": here.batch} | found
 
-    def neighbours(self, plan: Plan) -> list[Plan]:
+    def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """The same plan on other GPUs, and other plans one step away."""
         here = cast(Deployment, plan)
-        others: list[Plan] = [
-            plan.model_copy(update={"tp": tp}) for tp in self.tps if 1 not in (tp, here.tp)
-        ]
-        return others + self.at(here.tp, here.batch).neighbours(plan) if here.tp > 1 else []
+        if here.tp > 1:
+            others = (tp for tp in self.tps if tp not in (1, here.tp))
+            yield from (plan.model_copy(update={"tp": tp}) for tp in others)
+            yield from self.at(here.tp, here.batch).neighbours(plan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def search_deployments(
     """
     if options.objective is not None:
         raise InputError("several --tp or --batch are compared by prediction, not by real runs")
-    check_objectives(options.objectives, options.sensitivity)
+    options.check()
     there = {(tp, batch): scenario_at(scenario, tp, batch) for tp in tps for batch in batches}
     widest = space_of(there[max(tps), max(batches)], options)
     space = DeploymentSpace(

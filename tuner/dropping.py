@@ -21,6 +21,7 @@ import numpy as np
 from simulator.batch import Batch, prices_of, run
 from simulator.drops import DropSets
 from simulator.engine import Array, Index, Layout, Transitions, transitions
+from simulator.memory import memory_of
 from simulator.plan import CommDtype, Plan
 from simulator.prices import Cuts, Prices
 from simulator.scenario import Scenario
@@ -110,7 +111,9 @@ def joint_optimum(
 def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
     serial = Plan(comm_dtype=comm_dtype)
     cuts = Cuts.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
-    found = [Batch(scenario=scenario, plan=serial, cuts=cuts)]
+    found = []
+    if memory_of(scenario, serial).fits:
+        found.append(Batch(scenario=scenario, plan=serial, cuts=cuts))
     if iso and scenario.workload.tp > 1:
         found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
     return found

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from simulator.batch import Batch, run
 from simulator.drops import DropSets
+from simulator.memory import fitting
 from simulator.plan import CommDtype, Plan
 from simulator.policy import granularity
 from simulator.prices import Cuts
@@ -76,9 +77,10 @@ def most_chunks(total: int) -> int:
 
 
 def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) -> Iterator[Batch]:
-    """Batches that hold every ISO cut of up to `chunks` chunks x transfer type x SM budget."""
+    """Batches that hold every ISO cut of up to `chunks` chunks that fits in memory, crossed with
+    transfer type and SM budget."""
     for count in range(2, chunks + 1):
-        for sizes in _pieces(_splits(scenario.workload.tokens, count)):
+        for sizes in _pieces(scenario, _splits(scenario.workload.tokens, count)):
             cuts = Cuts.of(scenario.workload, sizes)
             for comm_dtype in comm_dtypes:
                 for comm_sms in sm_budgets(scenario):
@@ -91,10 +93,11 @@ def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) ->
                     yield Batch(scenario=scenario, plan=plan, cuts=cuts)
 
 
-def _pieces(parts: Iterable[Sizes]) -> Iterator[Sizes]:
+def _pieces(scenario: Scenario, parts: Iterable[Sizes]) -> Iterator[Sizes]:
+    """The cuts that fit in memory, which the largest chunk decides, many at once."""
     held: list[Sizes] = []
     for part in parts:
-        held.append(part)
+        held.append(part[fitting(scenario, part.max(axis=1, initial=0))])
         if sum(map(len, held)) >= _AT_ONCE:
             yield np.concatenate(held)
             held = []
@@ -109,7 +112,8 @@ def best_split(
     drop_sets: Iterable[tuple[int, ...]] = ((),),
     chunks: int | None = None,
 ) -> Best | None:
-    """The optimal ISO plan of two to `chunks` chunks; None where the prompt cannot be split.
+    """The optimal ISO plan of two to `chunks` chunks; None where no cut is possible or
+    fits in memory.
 
     Compares every split at tile granularity x transfer type x SM budget x given drop set; three
     chunks unless that takes long (see `most_chunks`).

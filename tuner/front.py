@@ -53,6 +53,8 @@ def accuracy_front(
         best = joint_optimum(
             scenario, searched, budget, comm_dtypes=comm_dtypes, chunks=chunks, iso=iso
         )
+        if not best.compared:  # nothing fits in memory
+            continue
         transfer = searched.transfer.get(best.plan.comm_dtype, 0.0)
         treated = treat(table, best.plan.dropped, budget - transfer, names)
         found.append(

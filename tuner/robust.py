@@ -1,14 +1,13 @@
 """The plan that is best over the errors of the profile, not only at its nominal figures.
 
-Every class of ops (gemm, attention, elementwise, collectives) gets one factor per draw, log-normal
-with the relative error of its calibration; all candidates are timed under the same draws, so that
-they are compared, not their noise.
+Every operation class of `simulator.uncertainty` (contention among them) gets one factor per draw,
+log-normal with the relative error of its calibration; all candidates are timed under the same
+draws, so that they are compared, not their noise.
 """
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
 
 import numpy as np
 
@@ -17,22 +16,16 @@ from simulator.engine import Array
 from simulator.errors import InputError
 from simulator.grouped import grouped_latencies
 from simulator.hardware import HardwareProfile
+from simulator.memory import memory_of
 from simulator.plan import Plan
 from simulator.prices import Cuts
-from simulator.program import SYNCS, Op
 from simulator.scenario import Scenario
+from simulator.uncertainty import CLASSES, Factors
 from tuner.exact import chosen_plan, spaces
 
 DRAWS = 64
 NEAR = 0.01
 MODES = ("expected", "worst")
-_GEMMS: Final = (Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD)
-CLASSES: Final = {
-    "gemm": frozenset(_GEMMS),
-    "attention": frozenset({Op.ATTENTION}),
-    "collectives": frozenset(SYNCS),
-    "elementwise": frozenset(Op) - frozenset(_GEMMS) - {Op.ATTENTION} - SYNCS,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +49,12 @@ class RobustChoice:
 
 
 def errors_of(hardware: HardwareProfile) -> dict[str, float]:
-    """Relative error (standard deviation) of each class of ops.
+    """Relative standard error of each operation class.
 
     Raises:
         InputError: the profile has none.
     """
-    errors: Any = getattr(hardware, "errors", None)
-    if errors is not None and not isinstance(errors, Mapping):
-        errors = {name: getattr(errors, name, None) for name in CLASSES}
-    known = {name: float(errors[name]) for name in CLASSES if errors and errors.get(name)}
+    known = {name: error for name, error in hardware.class_errors().items() if error}
     if not known:
         raise InputError(
             f"--robust: profile {hardware.name} has no errors (needed: {', '.join(CLASSES)})"
@@ -95,8 +85,9 @@ def robust_choice(
         raise InputError(f"errors: unknown {min(unknown)!r} (allowed: {', '.join(CLASSES)})")
     base = also or Plan()
     drawn = _draws(errors, draws, seed)
-    batches = [_single(scenario, Plan(comm_dtype=base.comm_dtype, dropped=base.dropped))]
-    if also is not None and also.strategy != "serial":
+    plain = Plan(comm_dtype=base.comm_dtype, dropped=base.dropped)
+    batches = [_single(scenario, plain)] if memory_of(scenario, plain).fits else []
+    if also is not None and also.overlaps:
         batches.append(_single(scenario, also))
     if overlap and scenario.workload.tp > 1:
         for batch in spaces(scenario, 2, (base.comm_dtype,)):
@@ -132,17 +123,16 @@ def _choose(batches: list[Batch], times: Array, serial: Array, mode: str) -> Rob
     )
 
 
-def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[dict[Op, float]]:
-    """Factors of every op, one for all ops of a class; their mean is one."""
+def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[Factors]:
+    """A factor of every class per draw; their mean is one."""
     rng = np.random.default_rng(seed)
-    found: list[dict[Op, float]] = []
+    found: list[Factors] = []
     for _ in range(draws):
-        factors: dict[Op, float] = {}
-        for name, ops in CLASSES.items():
+        factors: dict[str, float] = {}
+        for name in CLASSES:
             sigma = np.sqrt(np.log1p(errors.get(name, 0.0) ** 2))
-            factor = float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
-            factors |= dict.fromkeys(ops, factor)
-        found.append(factors)
+            factors[name] = float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
+        found.append(Factors.of(factors))
     return found
 
 
@@ -151,11 +141,11 @@ def _single(scenario: Scenario, plan: Plan) -> Batch:
     return Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
 
 
-def _times(batches: list[Batch], factors: Mapping[Op, float]) -> Array:
+def _times(batches: list[Batch], factors: Factors) -> Array:
     return np.concatenate([_seconds(batch, factors) for batch in batches])
 
 
-def _seconds(batch: Batch, factors: Mapping[Op, float]) -> Array:
+def _seconds(batch: Batch, factors: Factors) -> Array:
     if batch.plan.groups:
         return grouped_latencies(batch.scenario, [batch.plan], factors)
     return run(replace(batch, factors=factors))

@@ -14,6 +14,16 @@ SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 Constraints = Callable[[optuna.trial.FrozenTrial], Sequence[float]]
 
 
+def check_sampler(name: str) -> None:
+    """Refuse an unknown sampler.
+
+    Raises:
+        InputError: which, and what is allowed.
+    """
+    if name not in SAMPLERS:
+        raise InputError(f"sampler: unknown {name!r} (allowed: {', '.join(SAMPLERS)})")
+
+
 def sampler_of(
     name: SamplerName, seed: int | None, objectives: int, constraints: Constraints | None
 ) -> optuna.samplers.BaseSampler:
@@ -25,8 +35,7 @@ def sampler_of(
         InputError: an unknown name, one that needs a package that is missing, or one that
             cannot do what is asked.
     """
-    if name not in SAMPLERS:
-        raise InputError(f"sampler: unknown {name!r} (allowed: {', '.join(SAMPLERS)})")
+    check_sampler(name)
     if name == "auto":
         name = "tpe" if objectives == 1 else "nsga2"
     if name == "cmaes" and objectives > 1:

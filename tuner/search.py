@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from simulator.errors import InputError
+from simulator.memory import check_memory
 from simulator.plan import STRATEGIES, CommDtype, Plan, Strategy
 from simulator.predict import SERIAL, Prediction, predict
 from simulator.scenario import Scenario
@@ -11,10 +12,10 @@ from tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
 from tuner.dropping import joint_optimum
 from tuner.exact import Best, best_split, most_chunks
 from tuner.objectives import Evaluator, Judge, Objective, ObjectiveName, check_objectives
-from tuner.samplers import SamplerName
+from tuner.samplers import SamplerName, check_sampler
 from tuner.space import MAX_CHUNKS, Space
 from tuner.study import AT_ONCE, Progress, Settings, Trials, run_study
-from tuner.techniques import Technique, pays_from, techniques
+from tuner.techniques import Technique, pays_from, surely_pays_from, techniques
 
 __all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
 _AT_BOUND = 1e-9
@@ -52,6 +53,15 @@ class Options:
     objective: Objective | None = None
     exact: bool = True
 
+    def check(self) -> None:
+        """Refuse what cannot be searched by.
+
+        Raises:
+            InputError: an unknown sampler, or objectives that do not exist or cannot be known.
+        """
+        check_sampler(self.sampler)
+        check_objectives(self.objectives, self.sensitivity)
+
     @property
     def transfers(self) -> tuple[CommDtype, ...]:
         """Transfer types to choose from."""
@@ -70,6 +80,8 @@ class SearchResult:
     iso_asked: bool
     """Whether ISO was considered, so that `iso_pays_from` says something."""
     iso_pays_from: int | None
+    iso_surely_pays_from: int | None
+    """From where on its gain is larger than the model's error, too."""
     accuracy_cost: float | None
     options: Options = field(repr=False)
 
@@ -88,16 +100,17 @@ def search(
 
     Raises:
         InputError: objectives that cannot be known, or no plan within the limits.
-        DoesNotFitError: the serial baseline does not fit in memory.
+        DoesNotFitError: no plan fits in memory. (Where the serial pass alone does not,
+            `baseline` says what it would take.)
     """
     options = options or Options()
-    check_objectives(options.objectives, options.sensitivity)
-    baseline = predict(scenario, SERIAL)
+    options.check()
+    baseline = predict(scenario, SERIAL, must_fit=False)
     shown = _drop_sets(scenario, options)[1]
     space = space_of(scenario, options)
     exact = exact_of(space, options)
     trials = optimise(space, options, exact, progress)
-    chosen = _chosen(trials, exact, options)
+    chosen = _chosen(scenario, trials, exact, options)
     work = scenario.workload
     iso_asked = "iso" in options.strategies and work.phase == "prefill" and work.tp > 1
     return SearchResult(
@@ -115,7 +128,8 @@ def search(
         ),
         iso_asked=iso_asked,
         iso_pays_from=pays_from(scenario) if iso_asked else None,
-        accuracy_cost=_accuracy_cost(scenario, options, trials, exact),
+        iso_surely_pays_from=surely_pays_from(scenario) if iso_asked else None,
+        accuracy_cost=_accuracy_cost(scenario, options, chosen),
         options=options,
     )
 
@@ -172,7 +186,7 @@ def _covered(space: Space) -> bool:
     return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
 
 
-def _chosen(trials: Trials, exact: Best | None, options: Options) -> Plan:
+def _chosen(scenario: Scenario, trials: Trials, exact: Best | None, options: Options) -> Plan:
     """The faster of the two; with a limit on latency both must keep to it."""
     found = [(trials.best.seconds, trials.best.plan)] if trials.best else []
     if exact is not None:
@@ -182,6 +196,8 @@ def _chosen(trials: Trials, exact: Best | None, options: Options) -> Plan:
     if not found and (options.latency_limit is not None or trials.failed):
         reason = next(iter(trials.why), "none is fast enough")
         raise InputError(f"no plan within the limits: {reason}")
+    if not found:
+        check_memory(scenario, SERIAL)
     plan = min(found, key=lambda item: item[0])[1] if found else SERIAL
     if plan.comm_dtype not in options.transfers:
         raise InputError(
@@ -191,12 +207,10 @@ def _chosen(trials: Trials, exact: Best | None, options: Options) -> Plan:
     return plan
 
 
-def _accuracy_cost(
-    scenario: Scenario, options: Options, trials: Trials, exact: Best | None
-) -> float | None:
+def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | None:
     if options.sensitivity is None:
         return None
-    return judge_of(scenario, options).accuracy_cost(_chosen(trials, exact, options))
+    return judge_of(scenario, options).accuracy_cost(plan)
 
 
 def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
@@ -234,13 +248,14 @@ def exact_of(space: Space, options: Options) -> Best | None:
     chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
     table = options.sensitivity
     if table is not None and options.spd:
-        return joint_optimum(
+        best = joint_optimum(
             space.scenario,
             table,
             options.accuracy_budget,
             comm_dtypes=space.comm_dtypes,
             chunks=chunks,
         )
+        return best if best.compared else None
     return best_split(space.scenario, comm_dtypes=space.comm_dtypes, chunks=chunks)
 
 

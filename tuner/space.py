@@ -5,7 +5,7 @@ that is a share of those left. A plan with fewer groups is one whose last groups
 that the search can start from uniform plans.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -15,6 +15,7 @@ from simulator.plan import CommDtype, Group, Plan, Strategy, chunked_total
 from simulator.policy import granularity
 from simulator.scenario import Scenario
 from tuner.exact import sm_budgets
+from tuner.moves import Sizes, coarse, fine
 
 MAX_CHUNKS = 4
 
@@ -115,18 +116,28 @@ class Space:
                 left -= size
         return found
 
-    def neighbours(self, plan: Plan) -> list[Plan]:
-        """Plans one step away: other drops, split point, SM budget or type, or other groups."""
-        near = self._regrouped(plan)
-        if plan.overlaps:
-            budgets = sm_budgets(self.scenario)
-            near = [
-                *self._fewer_and_more_drops(plan),
-                *near,
-                *(plan.model_copy(update={"comm_sms": sms}) for sms in budgets),
-                *(plan.model_copy(update={"comm_dtype": kind}) for kind in self.comm_dtypes),
-            ]
-        return [other for other in near if other != plan]
+    def neighbours(self, plan: Plan) -> Iterator[Plan]:
+        """Plans one step away, the nearest first: drops, split points, SM budget, type, groups."""
+        return (other for other in self._near(plan) if other != plan)
+
+    def _near(self, plan: Plan) -> Iterator[Plan]:
+        if not plan.overlaps:
+            yield from self._regrouped(plan)
+            return
+        yield from self._fewer_and_more_drops(plan)
+        yield from self._recut(plan, self._finely)
+        budgets = sm_budgets(self.scenario)
+        at = budgets.index(plan.comm_sms)
+        beside = [budgets[at - 1], budgets[(at + 1) % len(budgets)]]
+        others = [plan.model_copy(update={"comm_sms": sms}) for sms in (*beside, *budgets)]
+        yield from others[:2]
+        yield from self._recut(plan, self._coarsely)
+        yield from self._regrouped(plan)
+        yield from others[2:]
+        for kind in self.comm_dtypes:
+            yield plan.model_copy(update={"comm_dtype": kind})
+        for other in others[:2]:
+            yield from self._recut(other, self._finely)
 
     def _fewer_and_more_drops(self, plan: Plan) -> list[Plan]:
         count, most = len(plan.dropped), len(self.drop_order)
@@ -134,27 +145,40 @@ class Space:
         sets = [tuple(sorted(self.drop_order[:number])) for number in sorted(counts)]
         return [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
 
-    def _regrouped(self, plan: Plan) -> list[Plan]:
-        """One group cut otherwise; one beginning earlier, later, or not at all; one more."""
+    def _recut(self, plan: Plan, moves: Callable[[Group], Iterable[Sizes]]) -> Iterator[Plan]:
+        """The plans with one group's chunks moved."""
         groups = plan.all_groups
-        found: list[Plan] = []
         for number, group in enumerate(groups):
-            for chunks in self._moved(group):
+            for chunks in moves(group):
                 changed = group.model_copy(update={"chunks": chunks})
-                found.append(
-                    self._grouped(plan, [*groups[:number], changed, *groups[number + 1 :]])
-                )
+                yield self._grouped(plan, [*groups[:number], changed, *groups[number + 1 :]])
+
+    def _finely(self, group: Group) -> Iterable[Sizes]:
+        return fine(group.chunks, self._group_grain(group)) if group.chunks else ()
+
+    def _coarsely(self, group: Group) -> Iterable[Sizes]:
+        if not group.chunks:
+            return ()
+        return coarse(group.chunks, self._group_grain(group), self.most_chunks)
+
+    def _group_grain(self, group: Group) -> int:
+        return self._grain(group.strategy, sum(group.chunks))
+
+    def _regrouped(self, plan: Plan) -> Iterator[Plan]:
+        """One group beginning earlier, later, or not at all; one more."""
+        groups = plan.all_groups
         for number, group in enumerate(groups[1:], 1):
             before, after = groups[:number], groups[number + 1 :]
             low = before[-1].first
             high = after[0].first if after else self._blocks
             firsts = [group.first + step for step in (1, -1, 4, -4)]
             moved = [group.model_copy(update={"first": f}) for f in firsts if low <= f <= high]
-            found += [self._grouped(plan, [*before, other, *after]) for other in moved]
-            found.append(self._grouped(plan, [*before, *after]))
+            for other in moved:
+                yield self._grouped(plan, [*before, other, *after])
+            yield self._grouped(plan, [*before, *after])
         if len(groups) < self.most_groups:
-            found += [self._grouped(plan, split) for split in self._split(plan)]
-        return found
+            for split in self._split(plan):
+                yield self._grouped(plan, split)
 
     def _split(self, plan: Plan) -> Iterator[list[Group]]:
         """The groups with one more: from a half of one on, or where dropping begins or ends."""
@@ -164,24 +188,9 @@ class Space:
             end = groups[number + 1].first if number + 1 < len(groups) else self._blocks
             firsts = {(group.first + end) // 2, end - 1, *edges[:1], *edges[-1:]}
             for first in sorted(first for first in firsts if group.first < first < end):
-                for chunks in self._moved(group):
+                for chunks in self._finely(group):
                     other = group.model_copy(update={"first": first, "chunks": chunks})
                     yield [*groups[: number + 1], other, *groups[number + 1 :]]
-
-    def _moved(self, group: Group) -> list[tuple[int, ...]]:
-        """A group's chunks with one split point moved by a grain, or by several."""
-        if not group.chunks:
-            return []
-        grain = self._grain(group.strategy, sum(group.chunks))
-        found: list[tuple[int, ...]] = []
-        for steps in (1, -1, 2, -2, 4, -4):
-            for index in range(len(group.chunks) - 1):
-                sizes = list(group.chunks)
-                sizes[index] += steps * grain
-                sizes[index + 1] -= steps * grain
-                if min(sizes) > 0:
-                    found.append(tuple(sizes))
-        return found
 
     def even(self, strategy: Strategy, count: int) -> Plan | None:
         """The plan with `count` chunks as even as the grain allows; None if they are too many."""

@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import optuna
 from optuna.trial import TrialState
@@ -135,8 +136,8 @@ def _refine(
     """Have untried neighbours of the best plans tried next: samplers rarely take the last step."""
     ranked = sorted(seen, key=lambda item: (not item.feasible, item.values))
     best = list(dict.fromkeys(item.plan for item in ranked))[:_REFINED]
-    found = dict.fromkeys(plan for item in best for plan in space.neighbours(item))
-    for plan in [plan for plan in found if plan not in tried][:most]:
+    near = (plan for item in best for plan in space.neighbours(item) if plan not in tried)
+    for plan in islice(near, most):
         tried.add(plan)
         study.enqueue_trial(space.parameters(plan))
 

@@ -1,18 +1,21 @@
 """What each technique alone would bring, and from which prompt length on ISO pays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.batch import latencies
+from simulator.batch import Batch, latencies, run
 from simulator.errors import DoesNotFitError
 from simulator.grouped import grouped_latencies
+from simulator.memory import memory_of
 from simulator.plan import Plan, Strategy
 from simulator.policy import TILE
 from simulator.predict import SERIAL, Prediction, predict
+from simulator.prices import Cuts
 from simulator.scenario import Scenario
+from simulator.uncertainty import CLASSES, Factors, saving_interval
 from tuner.accuracy import Sensitivity
 from tuner.exact import best_split, sm_budgets, split_sizes
 from tuner.space import Space
@@ -69,6 +72,7 @@ def techniques(
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
     alone = [plan for _, plan in plans if plan is not None]
     candidates = [found, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
+    candidates = [plan for plan in candidates if memory_of(scenario, plan).fits]
     plans.append(("all combined", _fastest(scenario, candidates)))
     shown: list[Technique] = []
     for name, plan in plans:
@@ -133,37 +137,92 @@ def best_even(scenario: Scenario, strategy: Strategy, most: int) -> Plan | None:
 def pays_from(scenario: Scenario) -> int | None:
     """Smallest prompt (tokens) from which on a two-chunk ISO prefill beats the serial one.
 
+    None where no prompt up to `LONGEST_PROMPT` gains, or there is nothing to overlap.
+    """
+    return _from(scenario, gains)
+
+
+def surely_pays_from(scenario: Scenario) -> int | None:
+    """Smallest prompt (tokens) from which on that gain is larger than the model's error.
+
+    That is, the 80 % interval of the saving lies above zero. None as for `pays_from`.
+    """
+    return _from(scenario, surely_gains)
+
+
+def _from(scenario: Scenario, gaining: Callable[[Scenario, int], bool]) -> int | None:
+    """The shortest prompt from which on every tried one gains.
+
     Doubling finds the shortest power of two above which every longer one gains; bisection at
-    tile granularity refines it. None where no prompt up to `LONGEST_PROMPT` gains, or there is
-    nothing to overlap.
+    tile granularity refines it.
     """
     if scenario.workload.phase != "prefill" or scenario.workload.tp == 1:
         return None
     lengths = [TILE << power for power in range((LONGEST_PROMPT // TILE).bit_length())]
-    gaining = [gains(scenario, length) for length in lengths]
-    if not gaining[-1]:
-        return None
-    first = len(gaining)
-    while first and gaining[first - 1]:
+    first = len(lengths)
+    while first and gaining(scenario, lengths[first - 1]):
         first -= 1
+    if first == len(lengths):
+        return None
     if first == 0:
         return lengths[0]
     low, high = lengths[first - 1], lengths[first]
     while high - low > TILE:
         middle = (low + high) // 2 // TILE * TILE
-        low, high = (low, middle) if gains(scenario, middle) else (middle, high)
+        low, high = (low, middle) if gaining(scenario, middle) else (middle, high)
     return high
 
 
 def gains(scenario: Scenario, prompt: int) -> bool:
     """Whether some coarse two-chunk split of a prompt of this length beats serial."""
+    there = _at(scenario, prompt)
+    return _coarse(there)[1] < latency(there, SERIAL)
+
+
+def surely_gains(scenario: Scenario, prompt: int) -> bool:
+    """Whether the saving of the best coarse two-chunk split is larger than the model's error."""
+    there = _at(scenario, prompt)
+    plan, seconds = _coarse(there)
+    if seconds >= latency(there, SERIAL):
+        return False
+    return saving_interval(passes(there, plan), passes(there, SERIAL))[0] > 0.0
+
+
+def _at(scenario: Scenario, prompt: int) -> Scenario:
     workload = scenario.workload.model_copy(update={"prompt": prompt})
-    there = Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
-    sizes = split_sizes(prompt)
+    return replace(scenario, workload=workload)
+
+
+def _coarse(scenario: Scenario) -> tuple[Plan, float]:
+    """The best of some two-chunk splits with every SM budget, and its seconds."""
+    sizes = split_sizes(scenario.workload.tokens)
     sizes = sizes[:: max(1, len(sizes) // 16)]
-    serial = latency(there, SERIAL)
-    plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()))
-    return any(
-        latencies(there, plan.model_copy(update={"comm_sms": sms}), sizes).min() < serial
-        for sms in sm_budgets(there)
+    found: list[tuple[float, Plan]] = []
+    for sms in sm_budgets(scenario):
+        plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
+        times = latencies(scenario, plan, sizes)
+        best = int(times.argmin())
+        chunks = tuple(sizes[best].tolist())
+        found.append((float(times[best]), plan.model_copy(update={"chunks": chunks})))
+    seconds, plan = min(found, key=lambda item: item[0])
+    return plan, seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """A pass as predicted, and with each operation class slower by one standard error."""
+
+    latency: float
+    shifted: tuple[float, ...]
+
+
+def passes(scenario: Scenario, plan: Plan) -> Passes:
+    """An ungrouped plan's passes, by the compiled engine."""
+    sizes = np.array([plan.chunks], dtype=np.int64)
+    batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
+    errors = scenario.hardware.class_errors()
+    factors = (Factors.of({name: 1.0 + errors[name]}) for name in CLASSES)
+    return Passes(
+        latency=float(run(batch)[0]),
+        shifted=tuple(float(run(replace(batch, factors=some))[0]) for some in factors),
     )

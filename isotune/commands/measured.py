@@ -2,13 +2,12 @@
 
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from isotune.commands.shared import put_up
 from simulator.errors import InputError
 from simulator.planfile import PlanFile
@@ -34,22 +33,6 @@ def duration(text: str) -> float:
     if seconds <= 0:
         raise InputError(f"--budget: {text!r:.40} is not a time such as 600s, 10min or 1h")
     return seconds
-
-
-def check_measured(
-    measured: bool, needed_by: Mapping[str, object], unsuited: Mapping[str, object]
-) -> None:
-    """Refuse options that mean nothing with, or without, --measured; None is not given.
-
-    Raises:
-        InputError: which one.
-    """
-    for name, value in needed_by.items():
-        if value is not None and not measured:
-            raise InputError(f"{name} is an option of --measured (allowed: give both)")
-    for name, value in unsuited.items():
-        if value is not None and measured:
-            raise InputError(f"--measured: not with {name} (allowed: one prompt, latency alone)")
 
 
 def search_measured(
@@ -118,7 +101,7 @@ def search_measured(
 
 def _show(data: dict[str, Any], found: Any, as_json: bool, output: Path) -> None:
     if as_json:
-        print_json(data)
+        print_result("measured", data)
         return
     from isotune.measured_view import measured_view
 

@@ -8,7 +8,8 @@ import typer
 
 import isotune
 from isotune.commands.deployments import Axes, deploy
-from isotune.commands.measured import check_measured, duration, search_measured
+from isotune.commands.kinds import Kind, kind_of, refuse_unsuited
+from isotune.commands.measured import duration, search_measured
 from isotune.commands.one_plan import PlanExtras, search_plan
 from isotune.commands.options import (
     DEFAULT_MODEL,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 
 def search(
+    context: typer.Context,
     hw: Hardware = None,
     model: ModelName = None,
     tp: Annotated[
@@ -183,24 +185,27 @@ def search(
 ) -> None:
     """Find the best plan for a machine, and say what each technique would bring."""
     many = prompts is not None or ":" in (prompt or "")
-    if trace is not None and (many or join is not None or storage is not None):
-        raise InputError("--trace is of one plan: trace it with isotune predict --trace")
+    tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
+    several = len(tps) > 1 or len(batches) > 1
+    kind = kind_of(
+        joined=join is not None,
+        policy=many,
+        deployments=several,
+        measured=measured,
+        shared=storage is not None,
+    )
+    refuse_unsuited(context, kind)
+    output = output or Path("policy.yaml" if many else "plan.yaml")
+    check_writable(output)
     if join is not None:
-        join_search(join, storage, as_json)
+        join_search(join, storage, output, as_json)
         return
     if hw is None:
         raise InputError("give --hw (a machine), or --join (a study) and --storage")
-    output = output or Path("policy.yaml" if many else "plan.yaml")
-    check_writable(output)
+    if many and several:
+        raise InputError("several --tp or --batch go with one --prompt, not with a range of them")
     if trace is not None:
         check_writable(trace)
-    tps, batches = read(counts, "--tp", tp) or (None,), read(counts, "--batch", batch) or (None,)
-    several = len(tps) > 1 or len(batches) > 1
-    if several and (many or front or any(x is not None for x in (storage, robust, trace))):
-        raise InputError(
-            "several --tp or --batch go with one --prompt, without --storage, --robust, --front "
-            "or --trace"
-        )
     scenario = isotune.scenario(
         DEFAULT_MODEL if model is None else model,
         hw,
@@ -223,49 +228,31 @@ def search(
         objectives=_objectives(objectives, several),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )
+    options.check()
     named = (hw, DEFAULT_MODEL if model is None else model)
-    check_measured(
-        measured,
-        {"--budget": budget, "--device": device},
-        {
-            "--robust": robust,
-            "--front": front or None,
-            "several prompts": many or None,
-            "several --tp or --batch": several or None,
-        },
-    )
-    if several:
-        work = scenario.workload
-        axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
-        deploy(scenario, cast(Axes, axes), options, named, output, as_json)
-        return
-    if many:
-        search_policy(scenario, options, (prompt, prompts), named, output, as_json)
-        return
-    if measured:
-        search_measured(
-            scenario,
-            options,
-            named,
-            budget_s=duration(budget or "600s"),
-            device=device,
-            shared=None if storage is None else (storage, study),
-            output=output,
-            as_json=as_json,
-        )
-        return
-    if storage is not None:
-        share_search(scenario, options, named, storage, study, as_json)
-        return
-    search_plan(
-        scenario,
-        options,
-        named,
-        repair,
-        PlanExtras(robust=robust, front=front, trace=trace),
-        output=output,
-        as_json=as_json,
-    )
+    match kind:
+        case Kind.DEPLOYMENTS:
+            work = scenario.workload
+            axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
+            deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+        case Kind.POLICY:
+            search_policy(scenario, options, (prompt, prompts), named, output, as_json)
+        case Kind.MEASURED:
+            search_measured(
+                scenario,
+                options,
+                named,
+                budget_s=duration(budget or "600s"),
+                device=device,
+                shared=None if storage is None else (storage, study),
+                output=output,
+                as_json=as_json,
+            )
+        case Kind.SHARED:
+            share_search(scenario, options, named, (str(storage), study), output, as_json)
+        case _:
+            extras = PlanExtras(robust=robust, front=front, trace=trace)
+            search_plan(scenario, options, named, repair, extras, output=output, as_json=as_json)
 
 
 def _objectives(text: str | None, several: bool) -> "tuple[ObjectiveName, ...]":

@@ -1,15 +1,17 @@
 """`isotune search --storage` and `--join`: one search by many processes and machines."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 import isotune
-from isotune.commands.output import print_json, progress, show
+from isotune.commands.output import print_result, progress, show
 from simulator.errors import InputError
 from simulator.files import checked
 from simulator.plan import Plan
+from simulator.planfile import PlanFile
 from simulator.scenario import Scenario
 from simulator.workload import Workload
 
@@ -37,17 +39,22 @@ def share_search(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
-    url: str,
-    study: str,
+    shared: tuple[str, str],
+    output: Path,
     as_json: bool,
 ) -> None:
-    """Put a search up in a storage and work on it; `names` are those of hardware and model."""
+    """Put a search up and work on it.
+
+    `names` are those of hardware and model, `shared` the storage's URL and the study's name.
+    """
     from tuner.search import exact_of, space_of, starts
 
     space = space_of(scenario, options)
     first = list(starts(space, exact_of(space, options)))
+    url, study = shared
     storage = put_up(scenario, options, names, url, study, starts=first)
-    _work(storage, study, scenario, options, as_json)
+    trials = _work(storage, study, scenario, options, as_json)
+    _finish(trials, study, scenario, names, output, as_json)
 
 
 def put_up(
@@ -81,7 +88,7 @@ def put_up(
     return storage
 
 
-def join_search(study: str, url: str | None, as_json: bool) -> None:
+def join_search(study: str, url: str | None, output: Path, as_json: bool) -> None:
     """Work on a search that someone else put up.
 
     Raises:
@@ -110,7 +117,9 @@ def join_search(study: str, url: str | None, as_json: bool) -> None:
     }
     table = data["sensitivity"]
     sensitivity = checked(Sensitivity, table, f"study {study}") if table else None
-    _work(storage, study, scenario, replace(Options(**chosen), sensitivity=sensitivity), as_json)
+    options = replace(Options(**chosen), sensitivity=sensitivity)
+    trials = _work(storage, study, scenario, options, as_json)
+    _finish(trials, study, scenario, (data["hardware"], data["model"]), output, as_json)
 
 
 def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") -> Any:
@@ -128,22 +137,38 @@ def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") ->
     )
 
 
-def _work(storage: Any, study: str, scenario: Scenario, options: "Options", as_json: bool) -> None:
+def _work(
+    storage: Any, study: str, scenario: Scenario, options: "Options", as_json: bool
+) -> "Trials":
     from tuner.objectives import Evaluator
     from tuner.shared import work
 
     shared = _shared(storage, study, scenario, options)
     with progress(f"study {study}", not as_json) as report:
-        trials = work(shared, Evaluator(scenario, options.objective), report)
-    _show(trials, study, as_json)
+        return work(shared, Evaluator(scenario, options.objective), report)
+
+
+def _finish(
+    trials: "Trials",
+    study: str,
+    scenario: Scenario,
+    names: tuple[str, str],
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Write the best plan that all workers found so far, and say what was done."""
+    if trials.best is not None:
+        PlanFile.of(isotune.predict(scenario, trials.best.plan), *names).write(output)
+    _show(trials, study, output, as_json)
     if trials.interrupted:
         raise typer.Exit(130)
 
 
-def _show(trials: "Trials", study: str, as_json: bool) -> None:
+def _show(trials: "Trials", study: str, output: Path, as_json: bool) -> None:
     best = trials.best
     if as_json:
-        print_json(
+        print_result(
+            "shared_search",
             {
                 "study": study,
                 "run": trials.run,
@@ -154,7 +179,8 @@ def _show(trials: "Trials", study: str, as_json: bool) -> None:
                 "interrupted": trials.interrupted,
                 "latency_s": best.seconds if best else None,
                 "plan": best.plan.model_dump(mode="json") if best else None,
-            }
+                "plan_file": str(output) if best else None,
+            },
         )
         return
     from isotune.render import milliseconds, plan_text, why_lines
@@ -167,6 +193,8 @@ def _show(trials: "Trials", study: str, as_json: bool) -> None:
     )
     for line in why_lines(trials):
         show(line)
+    if best is not None:
+        show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if trials.interrupted:
         show(f"interrupted; go on with: isotune search --join {study} --storage URL")
 

@@ -49,6 +49,12 @@ class Times(Saved):
         return max(0.0, self.latency_s - self.exposed_comm_s - self.compute_s)
 
 
+class Baseline(Times):
+    """The serial pass; one that does not fit in memory is predicted, but cannot be run."""
+
+    fits: bool = True
+
+
 class Step(Saved):
     """One bar of a timeline; seconds from the block's first start."""
 
@@ -78,7 +84,7 @@ class Prediction(Times):
     hardware: str
     workload: Workload
     cautions: tuple[str, ...] = ()
-    baseline: Times
+    baseline: Baseline
     timelines: dict[Word, Block] = Field(min_length=1)
 
 
@@ -185,6 +191,7 @@ class Search(Prediction):
 
     techniques: tuple[Technique, ...]
     iso_pays_from: int | None
+    iso_surely_pays_from: int | None = None
     by_length: tuple[Curve, ...]
     sensitivity: Sensitivity | None = None
     accuracy_budget: float | None = None

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from isotune.render import milliseconds, percent, plan_text, strategy_text, verdict, workload_text
+from isotune.render import (
+    milliseconds,
+    pays_text,
+    percent,
+    plan_text,
+    strategy_text,
+    verdict,
+    workload_text,
+)
 from isotune.report.accuracy import front_figure, sensitivity_figure
 from isotune.report.latency import breakdown_figure, lengths_figure
 from isotune.report.parts import Cell, Column, Figure, Section, Table
@@ -98,8 +106,10 @@ def _search_notes(result: Search) -> list[str]:
         f"The best plan ends {percent(result.latency_s / result.bound_s - 1)} above its lower "
         "bound max(C, M)."
     ]
+    if not result.baseline.fits:
+        notes.append("Serial does not fit in memory; its times are predicted all the same.")
     if result.iso_pays_from is not None:
-        notes.append(f"ISO pays from prompts of about {result.iso_pays_from} tokens on.")
+        notes.append(pays_text(result.iso_pays_from, result.iso_surely_pays_from))
     if result.accuracy_cost is not None and result.accuracy_budget is not None:
         notes.append(
             f"Predicted growth of perplexity: {result.accuracy_cost * 100:.2f} % "

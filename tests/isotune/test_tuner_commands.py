@@ -1,6 +1,7 @@
 """The tuner's commands end to end: files in, files out, bad input in one line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,16 +37,23 @@ def test_a_policy_found_is_a_policy_looked_up(capsys, tmp_path, monkeypatch):
     assert (code, err.count("\n")) == (2, 1)
 
 
-def test_a_shared_search_is_joined_and_ends_with_the_plan_of_the_first(capsys, tmp_path):
+def test_a_shared_search_is_joined_and_ends_with_the_plan_of_the_first(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     storage = ("--storage", f"sqlite:///{tmp_path}/study.db", "--json")
     scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k")
     _, out, _ = call(capsys, "search", *scenario, "--trials", "12", "--study", "s", *storage)
     first = json.loads(out)
     assert (first["run"], first["mine"], first["failed"]) == (12, 12, 0)
-    code, out, _ = call(capsys, "search", "--join", "s", *storage)
+    assert first["kind"] == "shared_search"
+    assert first["command"].startswith("isotune search --hw a800")
+    found = str(tmp_path / "joined.yaml")
+    code, out, _ = call(capsys, "search", "--join", "s", *storage, "-o", found)
     joined = json.loads(out)
     assert code == 0
     assert (joined["run"], joined["mine"], joined["plan"]) == (12, 0, first["plan"])
+    assert yaml.safe_load(Path(found).read_text())["plan"]["chunks"] == first["plan"]["chunks"]
 
 
 def test_a_grid_file_is_swept_and_options_replace_its_axes(capsys, tmp_path):
@@ -118,7 +126,16 @@ def test_a_plan_with_groups_is_written_read_and_shown(capsys, tmp_path):
         (("search", "--hw", "a800", "--tp", "2,x"), "--tp: '2,x' is not a number above 0"),
         (("search", "--hw", "a800", "--tp", "2,16"), "tp: a800 has 8 GPUs, not 16"),
         (("search", "--hw", "a800", "--batch", "1,2", "--prompt", "1k:8k"), "with one --prompt"),
-        (("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"), "without --storage"),
+        (("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"), "several --tp or --batch"),
+        (("search", "--hw", "a800", "--tp", "2,4", "--storage", "sqlite:///x"), "one --tp"),
+        (("search", "--hw", "a800", "--prompt", "1k:2k", "--groups", "2"), "not go with a policy"),
+        (("search", "--hw", "a800", "--study", "s"), "allowed with: --storage"),
+        (("search", "--hw", "a800", "--budget", "1h"), "allowed with: --measured"),
+        (("search", "--join", "s", "--storage", "sqlite:///x", "--trials", "9"), "--trials does"),
+        (
+            ("search", "--hw", "a800", "--storage", "sqlite:///x", "--objectives", "speed"),
+            "allowed: latency",
+        ),
         (("sweep",), "give a grid file or --hw"),
         (("sweep", "--hw", "a800", "--prompt", "1k:2k"), "first:last:step"),
         (("sweep", "--hw", "a800", "--strategies", "magic", "-o", "x.csv"), "serial"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from simulator.errors import DoesNotFitError
+from simulator.memory import memory_of
 from simulator.plan import Plan
 from simulator.predict import predict
 from simulator.scenario import Scenario
@@ -155,6 +156,24 @@ def test_without_any_trial_the_exact_plan_is_left(make_scenario: MakeScenario) -
     result = search(scenario, replace(QUICK, trials=0))
     assert result.exact is not None
     assert result.best.plan == result.exact.plan
+
+
+def test_where_only_smaller_chunks_fit_they_are_found_and_serial_is_said_not_to_fit(
+    make_scenario: MakeScenario,
+) -> None:
+    roomy = make_scenario("llama-2-70b", blocks=4, prompt=4096)
+    even = Plan(strategy="iso", chunks=(2048, 2048))
+    needed = [memory_of(roomy, plan).needed for plan in (Plan(), even)]
+    assert needed[1] < needed[0]
+    gpu = roomy.hardware.gpu.model_copy(update={"memory": sum(needed) / 2})
+    hardware = roomy.hardware.model_copy(update={"gpu": gpu})
+    result = search(replace(roomy, hardware=hardware), QUICK)
+    assert result.best.memory.fits
+    assert result.exact is not None
+    assert memory_of(result.best.scenario, result.exact.plan).fits
+    assert not result.baseline.memory.fits
+    assert result.baseline.latency_s == pytest.approx(predict(roomy).latency_s)
+    assert result.trials.pruned > 0
 
 
 def test_a_model_that_does_not_fit_is_refused(make_scenario: MakeScenario) -> None:

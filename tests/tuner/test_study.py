@@ -166,9 +166,13 @@ def test_accuracy_is_no_objective_where_it_is_not_known():
         search(CASE, Options(objectives=("latency", "accuracy_cost")))
 
 
-def test_neighbours_differ_in_one_step_and_add_up():
+def test_neighbours_add_up_and_the_nearest_come_first():
     plan = Plan(strategy="iso", chunks=(1024, 512, 512))
-    for other in SPACE.neighbours(plan):
-        assert sum(other.chunks) == 2048
-        assert len(other.chunks) == 3
-        assert sum(a != b for a, b in zip(other.chunks, plan.chunks, strict=True)) in (0, 2)
+    near = list(SPACE.neighbours(plan))
+    assert all(sum(other.chunks) == 2048 for other in near)
+    first = near[0].chunks
+    assert sum(a != b for a, b in zip(first, plan.chunks, strict=True)) == 2
+    assert {len(other.chunks) for other in near} == {2, 3, 4}
+    assert any(other.chunks == (512, 512, 1024) for other in near)
+    both = [o for o in near if o.comm_sms != plan.comm_sms and o.chunks != plan.chunks]
+    assert both, "and a split point and the SM budget at once"

@@ -16,7 +16,10 @@ from tuner.techniques import (
     best_even,
     gains,
     latency,
+    passes,
     pays_from,
+    surely_gains,
+    surely_pays_from,
     techniques,
 )
 
@@ -142,6 +145,36 @@ def test_iso_pays_from_the_length_given_and_not_a_tile_before(
     while length <= LONGEST_PROMPT:
         assert gains(scenario, length), "and from every longer power of two on"
         length *= 2
+
+
+def test_iso_gains_more_than_the_error_of_the_model_later_than_it_gains_at_all(
+    make_scenario: MakeScenario,
+) -> None:
+    scenario = make_scenario("llama-2-70b", "h100", blocks=4, tp=8)
+    first, surely = pays_from(scenario), surely_pays_from(scenario)
+    assert first is not None
+    assert surely is None or surely >= first
+    for prompt in (512, 4096):
+        there = Scenario(
+            model=scenario.model,
+            hardware=scenario.hardware,
+            workload=scenario.workload.model_copy(update={"prompt": prompt}),
+        )
+        best = best_split(there, chunks=2)
+        assert best is not None
+        if surely_gains(scenario, prompt):
+            assert predict(there, best.plan).saving_interval[1] > 0.0
+        if predict(there, best.plan).saving <= 0.0:
+            assert not surely_gains(scenario, prompt)
+
+
+def test_the_quick_interval_is_the_predictions(make_scenario: MakeScenario) -> None:
+    scenario = make_scenario("llama-2-70b", "a800", blocks=4, prompt=2048)
+    plan = Plan(strategy="iso", chunks=(1024, 1024), comm_sms=8)
+    whole = predict(scenario, plan).run
+    quick = passes(scenario, plan)
+    assert quick.latency == pytest.approx(whole.latency, rel=1e-9)
+    assert quick.shifted == pytest.approx(whole.shifted, rel=1e-9)
 
 
 def test_where_iso_gains_the_exact_split_beats_serial(make_scenario: MakeScenario) -> None:
