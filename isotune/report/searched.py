@@ -3,10 +3,11 @@
 from typing import Any
 
 from isotune.render import milliseconds, percent, plan_text, strategy_text, verdict, workload_text
-from isotune.report.accuracy import front_figure, sensitivity_figure
+from isotune.report.accuracy import front_figure, perplexity_figure
 from isotune.report.latency import breakdown_figure, lengths_figure
 from isotune.report.parts import Cell, Column, Figure, Section, Table
 from isotune.report.saved import Prediction, Search, Times
+from isotune.report.sensitivity import sensitivity_figure
 from isotune.report.study import study_figures
 from isotune.report.timeline import timeline_figure
 
@@ -72,8 +73,8 @@ def search_section(source: str, result: Search) -> Section:
                 "ISO pays from",
             )
         )
-    front = front_figure(result)
-    figures += [front] if front else []
+    fronts = (perplexity_figure(result), front_figure(result))
+    figures += [front for front in fronts if front]
     if result.sensitivity is not None:
         why = "Marked: the blocks whose sync the best plan drops."
         figures.append(sensitivity_figure(result.sensitivity, result.plan.dropped, why))
