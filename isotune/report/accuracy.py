@@ -17,7 +17,7 @@ def front_figure(search: Search) -> Figure | None:
     data: list[Json] = [
         _dots("trials", points, {"color": GREY, "size": 6, "opacity": 0.7}),
         _dots("none is faster at no more cost", front, {"color": BLUE, "size": 8})
-        | {"mode": "lines+markers", "line": {"shape": "vh", "color": BLUE, "width": 2}},
+        | {"mode": "lines+markers", "line": {"shape": "hv", "color": BLUE, "width": 2}},
     ]
     if search.accuracy_cost is not None:
         chosen = [(search.latency_s, search.accuracy_cost)]
@@ -71,7 +71,7 @@ def _dots(name: str, points: list[tuple[float, float]], marker: Json) -> Json:
     }
 
 
-def _budget_line(budget: float) -> Json:
+def _budget_line(budget: float, at: float = 1.0) -> Json:
     line = {
         "type": "line",
         "xref": "paper",
@@ -82,7 +82,7 @@ def _budget_line(budget: float) -> Json:
     return {
         "shapes": [line | {"y0": budget * 100, "y1": budget * 100}],
         "annotations": [
-            {"xref": "paper", "x": 1, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
+            {"xref": "paper", "x": at, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
             | {"text": f"budget {budget * 100:g} %", "showarrow": False}
         ],
     }
@@ -105,7 +105,7 @@ def perplexity_figure(search: Search) -> Figure | None:
         "yaxis": axis("predicted growth of perplexity (%)"),
     }
     if search.accuracy_budget is not None:
-        layout |= _budget_line(search.accuracy_budget)
+        layout |= _budget_line(search.accuracy_budget, at=0.6)
     ruled = any(point.rule for point in front)
     return Figure(
         title="Latency against perplexity",

@@ -121,10 +121,10 @@ def _star(chosen: Deployed) -> Json:
 def _limit(seconds: float) -> Json:
     at = seconds * 1e3
     line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at, "x1": at}
-    text = {"yref": "paper", "y": 1, "yanchor": "bottom", "x": at, "showarrow": False}
+    text = {"yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "x": at}
     return {
         "shapes": [line | {"line": {"color": INK, "dash": "dot"}}],
-        "annotations": [text | {"text": f"limit {milliseconds(seconds)}"}],
+        "annotations": [text | {"text": f"limit {milliseconds(seconds)}", "showarrow": False}],
     }
 
 

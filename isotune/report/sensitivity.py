@@ -6,7 +6,7 @@ from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, Vie
 from isotune.report.saved import Prediction, Saved
 from isotune.report.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
 from tuner.accuracy import Sensitivity
-from tuner.treatment import ZERO_SHOT, names_of
+from tuner.treatment import names_of
 
 _BUDGET = 0.01
 """Growth of perplexity that stands for a budget where none was given (the search's default)."""
@@ -154,7 +154,7 @@ def _thresholds(table: Sensitivity, highest: float) -> Json:
     if len(seen) == 2 and seen["τ2"] - seen["τ1"] < 0.04 * highest:
         seen = {"τ1, τ2": seen["τ2"]}
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1}
-    text = {"xref": "paper", "x": 1, "xanchor": "left", "showarrow": False}
+    text = {"xref": "paper", "x": 0.5, "yanchor": "bottom", "showarrow": False}
     dots = {"color": INK, "dash": "dot", "width": 1}
     return {
         "shapes": [line | {"y0": y, "y1": y, "line": dots} for y in seen.values()],
@@ -165,7 +165,7 @@ def _thresholds(table: Sensitivity, highest: float) -> Json:
 def _treated(table: Sensitivity) -> list[Json]:
     """Each block's cost by treatment, as dots one above the other."""
     colours = (INK, GREEN, *(colour for colour in CYCLE if colour != GREEN))
-    costs = {ZERO_SHOT: table.blocks} | table.treatments
+    costs = {name: table.treatments.get(name, table.blocks) for name in names_of(table)}
     return [
         {
             "type": "scatter",
@@ -180,12 +180,12 @@ def _treated(table: Sensitivity) -> list[Json]:
             },
             "hovertemplate": f"block %{{x}}, {name}: %{{y:+.3~g}} %<extra></extra>",
         }
-        for place, name in enumerate(names_of(table))
+        for place, name in enumerate(costs)
     ]
 
 
 def _table(table: Sensitivity, chosen: set[int]) -> Table:
-    treatments = [name for name in names_of(table) if name != ZERO_SHOT]
+    treatments = [name for name in names_of(table) if name in table.treatments]
     rows: list[tuple[Cell, ...]] = [
         (
             block,
