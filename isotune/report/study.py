@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Search, Studied
-from isotune.report.style import BLUE, GREY, RED
+from isotune.report.style import BLUE, GREY, ON_BLUE, RED
 from simulator.errors import InputError
 from tuner.history import History, Tried, study_of
 
@@ -137,6 +137,7 @@ def _importances(study: optuna.Study, search: Studied) -> Figure | None:
     )
     for trace in data:
         trace["marker"] = {"color": BLUE}
+        trace["insidetextfont"] = {"color": ON_BLUE}
         trace["hovertemplate"] = "%{y}: %{x:.3f}<extra></extra>"
         trace["showlegend"] = False
         trace["textposition"] = "auto"
