@@ -87,6 +87,9 @@ def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -
     }
     data = _all_bars(table, chosen, costs)
     views = [View(label="all blocks", data=data, layout=layout | _thresholds(table, max(costs)))]
+    recovered = _treated(table) if table.treatments else []
+    if recovered:
+        views.append(View(label="after recovery", data=recovered, layout=layout))
     ordered = sorted(abs(cost) for cost in costs)
     usual = 1.3 * ordered[int(0.9 * (len(ordered) - 1))]
     if ordered[-1] > 4 * usual > 0:
@@ -94,8 +97,8 @@ def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -
         near = layout | {"yaxis": layout["yaxis"] | {"range": [low, usual]}}
         lines = _thresholds(table, usual)
         views.append(View(label="the usual ones, close up", data=data, layout=near | lines))
-    if table.treatments:
-        views.append(View(label="after recovery", data=_treated(table), layout=layout))
+        if recovered:
+            views.append(View(label="after recovery, close up", data=recovered, layout=near))
     return Figure(
         title="Sensitivity of each block",
         caption=f"What dropping a block's attention all-reduce alone costs. {why}",
