@@ -10,6 +10,7 @@ from simulator.plan import Plan
 ABOUT = """# SPD on real weights
 
 ```sh
+# not run here: needs trained weights, and takes minutes
 isotune sensitivity --model llama --text calibration.txt --tp 4 --treatments bias,bias+distil
 isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --front
 isotune remeasure plan.yaml --sensitivity sensitivity.json --text calibration.txt --rounds 5

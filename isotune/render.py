@@ -1,6 +1,7 @@
 """Results for people: a verdict first, then tables that fit 80 columns."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
@@ -97,6 +98,12 @@ def plan_text(plan: Plan) -> str:
     return ", ".join(parts)
 
 
+def treatments_text(treatments: Mapping[int, str]) -> str:
+    """How many dropped blocks are recovered in which way."""
+    counts = Counter(treatments.values()).most_common()
+    return ", ".join(f"{times} {name}" for name, times in counts) or "none"
+
+
 def _cut_text(group: Blocks) -> str:
     unit = "requests" if group.strategy == "request_overlap" else "tokens"
     cut = f", chunks of {_sizes(group.chunks)} {unit}" if group.chunks else ""
@@ -104,7 +111,8 @@ def _cut_text(group: Blocks) -> str:
 
 
 def _strategies(plan: Plan) -> str:
-    return " and ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
+    said = " and ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
+    return said[0].upper() + said[1:]
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:
@@ -279,8 +287,17 @@ def verdict(prediction: Timed) -> str:
     return (
         f"{_strategies(prediction.plan)} takes {now} instead of {before}: "
         f"{change} {percent(abs(prediction.saving))}{doubt} "
-        f"(80 % interval: {_saving_interval(prediction)})."
+        f"(80 % interval: {_saving_interval(prediction)}){loss_text(prediction.plan)}."
     )
+
+
+def loss_text(plan: Plan) -> str:
+    """What a sentence about a plan must add: whether the model's numbers change, and by what."""
+    if not plan.lossy:
+        return ""
+    parts = [count(len(plan.dropped), "dropped sync")] if plan.dropped else []
+    parts += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
+    return f"; the model's numbers change ({', '.join(parts)})"
 
 
 def _saving_interval(prediction: Timed) -> str:

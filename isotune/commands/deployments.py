@@ -32,7 +32,12 @@ def deploy(
         result = search_deployments(scenario, *axes, options, report)
     PlanFile.of(result.best, *names).write(output)
     if as_json:
-        found = {"front": front_rows(result), "trials": trials_dict(result.trials, options.seed)}
+        found = {
+            "objectives": list(options.objectives),
+            "latency_limit_s": options.latency_limit,
+            "front": front_rows(result),
+            "trials": trials_dict(result.trials, options.seed),
+        }
         data = prediction_dict(result.best) | found | {"plan_file": str(output)}
         print_result("deployments", data)
     else:

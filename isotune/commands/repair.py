@@ -1,6 +1,5 @@
 """What a search says of dropped blocks: each one's treatment, and latency against perplexity."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from isotune.commands.options import read
 from isotune.commands.output import show
-from isotune.render import milliseconds, new_table, plan_text
+from isotune.render import milliseconds, new_table, plan_text, treatments_text
 from simulator.model import Model
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def repair_dict(
         found["treatments"] = dict(treated.treatments)
         found["treated_growth"] = treated.cost
     if front is not None:
-        found["front"] = [
+        found["accuracy_front"] = [
             {
                 "latency_s": point.latency_s,
                 "perplexity_growth": point.growth,
@@ -102,7 +101,7 @@ def show_repair(treated: "Treated | None", front: "Sequence[Point] | None") -> N
     """Print both, where there is something to say."""
     if treated is not None and treated.treatments:
         show(
-            f"treatments: {_counts(treated.treatments.values())}; together "
+            f"treatments: {treatments_text(treated.treatments)}; together "
             f"{treated.cost * 100:+.2f} % perplexity if costs add up (isotune remeasure checks)"
         )
     if front is None:
@@ -118,10 +117,6 @@ def show_repair(treated: "Treated | None", front: "Sequence[Point] | None") -> N
             f"{point.growth * 100:+.2f} %",
             str(len(point.plan.dropped)),
             Text(note + plan_text(plan)),
-            Text(_counts(point.treatments.values())),
+            Text(treatments_text(point.treatments)),
         )
     show(table)
-
-
-def _counts(names: Any) -> str:
-    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common()) or "none"

@@ -1,12 +1,9 @@
-"""What accuracy is given for latency: the front of a search, and each block's sensitivity."""
+"""What accuracy is given for latency: a search's trials, and its front with the paper's rule."""
 
+from isotune.render import plan_text, treatments_text
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Search, Trial
-from isotune.report.style import BLUE, GREY, INK, ORANGE, RED, axis
-from tuner.accuracy import Sensitivity
-
-_BUDGET = 0.01
-"""Growth of perplexity that stands for a budget where none was given (the search's default)."""
+from isotune.report.saved import FrontPoint, Search, Trial
+from isotune.report.style import BLUE, GREY, INK, ORANGE, RED, axis, shown
 
 
 def front_figure(search: Search) -> Figure | None:
@@ -20,7 +17,7 @@ def front_figure(search: Search) -> Figure | None:
     data: list[Json] = [
         _dots("trials", points, {"color": GREY, "size": 6, "opacity": 0.7}),
         _dots("none is faster at no more cost", front, {"color": BLUE, "size": 8})
-        | {"mode": "lines+markers", "line": {"shape": "vh", "color": BLUE, "width": 2}},
+        | {"mode": "lines+markers", "line": {"shape": "hv", "color": BLUE, "width": 2}},
     ]
     if search.accuracy_cost is not None:
         chosen = [(search.latency_s, search.accuracy_cost)]
@@ -74,7 +71,7 @@ def _dots(name: str, points: list[tuple[float, float]], marker: Json) -> Json:
     }
 
 
-def _budget_line(budget: float) -> Json:
+def _budget_line(budget: float, at: float = 1.0) -> Json:
     line = {
         "type": "line",
         "xref": "paper",
@@ -85,75 +82,70 @@ def _budget_line(budget: float) -> Json:
     return {
         "shapes": [line | {"y0": budget * 100, "y1": budget * 100}],
         "annotations": [
-            {"xref": "paper", "x": 1, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
+            {"xref": "paper", "x": at, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
             | {"text": f"budget {budget * 100:g} %", "showarrow": False}
         ],
     }
 
 
-def drop_set(table: Sensitivity, budget: float | None) -> tuple[int, ...]:
-    """The blocks whose syncs fit into a budget, least sensitive first; ascending."""
-    wanted = _BUDGET if budget is None else budget
-    return tuple(sorted(table.order()[: table.affordable(wanted)]))
-
-
-def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -> Figure:
-    """Each block's cost, those of the drop set told apart; `why` says what set it is."""
-    chosen = set(dropped)
-    costs = [cost * 100 for cost in table.blocks]
-    data = [
-        _bars(f"dropped ({len(chosen)})", [b in chosen for b in range(len(costs))], costs, ORANGE)
-        | {
-            "marker": {
-                "color": ORANGE,
-                "pattern": {"shape": "/", "size": 5, "solidity": 0.25, "fillmode": "overlay"},
-            }
-        },
-        _bars(
-            f"kept ({len(costs) - len(chosen)})",
-            [b not in chosen for b in range(len(costs))],
-            costs,
-            BLUE,
-        ),
-    ]
+def perplexity_figure(search: Search) -> Figure | None:
+    """The front of latency against perplexity, each point with what recovery it takes."""
+    front = search.accuracy_front
+    if not front:
+        return None
+    best = [point for point in front if not point.dominated]
+    line = _points("none is faster at no more cost", best, {"color": BLUE, "size": 9})
+    line |= {"mode": "lines+markers", "line": {"shape": "vh", "color": BLUE, "width": 2}}
+    data = [line]
+    for rule in dict.fromkeys(point.rule for point in front if point.rule):
+        marker = {"color": ORANGE, "size": 14, "symbol": "diamond"}
+        data.append(_points(rule, [point for point in front if point.rule == rule], marker))
     layout: Json = {
-        "bargap": 0.15,
-        "xaxis": axis("block", showgrid=False),
-        "yaxis": axis("growth of perplexity (%)"),
+        "xaxis": axis("latency (ms)"),
+        "yaxis": axis("predicted growth of perplexity (%)"),
     }
-    views = [View(label="all blocks", data=data, layout=layout)]
-    ordered = sorted(abs(cost) for cost in costs)
-    usual = 1.3 * ordered[int(0.9 * (len(ordered) - 1))]
-    if ordered[-1] > 4 * usual > 0:
-        low = min(0.0, 1.1 * min(costs))
-        near = layout | {"yaxis": layout["yaxis"] | {"range": [low, usual]}}
-        views.append(View(label="the usual ones, close up", data=data, layout=near))
-    rows: list[tuple[Cell, ...]] = [
-        (block, cost, rank, "dropped" if block in chosen else "kept")
-        for rank, block in enumerate(table.order(), 1)
-        for cost in (costs[block],)
-    ]
-    columns = (
-        Column(name="block", digits=0),
-        Column(name="growth of perplexity", unit="%", digits=4),
-        Column(name="rank", digits=0),
-        Column(name="sync"),
-    )
+    if search.accuracy_budget is not None:
+        layout |= _budget_line(search.accuracy_budget, at=0.6)
+    ruled = any(point.rule for point in front)
     return Figure(
-        title="Sensitivity of each block",
-        caption=f"What dropping a block's attention all-reduce alone costs. {why}",
-        views=tuple(views),
-        table=Table(title="Sensitivity", columns=columns, rows=tuple(rows)),
+        title="Latency against perplexity",
+        caption="The fastest plan for each of some budgets, its dropped blocks recovered as the "
+        "sensitivity file allows. That the costs of blocks add up is an assumption."
+        + (" The diamond is the paper's rule, which runs serially." if ruled else ""),
+        views=(View(label="", data=data, layout=layout),),
+        table=_front_table(front),
     )
 
 
-def _bars(name: str, wanted: list[bool], costs: list[float], colour: str) -> Json:
-    blocks = [block for block, here in enumerate(wanted) if here]
-    return {
-        "type": "bar",
-        "name": name,
-        "x": blocks,
-        "y": [costs[block] for block in blocks],
-        "marker": {"color": colour},
-        "hovertemplate": "block %{x}: %{y:+.3~g} %<extra></extra>",
+def _points(name: str, points: list[FrontPoint], marker: Json) -> Json:
+    dots = _dots(shown(name), [(p.latency_s, p.perplexity_growth) for p in points], marker)
+    return dots | {
+        "customdata": [
+            f"{len(p.plan.dropped)} syncs dropped: {shown(treatments_text(p.treatments))}"
+            for p in points
+        ],
+        "hovertemplate": "%{x:.4~g} ms, perplexity %{y:+.3~g} %<br>%{customdata}<extra></extra>",
     }
+
+
+def _front_table(front: tuple[FrontPoint, ...]) -> Table:
+    columns = (
+        Column(name="latency", unit="ms", digits=2),
+        Column(name="growth of perplexity", unit="%", digits=3),
+        Column(name="syncs dropped", digits=0),
+        Column(name="recovery"),
+        Column(name="made by"),
+        Column(name="plan"),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            p.latency_s * 1e3,
+            p.perplexity_growth * 100,
+            len(p.plan.dropped),
+            treatments_text(p.treatments),
+            (p.rule or "search") + (" (dominated)" if p.dominated else ""),
+            plan_text(p.plan),
+        )
+        for p in front
+    ]
+    return Table(title="Latency against perplexity", columns=columns, rows=tuple(rows))

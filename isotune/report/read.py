@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import isotune
-from isotune.report.saved import Prediction, Saved, SavedPolicy, SavedSensitivity, Search
-from isotune.report.saved_measured import Calibration, Check, Checks, Validation
+from isotune.report.saved import (
+    Deployments,
+    Prediction,
+    Saved,
+    SavedPolicy,
+    SavedSensitivity,
+    Search,
+)
+from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSearch, Validation
 from isotune.report.sweeps import read_sweep
 from isotune.results import policy_dict, prediction_dict
 from simulator.errors import InputError
@@ -19,6 +26,8 @@ from tuner.accuracy import Sensitivity
 _MOST_BYTES = 100_000_000
 _KINDS: dict[str, type[Saved]] = {
     "search": Search,
+    "deployments": Deployments,
+    "measured": MeasuredSearch,
     "prediction": Prediction,
     "check": Check,
     "checks": Checks,
@@ -55,7 +64,7 @@ def _from_json(path: Path, data: dict[str, Any]) -> Saved:
         "sweep": _sweep,
     }
     if kind is None and "blocks" in data:
-        return SavedSensitivity(table=validate(Sensitivity, data, path))
+        return SavedSensitivity(table=validate(Sensitivity, _table(data), path))
     if kind is None:
         raise InputError(
             f"{path}: not a result that isotune saved: no field `kind` "
@@ -72,6 +81,13 @@ def _from_json(path: Path, data: dict[str, Any]) -> Saved:
         f"{path}: kind: {str(kind)[:60]!r} is no kind of result{meant} "
         f"(allowed: {', '.join(allowed)})"
     )
+
+
+def _table(data: dict[str, Any]) -> dict[str, Any]:
+    """A sensitivity table without what `sensitivity --json` prints beside it."""
+    if "file" not in data:
+        return data
+    return {name: data[name] for name in Sensitivity.model_fields if name in data}
 
 
 def _policy(path: Path, data: dict[str, Any]) -> Saved:

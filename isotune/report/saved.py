@@ -128,7 +128,7 @@ class Range(Saved):
     """The range of a parameter, as Optuna writes it."""
 
     name: Literal["CategoricalDistribution", "IntDistribution", "FloatDistribution"]
-    attributes: dict[Word, bool | int | float | tuple[Word, ...] | None]
+    attributes: dict[Word, bool | int | float | tuple[int | Word, ...] | None]
 
 
 class History(Saved):
@@ -186,7 +186,25 @@ class FrontItem(Saved):
     values: tuple[float, ...]
 
 
-class Search(Prediction):
+class FrontPoint(Saved):
+    """A point of latency against perplexity; `rule` made it where no search did."""
+
+    latency_s: Seconds
+    perplexity_growth: float
+    plan: Plan
+    treatments: dict[int, str] = {}
+    rule: str | None = None
+    dominated: bool = False
+
+
+class Studied(Prediction):
+    """The best plan of a study, and its trials."""
+
+    objectives: tuple[Word, ...] = Field(min_length=1)
+    trials: Trials
+
+
+class Search(Studied):
     """What `search --json` prints."""
 
     techniques: tuple[Technique, ...]
@@ -196,11 +214,11 @@ class Search(Prediction):
     sensitivity: Sensitivity | None = None
     accuracy_budget: float | None = None
     accuracy_cost: float | None = None
-    objectives: tuple[Word, ...] = Field(min_length=1)
-    trials: Trials
     exact: Exact | None
     robust: Robust | None = None
     front: tuple[FrontItem, ...] = ()
+    accuracy_front: tuple[FrontPoint, ...] = Field(default=(), max_length=MOST)
+    treatments: dict[int, str] = {}
 
     @field_validator("front", mode="before")
     @classmethod
@@ -214,6 +232,23 @@ class Search(Prediction):
             else item
             for item in front
         ]
+
+
+class Deployed(Saved):
+    """A plan on some GPUs with some batch."""
+
+    tp: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    latency_s: Seconds
+    tokens_per_s_per_gpu: Seconds
+    plan: Plan
+
+
+class Deployments(Studied):
+    """What `search --json` prints for several tensor-parallel sizes or batches."""
+
+    latency_limit_s: Seconds | None = None
+    front: tuple[Deployed, ...] = Field(min_length=1)
 
 
 class SavedPolicy(Saved):

@@ -165,3 +165,33 @@ class Validation(Saved):
     numbers: Numbers | None
     time: ValidationTimes
     timelines: dict[str, Block]
+
+
+class Tried(Saved):
+    """A plan that a measured search ran."""
+
+    plan: Plan
+    proposed: bool
+    predicted_s: Seconds
+    measured_s: Seconds
+    measured_all_s: tuple[Seconds, ...] = Field(min_length=1)
+
+
+class MeasuredSearch(Saved):
+    """What `search --measured --json` prints."""
+
+    command: str = ""
+    model: str = ""
+    hardware: str = ""
+    workload: Workload | None = None
+    plan: Plan
+    measured_s: Seconds
+    predicted_s: Seconds
+    serial_measured_s: Seconds | None
+    measured_saving: float | None
+    predicted_saving: float
+    compared_in_turns: bool
+    rank_correlation: float | None
+    kinds: dict[Word, Pair]
+    tried: tuple[Tried, ...] = Field(min_length=1, max_length=MOST)
+    failure: str | None

@@ -7,6 +7,8 @@ from isotune.report.saved_measured import Row
 from isotune.report.style import BLUE, CYCLE, GREY, INK, SYMBOLS, axis, shown, time_text
 
 _MOST_DRAWN = 1500
+_DECADES = 30.0
+"""Below this factor between largest and smallest, powers of ten would be too few ticks."""
 Point = tuple[str, str, float, float]
 """Group, what it is, predicted seconds, measured seconds."""
 
@@ -17,15 +19,18 @@ def title_of(part: str) -> str:
 
 
 def scatter_figure(points: Sequence[Point], title: str = "Predicted against measured") -> Figure:
-    """Predicted over measured seconds on logarithmic axes with the identity line."""
+    """Predicted over measured seconds with the identity line; logarithmic where they span much."""
     drawn = thinned(points)
     groups = list(dict.fromkeys(group for group, *_ in drawn))
     data = [*_lines(drawn), *(_dots(group, place, drawn) for place, group in enumerate(groups))]
     few = "" if len(drawn) == len(points) else f" {len(drawn):,} of {len(points):,} rows are drawn:"
     more = f"{few} the worst tenth, and every so many of the others." if few else ""
+    ends = [value for *_, predicted, measured in drawn for value in (predicted, measured)]
+    wide = max(ends) > _DECADES * min(ends)
+    scale = {"type": "log", "dtick": 1, "tickformat": "~g"} if wide else {"type": "linear"}
     layout = {
-        "xaxis": axis("measured (ms)", type="log", dtick=1, tickformat="~g"),
-        "yaxis": axis("predicted (ms)", type="log", dtick=1, tickformat="~g"),
+        "xaxis": axis("measured (ms)", **scale),
+        "yaxis": axis("predicted (ms)", **scale),
     }
     rows: list[tuple[Cell, ...]] = [
         (group, what, predicted * 1e3, measured * 1e3, (predicted / measured - 1) * 100)

@@ -11,10 +11,11 @@ from isotune.render import (
     verdict,
     workload_text,
 )
-from isotune.report.accuracy import front_figure, sensitivity_figure
+from isotune.report.accuracy import front_figure, perplexity_figure
 from isotune.report.latency import breakdown_figure, lengths_figure
 from isotune.report.parts import Cell, Column, Figure, Section, Table
 from isotune.report.saved import Prediction, Search, Times
+from isotune.report.sensitivity import sensitivity_figure
 from isotune.report.study import study_figures
 from isotune.report.timeline import timeline_figure
 
@@ -57,7 +58,8 @@ def _runs(result: Prediction) -> dict[str, Any]:
     if not _unless_serial(result):
         runs.pop("plan", None)
     elif "plan" in runs:
-        name = strategy_text(result.plan.strategy) if result.plan.chunks else "this plan"
+        alike = result.plan.chunks and not result.plan.groups
+        name = strategy_text(result.plan.strategy) if alike else "this plan"
         runs[name] = runs.pop("plan")
     return runs
 
@@ -80,8 +82,8 @@ def search_section(source: str, result: Search) -> Section:
                 "ISO pays from",
             )
         )
-    front = front_figure(result)
-    figures += [front] if front else []
+    fronts = (perplexity_figure(result), front_figure(result))
+    figures += [front for front in fronts if front]
     if result.sensitivity is not None:
         why = "Marked: the blocks whose sync the best plan drops."
         figures.append(sensitivity_figure(result.sensitivity, result.plan.dropped, why))

@@ -4,16 +4,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from isotune.render import percent, strategy_text, workload_text
-from isotune.report.accuracy import drop_set, sensitivity_figure
+from isotune.report.deployed import deployments_section
 from isotune.report.latency import lengths_figure
 from isotune.report.measured import calibration_section, check_section, checks_section
 from isotune.report.parts import Cell, Column, Section, Table
-from isotune.report.saved import Prediction, Saved, SavedPolicy, SavedSensitivity, Search, Sweep
-from isotune.report.saved_measured import Calibration, Check, Checks, Validation
+from isotune.report.ran import measured_section
+from isotune.report.saved import (
+    Deployments,
+    Prediction,
+    Saved,
+    SavedPolicy,
+    SavedSensitivity,
+    Search,
+    Sweep,
+)
+from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSearch, Validation
 from isotune.report.searched import prediction_section, search_section
+from isotune.report.sensitivity import sensitivity_section
 from isotune.report.sweeps import sweep_section
 from isotune.report.validated import validation_section
-from tuner.accuracy import Sensitivity
 
 
 def section_of(source: str, result: Saved, others: Sequence[Saved] = ()) -> Section:
@@ -23,9 +32,11 @@ def section_of(source: str, result: Saved, others: Sequence[Saved] = ()) -> Sect
         InputError: what cannot be drawn of it.
     """
     if isinstance(result, SavedSensitivity):
-        return _sensitivity(source, result.table, others)
+        return sensitivity_section(source, result.table, others)
     makers: dict[type[Saved], Callable[[str, Any], Section]] = {
         Search: search_section,
+        Deployments: deployments_section,
+        MeasuredSearch: measured_section,
         Prediction: prediction_section,
         SavedPolicy: _policy,
         Sweep: sweep_section,
@@ -103,37 +114,4 @@ def _buckets_table(result: SavedPolicy) -> Table:
         columns=columns,
         rows=tuple(rows),
         note="Loss: how far above the best plan of its own length the rule lies at most.",
-    )
-
-
-def _sensitivity(source: str, table: Sensitivity, others: Sequence[Saved]) -> Section:
-    plans = [o for o in others if isinstance(o, Prediction) and _same(o, table)]
-    if plans:
-        dropped, why = plans[0].plan.dropped, "Marked: the blocks that the plan above drops."
-    else:
-        dropped = drop_set(table, None)
-        why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
-    order = table.order()
-    worst = order[-1]
-    cheap = drop_set(table, None)
-    return Section(
-        kind="sensitivity",
-        source=source,
-        title=f"Sensitivity of {table.model}",
-        verdict=(
-            f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
-            f"predicted growth of perplexity of {table.cost(cheap) * 100:.2f} % (budget 1 %); "
-            f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
-        ),
-        notes=("That the costs of blocks add up is an assumption.",),
-        figures=(sensitivity_figure(table, dropped, why),),
-    )
-
-
-def _same(result: Prediction, table: Sensitivity) -> bool:
-    blocks = len(table.blocks)
-    return (
-        bool(result.plan.dropped)
-        and result.plan.dropped[-1] < blocks
-        and (result.model.lower() == table.model.lower().removesuffix("-hf"))
     )

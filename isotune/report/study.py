@@ -9,17 +9,21 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Search
-from isotune.report.style import BLUE, GREY, RED
+from isotune.report.saved import Search, Studied
+from isotune.report.style import BLUE, GREY, ON_BLUE, RED
 from simulator.errors import InputError
 from tuner.history import History, Tried, study_of
 
-_SCALE = {"latency": (1e3, "latency (ms)"), "accuracy_cost": (1e2, "growth of perplexity (%)")}
+_SCALE = {
+    "latency": (1e3, "latency (ms)"),
+    "throughput": (1e3, "GPU time per token (ms)"),
+    "accuracy_cost": (1e2, "growth of perplexity (%)"),
+}
 _FEW = 4
 """Trials below which Optuna has nothing to show."""
 
 
-def study_figures(search: Search, source: str) -> list[Figure]:
+def study_figures(search: Studied, source: str) -> list[Figure]:
     """What can be drawn of the search's trials.
 
     Raises:
@@ -32,19 +36,20 @@ def study_figures(search: Search, source: str) -> list[Figure]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study = _study(search)
-            figures = [_history(study, search), _pareto(search), _importances(study, search)]
+            front = _pareto(search) if isinstance(search, Search) else None
+            figures = [_history(study, search), front, _importances(study, search)]
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{source}: trials.history: Optuna refuses it ({reason:.120})") from error
     return [figure for figure in figures if figure is not None]
 
 
-def _scales(search: Search) -> list[tuple[float, str]]:
+def _scales(search: Studied) -> list[tuple[float, str]]:
     """The factor to human units of each objective, and its name with the unit."""
     return [_SCALE.get(name, (1.0, name.replace("_", " "))) for name in search.objectives]
 
 
-def _study(search: Search, *, feasible: bool = False) -> optuna.Study:
+def _study(search: Studied, *, feasible: bool = False) -> optuna.Study:
     """The search's study again, its objectives in human units; maybe its feasible trials only."""
     saved, scales = search.trials.history, _scales(search)
     tried = []
@@ -56,7 +61,7 @@ def _study(search: Search, *, feasible: bool = False) -> optuna.Study:
     return study_of(History(distributions=ranges, trials=tuple(tried)), len(scales))
 
 
-def _first(search: Search) -> Callable[[FrozenTrial], float] | None:
+def _first(search: Studied) -> Callable[[FrozenTrial], float] | None:
     """The first objective where there are several, as Optuna's figures of one ask for it."""
     return None if len(search.objectives) == 1 else lambda trial: float(trial.values[0])
 
@@ -69,7 +74,7 @@ def _plain(figure: Any) -> tuple[list[Json], Json]:
     return found["data"], layout
 
 
-def _history(study: optuna.Study, search: Search) -> Figure:
+def _history(study: optuna.Study, search: Studied) -> Figure:
     from optuna.visualization import plot_optimization_history
 
     title = _scales(search)[0][1]
@@ -118,7 +123,7 @@ def _pareto(search: Search) -> Figure | None:
     )
 
 
-def _importances(study: optuna.Study, search: Search) -> Figure | None:
+def _importances(study: optuna.Study, search: Studied) -> Figure | None:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
     from optuna.visualization import plot_param_importances
 
@@ -132,6 +137,7 @@ def _importances(study: optuna.Study, search: Search) -> Figure | None:
     )
     for trace in data:
         trace["marker"] = {"color": BLUE}
+        trace["insidetextfont"] = {"color": ON_BLUE}
         trace["hovertemplate"] = "%{y}: %{x:.3f}<extra></extra>"
         trace["showlegend"] = False
         trace["textposition"] = "auto"
@@ -148,7 +154,7 @@ def _importances(study: optuna.Study, search: Search) -> Figure | None:
     )
 
 
-def _trials_table(search: Search) -> Table:
+def _trials_table(search: Studied) -> Table:
     names = list(search.trials.history.distributions)
     scales = _scales(search)
     rows: list[tuple[Cell, ...]] = [

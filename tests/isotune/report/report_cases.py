@@ -33,7 +33,7 @@ TINY = {
     "vocab_size": 131,
     "max_position_embeddings": 128,
 }
-WANTED = ("search", "policy", "sweep", "check", "runs", "calibration", "sensitivity")
+WANTED = ("search", "deployments", "policy", "sweep", "check", "runs", "calibration", "sensitivity")
 
 
 def wanted(results: dict[str, Path]) -> list[str]:
@@ -55,15 +55,26 @@ def saved(folder: Path, name: str, *arguments: str) -> Path:
 def results_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """One result of each kind, made in the working directory `folder` by the commands."""
     costs = [0.02 if block < 2 else 0.0001 * (block % 5 - 1) for block in range(BLOCKS)]
-    table = {"model": "llama-2-7b", "blocks": costs, "transfer": {"int8": 0.001}}
+    table = {
+        "model": "llama-2-7b",
+        "blocks": costs,
+        "transfer": {"int8": 0.001},
+        "treatments": {"bias": [cost / 2 for cost in costs]},
+        "classes": ["ISB" if cost < 0.0002 else "SB" if cost < 0.01 else "ESB" for cost in costs],
+        "tau1": 0.0002,
+        "tau2": 0.01,
+    }
     sensitivity = folder / "sensitivity.json"
     sensitivity.write_text(json.dumps(table))
     yield "sensitivity", sensitivity
     scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k")
     budget = ("--sensitivity", "sensitivity.json", "--objectives", "latency,accuracy_cost")
-    search = ("search", *scenario, "--trials", "24", *budget)
+    search = ("search", *scenario, "--trials", "24", *budget, "--front")
     yield "search", saved(folder, "search", *search)
     yield "plan", folder / "plan.yaml"
+    axes = ("--tp", "2,4", "--batch", "1,2", "--trials", "16", "--latency-limit", "200")
+    deploy = ("search", *scenario, *axes, "-o", "deployed.yaml")
+    yield "deployments", saved(folder, "deployments", *deploy)
     lengths = ("search", "--hw", "rtx4090", "--model", "llama-2-7b", "--prompt", "256:1k")
     yield "policy", saved(folder, "policy", *lengths)
     yield "policy file", folder / "policy.yaml"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_cases import WANTED
+from report_cases import TINY, WANTED, saved
 
 from isotune.cli import main
 from isotune.report import make_report
@@ -32,8 +32,10 @@ def titles(page, kind):
 
 def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
     verdicts = {part.kind: part.verdict for part in page.sections}
-    assert set(verdicts) == {"search", "policy", "sweep", "check", "calibration", "sensitivity"}
-    for kind in ("search", "policy", "sweep"):
+    assert set(verdicts) == {
+        *("search", "deployments", "policy", "sweep", "check", "calibration", "sensitivity")
+    }
+    for kind in ("search", "deployments", "policy", "sweep"):
         assert re.search(r"80 % interval: -?[\d.]+ to -?[\d.]+ %", verdicts[kind]), kind
     assert "off on average: gemm by" in next(p.verdict for p in page.sections if p.source[0] == "c")
     assert "held back" in verdicts["calibration"]
@@ -64,16 +66,87 @@ def test_the_figures_of_a_search_are_those_engineers_decide_by(page):
         "One block in time (block 16)",
         "Where the time goes",
         "Saving against prompt length",
+        "Latency against perplexity",
         "Latency and accuracy",
         "Sensitivity of each block",
         "History of the search",
         "Pareto front of the study",
         "What mattered in the search",
     ]
+    assert titles(page, "deployments")[0] == "Throughput and latency"
     assert titles(page, "sweep") == ["Saving over hardware, tensor-parallel size and length"]
     assert titles(page, "policy") == ["Saving against prompt length"]
     assert "Savings, predicted against measured" in titles(page, "check")
     assert titles(page, "calibration") == ["Errors of the calibration"]
+
+
+def test_deployments_show_what_each_number_of_gpus_brings(page, results):
+    part = next(part for part in page.sections if part.kind == "deployments")
+    front = json.loads(results["deployments"].read_text())["front"]
+    chosen = front[0]
+    assert f"tp {chosen['tp']}, batch {chosen['batch']}: " in part.verdict
+    assert "within 200.0 ms" in part.verdict
+    traces = {trace["name"]: trace for trace in part.figures[0].views[0].data}
+    assert {"tp 2", "tp 4", "chosen"} <= set(traces)
+    best = (traces["chosen"]["x"][0], traces["chosen"]["y"][0])
+    assert best == (chosen["latency_s"] * 1e3, chosen["tokens_per_s_per_gpu"])
+    for name in ("tp 2", "tp 4"):
+        assert all(y <= best[1] * (1 + 1e-9) for y in traces[name]["y"])
+    assert len(part.tables[0].rows) == len(front)
+
+
+def test_the_front_against_perplexity_has_the_papers_rule_as_a_point(page, results):
+    front = json.loads(results["search"].read_text())["accuracy_front"]
+    part = next(part for part in page.sections if part.kind == "search")
+    figure = next(one for one in part.figures if one.title == "Latency against perplexity")
+    line, rule = figure.views[0].data
+    assert rule["name"] == "ISB/SB/ESB rule"
+    (ruled,) = (point for point in front if point["rule"])
+    assert (rule["x"], rule["y"]) == (
+        [ruled["latency_s"] * 1e3],
+        [ruled["perplexity_growth"] * 100],
+    )
+    assert len(line["x"]) == sum(not point["dominated"] for point in front) > 2
+    assert len(figure.table.rows) == len(front)
+
+
+def test_sensitivities_are_told_apart_by_class_and_shown_after_recovery(page, results):
+    table = json.loads(results["sensitivity"].read_text())
+    part = next(part for part in page.sections if part.kind == "sensitivity")
+    bars = part.figures[0].views[0].data
+    for name in ("ISB", "SB", "ESB"):
+        drawn = sorted(
+            b for trace in bars if trace["name"].startswith(f"{name},") for b in trace["x"]
+        )
+        assert drawn == [b for b, found in enumerate(table["classes"]) if found == name]
+    recovered = next(view for view in part.figures[0].views if view.label == "after recovery")
+    assert [trace["name"] for trace in recovered.data] == ["zero-shot", "bias"]
+    assert recovered.data[1]["y"] == [cost * 100 for cost in table["treatments"]["bias"]]
+
+
+def test_what_a_sensitivity_run_prints_is_read_as_its_file_is(results, tmp_path):
+    printed = tmp_path / "printed.json"
+    table = json.loads(results["sensitivity"].read_text())
+    printed.write_text(json.dumps({"file": "sensitivity.json", "passes": 3} | table))
+    one, other = (make_report([path]).sections[0] for path in (results["sensitivity"], printed))
+    assert one.figures == other.figures
+
+
+def test_a_measured_search_sets_every_plan_that_ran_beside_its_prediction(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(TINY | {"max_position_embeddings": 1024}))
+    what = ("--hw", "a800", "--model", str(tmp_path), "--tp", "2", "--prompt", "512")
+    how = ("--device", "cpu", "--budget", "3s", "-o", str(tmp_path / "ran.yaml"))
+    path = saved(tmp_path, "measured", "search", "--measured", *what, *how)
+    data = json.loads(path.read_text()) | {"kind": "measured"}
+    path.write_text(json.dumps(data))
+    part = make_report([path]).sections[0]
+    assert part.kind == "measured search"
+    assert re.search(r"(saves|loses) [\d.]+ % measured, -?[\d.]+ % predicted", part.verdict)
+    scatter = part.figures[0]
+    assert len(scatter.table.rows) == len(data["tried"]) > 1
+    assert "serial" in {row[0] for row in scatter.table.rows}
 
 
 def test_the_page_names_the_command_that_makes_the_result_again(page):

@@ -1,0 +1,155 @@
+"""The section of a search over tensor-parallel sizes and batches."""
+
+from isotune.render import milliseconds, plan_text, workload_text
+from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
+from isotune.report.saved import Deployed, Deployments, Trial
+from isotune.report.searched import prediction_section
+from isotune.report.study import study_figures
+from isotune.report.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis
+
+
+def deployments_section(source: str, result: Deployments) -> Section:
+    """The chosen deployment beside its serial run, and the front it was chosen from."""
+    alone = prediction_section(source, result)
+    chosen = result.front[0]
+    limit = result.latency_limit_s
+    within = "" if limit is None else f" within {milliseconds(limit)}"
+    first = result.objectives[0].replace("_", " ")
+    return Section(
+        kind="deployments",
+        source=source,
+        title=workload_text(result.model, result.hardware, result.workload),
+        verdict=(
+            f"Best {first}{within}: tp {chosen.tp}, batch {chosen.batch}: "
+            f"{chosen.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. {alone.verdict}"
+        ),
+        plan=alone.plan,
+        command=result.command,
+        notes=(
+            f"Of {result.trials.run} trials, {result.trials.pruned} did not fit and "
+            f"{result.trials.failed} failed.",
+        ),
+        cautions=result.cautions,
+        figures=(_front_figure(result), *alone.figures, *study_figures(result, source)),
+        tables=(_table(result), *alone.tables),
+    )
+
+
+def _front_figure(result: Deployments) -> Figure:
+    """Throughput per GPU over latency: every trial by its number of GPUs, and the front."""
+    tokens = result.workload.tokens
+    places = [_place(trial, result.objectives) for trial in result.trials.history.trials]
+    trials = [place for place in places if place is not None]
+    sizes = sorted({tp for tp, *_ in trials} | {item.tp for item in result.front})
+    data = []
+    for place, tp in enumerate(sizes):
+        here = [(seconds, batch) for at, batch, seconds in trials if at == tp]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"tp {tp}",
+                "x": [seconds * 1e3 for seconds, _ in here],
+                "y": [batch * tokens / (seconds * tp) for seconds, batch in here],
+                "customdata": [f"tp {tp}, batch {batch}" for _, batch in here],
+                "marker": {
+                    "color": _COLOURS[place % len(_COLOURS)],
+                    "symbol": SYMBOLS[place % len(SYMBOLS)],
+                    "size": 7,
+                    "opacity": 0.6,
+                },
+                "hovertemplate": _HOVER,
+            }
+        )
+    data += [_line(result.front), _star(result.front[0])]
+    layout: Json = {"xaxis": axis("latency (ms)"), "yaxis": axis("tokens/s per GPU")}
+    if result.latency_limit_s is not None:
+        layout |= _limit(result.latency_limit_s)
+    return Figure(
+        title="Throughput and latency",
+        caption="Every trial by its tensor-parallel size; the line joins the deployments that no "
+        "other beats in both.",
+        views=(View(label="", data=data, layout=layout),),
+        table=_table(result),
+        height=440,
+    )
+
+
+_HOVER = "%{customdata}: %{x:.4~g} ms, %{y:.4~g} tokens/s per GPU<extra></extra>"
+_COLOURS = (*(colour for colour in CYCLE if colour not in (RED, BLUE, GREY)), GREY)
+
+
+def _place(trial: Trial, names: tuple[str, ...]) -> tuple[int, int, float] | None:
+    """A trial's tensor-parallel size, batch and latency; None if it did not end with one."""
+    if "latency" not in names or len(trial.values) != len(names) or not trial.feasible:
+        return None
+    tp, batch = trial.params.get("tp"), trial.params.get("batch")
+    seconds = trial.values[names.index("latency")]
+    if not (isinstance(tp, int) and isinstance(batch, int) and tp > 0 and seconds > 0):
+        return None
+    return tp, batch, seconds
+
+
+def _line(front: tuple[Deployed, ...]) -> Json:
+    ordered = sorted(front, key=lambda item: item.latency_s)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "no other is better in both",
+        "x": [item.latency_s * 1e3 for item in ordered],
+        "y": [item.tokens_per_s_per_gpu for item in ordered],
+        "customdata": [f"tp {item.tp}, batch {item.batch}" for item in ordered],
+        "marker": {"color": BLUE, "size": 9},
+        "line": {"color": BLUE, "width": 2, "shape": "hv"},
+        "hovertemplate": _HOVER,
+    }
+
+
+def _star(chosen: Deployed) -> Json:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "chosen",
+        "x": [chosen.latency_s * 1e3],
+        "y": [chosen.tokens_per_s_per_gpu],
+        "customdata": [f"tp {chosen.tp}, batch {chosen.batch}"],
+        "marker": {"color": RED, "size": 14, "symbol": "star"},
+        "hovertemplate": _HOVER,
+    }
+
+
+def _limit(seconds: float) -> Json:
+    at = seconds * 1e3
+    line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at, "x1": at}
+    text = {"yref": "paper", "y": 0, "yanchor": "bottom", "xanchor": "left", "x": at}
+    return {
+        "shapes": [line | {"line": {"color": INK, "dash": "dot"}}],
+        "annotations": [text | {"text": f"limit {milliseconds(seconds)}", "showarrow": False}],
+    }
+
+
+def _table(result: Deployments) -> Table:
+    columns = (
+        Column(name="tp", digits=0),
+        Column(name="batch", digits=0),
+        Column(name="latency", unit="ms", digits=2),
+        Column(name="throughput", unit="tokens/s per GPU", digits=0),
+        Column(name="plan"),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            item.tp,
+            item.batch,
+            item.latency_s * 1e3,
+            item.tokens_per_s_per_gpu,
+            plan_text(item.plan),
+        )
+        for item in result.front
+    ]
+    names = " and ".join(result.objectives)
+    return Table(
+        title="Deployments that no other beats",
+        columns=columns,
+        rows=tuple(rows),
+        note=f"In {names} at once; the first is chosen.",
+    )

@@ -1,0 +1,211 @@
+"""What dropping each block's attention all-reduce costs, by class and with recovery."""
+
+from collections.abc import Sequence
+
+from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
+from isotune.report.saved import Prediction, Saved
+from isotune.report.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
+from tuner.accuracy import Sensitivity
+from tuner.treatment import names_of
+
+_BUDGET = 0.01
+"""Growth of perplexity that stands for a budget where none was given (the search's default)."""
+_COLOURS = {"ISB": BLUE, "SB": ORANGE, "ESB": RED}
+_CLASSES = {"ISB": "in-sensitive", "SB": "sensitive", "ESB": "extremely sensitive"}
+_DROPPED, _KEPT = "dropped", "kept"
+
+
+def drop_set(table: Sensitivity, budget: float | None) -> tuple[int, ...]:
+    """The blocks whose syncs fit into a budget, least sensitive first; ascending."""
+    wanted = _BUDGET if budget is None else budget
+    return tuple(sorted(table.order()[: table.affordable(wanted)]))
+
+
+def sensitivity_section(source: str, table: Sensitivity, others: Sequence[Saved]) -> Section:
+    """A sensitivity file; `others` are the results on the same page."""
+    plans = [o for o in others if isinstance(o, Prediction) and _same(o, table)]
+    if plans:
+        dropped, why = plans[0].plan.dropped, "Marked: the blocks that the plan above drops."
+    else:
+        dropped = drop_set(table, None)
+        why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
+    worst = table.order()[-1]
+    cheap = drop_set(table, None)
+    return Section(
+        kind="sensitivity",
+        source=source,
+        title=f"Sensitivity of {table.model}",
+        verdict=(
+            f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
+            f"predicted growth of perplexity of {table.cost(cheap) * 100:.2f} % (budget 1 %); "
+            f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
+        ),
+        notes=tuple(_notes(table)),
+        figures=(sensitivity_figure(table, dropped, why),),
+    )
+
+
+def _same(result: Prediction, table: Sensitivity) -> bool:
+    blocks = len(table.blocks)
+    return (
+        bool(result.plan.dropped)
+        and result.plan.dropped[-1] < blocks
+        and (result.model.lower() == table.model.lower().removesuffix("-hf"))
+    )
+
+
+def _notes(table: Sensitivity) -> list[str]:
+    notes = ["That the costs of blocks add up is an assumption."]
+    if table.measured is not None:
+        ran = table.measured
+        notes.append(
+            f"Measured on {ran.tokens:,} tokens at tp {ran.tp} ({ran.scan} scan, {ran.dtype}); "
+            f"perplexity of the whole model {ran.perplexity:.4g}."
+        )
+    if table.classes:
+        counts = [f"{table.classes.count(name)} {name} ({_CLASSES[name]})" for name in _COLOURS]
+        notes.append(f"Classes: {', '.join(counts)}.")
+    if table.transfer:
+        costs = [f"{name} {cost * 100:+.2f} %" for name, cost in table.transfer.items()]
+        notes.append(f"A quantised transfer costs: {', '.join(costs)}.")
+    for check in table.checks:
+        notes.append(
+            f"Measured together: {len(check.treatments)} blocks dropped, perplexity "
+            f"{check.growth * 100:+.2f} %."
+        )
+    return notes
+
+
+def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -> Figure:
+    """Each block's cost, those of the drop set told apart; `why` says what set it is."""
+    chosen = set(dropped)
+    costs = [cost * 100 for cost in table.blocks]
+    layout: Json = {
+        "bargap": 0.15,
+        "xaxis": axis("block", showgrid=False),
+        "yaxis": axis("growth of perplexity (%)"),
+    }
+    data = _all_bars(table, chosen, costs)
+    views = [View(label="all blocks", data=data, layout=layout | _thresholds(table, max(costs)))]
+    recovered = _treated(table) if table.treatments else []
+    if recovered:
+        views.append(View(label="after recovery", data=recovered, layout=layout))
+    ordered = sorted(abs(cost) for cost in costs)
+    usual = 1.3 * ordered[int(0.9 * (len(ordered) - 1))]
+    if ordered[-1] > 4 * usual > 0:
+        low = min(0.0, 1.1 * min(costs))
+        near = layout | {"yaxis": layout["yaxis"] | {"range": [low, usual]}}
+        lines = _thresholds(table, usual)
+        views.append(View(label="the usual ones, close up", data=data, layout=near | lines))
+        if recovered:
+            views.append(View(label="after recovery, close up", data=recovered, layout=near))
+    return Figure(
+        title="Sensitivity of each block",
+        caption=f"What dropping a block's attention all-reduce alone costs. {why}",
+        views=tuple(views),
+        table=_table(table, chosen),
+    )
+
+
+def _all_bars(table: Sensitivity, chosen: set[int], costs: list[float]) -> list[Json]:
+    """One trace for each class and fate: the colour tells the class, hatching the dropped."""
+    blocks = range(len(costs))
+    if not table.classes:
+        fates = ((_DROPPED, ORANGE), (_KEPT, BLUE))
+        sets = [
+            (fate, [b for b in blocks if (b in chosen) == (fate == _DROPPED)], colour, fate)
+            for fate, colour in fates
+        ]
+    else:
+        sets = [
+            (
+                f"{name}, {fate}",
+                [
+                    b
+                    for b in blocks
+                    if table.classes[b] == name and (b in chosen) == (fate == _DROPPED)
+                ],
+                colour,
+                fate,
+            )
+            for name, colour in _COLOURS.items()
+            for fate in (_DROPPED, _KEPT)
+        ]
+    return [
+        _bars(f"{name} ({len(here)})", here, costs, colour, hatched=fate == _DROPPED)
+        for name, here, colour, fate in sets
+        if here
+    ]
+
+
+def _bars(name: str, blocks: list[int], costs: list[float], colour: str, *, hatched: bool) -> Json:
+    pattern = {"shape": "/", "size": 5, "solidity": 0.25, "fillmode": "overlay"}
+    return {
+        "type": "bar",
+        "name": name,
+        "x": blocks,
+        "y": [costs[block] for block in blocks],
+        "marker": {"color": colour} | ({"pattern": pattern} if hatched else {}),
+        "hovertemplate": "block %{x}: %{y:+.3~g} %<extra></extra>",
+    }
+
+
+def _thresholds(table: Sensitivity, highest: float) -> Json:
+    """Lines at tau1 and tau2, in percent, where they lie in the picture and apart."""
+    found = {"τ1": table.tau1, "τ2": table.tau2}
+    seen = {name: at * 100 for name, at in found.items() if at is not None and at * 100 <= highest}
+    if len(seen) == 2 and seen["τ2"] - seen["τ1"] < 0.04 * highest:
+        seen = {"τ1, τ2": seen["τ2"]}
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1}
+    text = {"xref": "paper", "x": 0.5, "yanchor": "bottom", "showarrow": False}
+    dots = {"color": INK, "dash": "dot", "width": 1}
+    return {
+        "shapes": [line | {"y0": y, "y1": y, "line": dots} for y in seen.values()],
+        "annotations": [text | {"y": y, "text": name} for name, y in seen.items()],
+    }
+
+
+def _treated(table: Sensitivity) -> list[Json]:
+    """Each block's cost by treatment, as dots one above the other."""
+    colours = (INK, GREEN, *(colour for colour in CYCLE if colour != GREEN))
+    costs = {name: table.treatments.get(name, table.blocks) for name in names_of(table)}
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": list(range(len(costs[name]))),
+            "y": [cost * 100 for cost in costs[name]],
+            "marker": {
+                "color": colours[place % len(colours)],
+                "symbol": SYMBOLS[place % len(SYMBOLS)],
+                "size": 7,
+            },
+            "hovertemplate": f"block %{{x}}, {name}: %{{y:+.3~g}} %<extra></extra>",
+        }
+        for place, name in enumerate(costs)
+    ]
+
+
+def _table(table: Sensitivity, chosen: set[int]) -> Table:
+    treatments = [name for name in names_of(table) if name in table.treatments]
+    rows: list[tuple[Cell, ...]] = [
+        (
+            block,
+            table.blocks[block] * 100,
+            rank,
+            *([table.classes[block]] if table.classes else []),
+            _DROPPED if block in chosen else _KEPT,
+            *(table.treatments[name][block] * 100 for name in treatments),
+        )
+        for rank, block in enumerate(table.order(), 1)
+    ]
+    columns = (
+        Column(name="block", digits=0),
+        Column(name="growth of perplexity", unit="%", digits=4),
+        Column(name="rank", digits=0),
+        *([Column(name="class")] if table.classes else []),
+        Column(name="sync"),
+        *(Column(name=f"with {name}", unit="%", digits=4) for name in treatments),
+    )
+    return Table(title="Sensitivity", columns=columns, rows=tuple(rows))
