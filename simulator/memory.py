@@ -86,7 +86,7 @@ def gpu_bytes(
     return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)
 
 
-def fitting(scenario: Scenario, largest: Array) -> npt.NDArray[np.bool_]:
+def fitting(scenario: Scenario, largest: Size) -> npt.NDArray[np.bool_]:
     """Which passes of a workload fit whose largest chunk has this many tokens of each request."""
     work = scenario.workload
     parts = gpu_bytes(

@@ -10,8 +10,9 @@ import typer
 from isotune.commands.output import print_result, progress, show
 from isotune.commands.shared import put_up
 from simulator.errors import InputError
+from simulator.memory import check_memory
 from simulator.planfile import PlanFile
-from simulator.predict import predict
+from simulator.predict import SERIAL, predict
 from simulator.scenario import Scenario
 from validation.extra import require_validate_extra
 
@@ -59,6 +60,7 @@ def search_measured(
         raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")
     if options.objectives != ("latency",):
         raise InputError("--measured: measures latency alone (allowed: --objectives latency)")
+    check_memory(scenario, SERIAL)  # it is run as well
     best = run_search(scenario, options).best
     setup = Setup.of(
         PlanFile.of(best, *names),
