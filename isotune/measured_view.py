@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from isotune.measured_result import MeasuredSearch
-from isotune.render import milliseconds, new_table, percent, plan_text
+from isotune.render import loss_text, milliseconds, new_table, percent, plan_text
 from isotune.text import printable
 from simulator.plan import Plan
 from simulator.predict import SERIAL
@@ -58,6 +58,7 @@ def _verdict(found: MeasuredSearch) -> str:
     return (
         f"best measured: {plan_text(best.plan)}: {milliseconds(best.measured.median_s)}{saving} "
         f"({percent(best.prediction.saving)} predicted; {len(found.tried)} plans ran, {how})"
+        f"{loss_text(best.plan)}"
     )
 
 

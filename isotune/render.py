@@ -111,7 +111,7 @@ def _cut_text(group: Blocks) -> str:
 
 
 def _strategies(plan: Plan) -> str:
-    said = " and ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
+    said = ", then ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
     return said[0].upper() + said[1:]
 
 

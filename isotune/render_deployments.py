@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from isotune.render import milliseconds, new_table, plan_text, scenario_text, trials_notes
+from isotune.render import milliseconds, new_table, plan_text, scenario_text, trials_notes, verdict
 from simulator.plan import Plan
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def deployments_view(result: "DeploymentResult") -> RenderableType:
             f"{rows[0]['tokens_per_s_per_gpu']:,.0f} tokens/s per GPU.",
             style="bold",
         ),
+        Text(verdict(best)),
         Text(scenario_text(best.scenario)),
         Text(f"plan: {plan_text(best.plan)}"),
         Text(),

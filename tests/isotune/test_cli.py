@@ -57,6 +57,20 @@ def test_search_for_people_has_everything_the_main_job_promises(isotune, tmp_pat
     assert max(map(len, text.splitlines())) <= 80 or str(tmp_path) in text
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--drop", "3,4"), "the model's numbers change (2 dropped syncs)."),
+        (("--comm-dtype", "int8"), "the model's numbers change (int8 transfer)."),
+        (("--strategy", "iso", "--chunks", "1024,1024"), None),
+    ],
+)
+def test_the_verdict_itself_says_that_numbers_change(isotune, options, said):
+    case = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k", "--tp", "8")
+    out = " ".join(isotune("predict", *case, *options).out.split("llama-2-7b")[0].split())
+    assert out.endswith(said) if said else "numbers" not in out
+
+
 def test_a_lossy_technique_is_shown_but_never_chosen_silently(isotune, tmp_path):
     found = json.loads(
         isotune("search", "--hw", "rtx4090", "--json", "-o", str(tmp_path / "p.yaml"), *FAST).out
