@@ -65,7 +65,7 @@ def remeasure(
     file = read_plan(plan)
     folder = model or Path(locate(file.model.name, plan.parent))
     scenario = scenario_of(file, plan.parent, model=str(folder))
-    table = read_sensitivity(sensitivity, scenario.model)
+    table = read_sensitivity(sensitivity, scenario.model, (scenario.workload.tp,))
     check_writable(sensitivity)
     require_validate_extra()
     where = _measurement(folder, text, scenario, tokenizer, (context, windows, seed, epochs))
@@ -156,10 +156,9 @@ class Remeasured:
         left = budget - self.table.transfer.get(transfer, 0.0)
         treated: Treated = treat(self.table, best.plan.dropped, left)
         plan: Plan = best.plan
-        file = PlanFile.of(isotune.predict(scenario, plan), self.file.hardware, "?")
-        file = file.model_copy(
-            update={"treatments": dict(treated.treatments), "model": self.file.model}
-        )
+        named = self.file.hardware, self.file.model.name
+        prediction = isotune.predict(scenario, plan)
+        file = PlanFile.of(prediction, *named, treatments=treated.treatments)
         return Remeasured(table=self.table, file=file, rounds=self.rounds)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
-from isotune.commands.deployments import Axes, deploy
+from isotune.commands.deployments import Axes, Axis, deploy
 from isotune.commands.measured import check_measured, duration, search_measured
 from isotune.commands.one_plan import PlanExtras, search_plan
 from isotune.commands.options import (
@@ -214,7 +214,8 @@ def search(
     )
     if front and sensitivity is None:
         raise InputError("--front needs --sensitivity, which says what a dropped sync costs")
-    repair = Repair.read(sensitivity, scenario.model, treatments)
+    ranks = tps if tp else (scenario.workload.tp,)
+    repair = Repair.read(sensitivity, scenario.model, cast(Axis, ranks), treatments)
     options = replace(
         _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
@@ -235,18 +236,18 @@ def search(
         },
     )
     if several:
-        work = scenario.workload
-        axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
-        deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+        axes = ranks, batches if batch else (scenario.workload.batch,)
+        deploy(scenario, cast(Axes, axes), options, named, repair, output, as_json)
         return
     if many:
-        search_policy(scenario, options, (prompt, prompts), named, output, as_json)
+        search_policy(scenario, options, (prompt, prompts), named, repair, output, as_json)
         return
     if measured:
         search_measured(
             scenario,
             options,
             named,
+            repair,
             budget_s=duration(budget or "600s"),
             device=device,
             shared=None if storage is None else (storage, study),
@@ -255,7 +256,7 @@ def search(
         )
         return
     if storage is not None:
-        share_search(scenario, options, named, storage, study, as_json)
+        share_search(scenario, options, named, repair, (storage, study), as_json)
         return
     search_plan(
         scenario,

@@ -7,6 +7,7 @@ import typer
 
 import isotune
 from isotune.commands.output import print_json, progress, show
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from simulator.errors import InputError
 from simulator.files import checked
 from simulator.plan import Plan
@@ -16,6 +17,7 @@ from simulator.workload import Workload
 if TYPE_CHECKING:
     from tuner.search import Options
     from tuner.study import Trials
+    from tuner.treatment import Treated
 
 _KEPT = (
     "strategies",
@@ -37,23 +39,27 @@ def share_search(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
-    url: str,
-    study: str,
+    repair: Repair | None,
+    place: tuple[str, str],
     as_json: bool,
 ) -> None:
-    """Put a search up in a storage and work on it; `names` are those of hardware and model."""
+    """Put a search up in a storage and work on it.
+
+    `names` are those of hardware and model, `place` the storage's URL and the study's name.
+    """
     from tuner.search import exact_of, space_of, starts
 
     space = space_of(scenario, options)
     first = list(starts(space, exact_of(space, options)))
-    storage = put_up(scenario, options, names, url, study, starts=first)
-    _work(storage, study, scenario, options, as_json)
+    storage = put_up(scenario, options, names, repair, *place, starts=first)
+    _work(storage, place[1], scenario, options, repair, as_json)
 
 
 def put_up(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
+    repair: Repair | None,
     url: str,
     study: str,
     *,
@@ -69,13 +75,13 @@ def put_up(
 
     storage = open_storage(url)
     hardware, model = names
-    table = options.sensitivity
     definition = {
         "hardware": hardware,
         "model": model,
         "workload": scenario.workload.model_dump(mode="json"),
         "options": {name: _plain(getattr(options, name)) for name in _KEPT},
-        "sensitivity": table.model_dump(mode="json") if table else None,
+        "sensitivity": repair.table.model_dump(mode="json") if repair else None,
+        "treatments": _plain(repair.names) if repair else None,
     } | ({"measured": True} if measured else {})
     create(_shared(storage, study, scenario, options), starts, definition)
     return storage
@@ -109,8 +115,13 @@ def join_search(study: str, url: str | None, as_json: bool) -> None:
         if name in known
     }
     table = data["sensitivity"]
-    sensitivity = checked(Sensitivity, table, f"study {study}") if table else None
-    _work(storage, study, scenario, replace(Options(**chosen), sensitivity=sensitivity), as_json)
+    repair = None
+    if table:
+        names = data.get("treatments")
+        measured = checked(Sensitivity, table, f"study {study}")
+        repair = Repair.of(measured, None if names is None else tuple(names))
+    options = replace(Options(**chosen), sensitivity=repair.searched if repair else None)
+    _work(storage, study, scenario, options, repair, as_json)
 
 
 def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") -> Any:
@@ -128,19 +139,27 @@ def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") ->
     )
 
 
-def _work(storage: Any, study: str, scenario: Scenario, options: "Options", as_json: bool) -> None:
+def _work(
+    storage: Any,
+    study: str,
+    scenario: Scenario,
+    options: "Options",
+    repair: Repair | None,
+    as_json: bool,
+) -> None:
     from tuner.objectives import Evaluator
     from tuner.shared import work
 
     shared = _shared(storage, study, scenario, options)
     with progress(f"study {study}", not as_json) as report:
         trials = work(shared, Evaluator(scenario, options.objective), report)
-    _show(trials, study, as_json)
+    treated = repair.treated(trials.best.plan, options) if repair and trials.best else None
+    _show(trials, study, treated, as_json)
     if trials.interrupted:
         raise typer.Exit(130)
 
 
-def _show(trials: "Trials", study: str, as_json: bool) -> None:
+def _show(trials: "Trials", study: str, treated: "Treated | None", as_json: bool) -> None:
     best = trials.best
     if as_json:
         print_json(
@@ -155,12 +174,14 @@ def _show(trials: "Trials", study: str, as_json: bool) -> None:
                 "latency_s": best.seconds if best else None,
                 "plan": best.plan.model_dump(mode="json") if best else None,
             }
+            | repair_dict(treated)
         )
         return
     from isotune.render import milliseconds, plan_text, why_lines
 
     if best is not None:
         show(f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}")
+        show_repair(treated)
     show(
         f"study {study}: {trials.run} trials done, {trials.mine} of them here; "
         f"{trials.pruned} did not fit, {trials.failed} failed"

@@ -68,12 +68,13 @@ def plan(tmp_path, folder):
 def judge(folder):
     """The gate on a plan, without the timed run of the plan's ranks."""
 
-    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None)):
-        setup = Setup.of(read_plan(path), path.parent, device="cpu")
+    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None), recovered=None):
+        model = None if recovered is None else str(recovered)
+        setup = Setup.of(read_plan(path), path.parent, device="cpu", model=model)
         gate = read_gate(
             setup,
             texts=[folder / "evaluation.txt"],
-            original=None,
+            original=None if recovered is None else folder,
             limits=(rise, agreement, change),
             context=CONTEXT,
             windows=6,
@@ -161,6 +162,20 @@ def test_quality_is_the_perplexity_that_the_virtual_ranks_have(judge, plan, fold
     dropped = evaluate(network, windows, dropped=(1, 2)).perplexity
     assert found["perplexity"] == pytest.approx(dropped, rel=1e-5)
     assert found["original_perplexity"] == pytest.approx(evaluate(network, windows).perplexity)
+
+
+def test_a_recovered_folder_is_judged_beside_its_original(isotune, judge, plan, folder, tmp_path):
+    path, target = plan(dropped=[0, 1, 2]), tmp_path / "recovered"
+    texts = ("--text", folder / "calibration.txt", "--eval-text", folder / "evaluation.txt")
+    sizes = ("--context", CONTEXT, "--windows", "6", "--steps", "bias,neurons", "--json")
+    code, out, err = isotune("recover", "--plan", path, *texts, "-o", target, *sizes)
+    assert code == 0, err
+    told = json.loads(out)["evaluation"]
+    found = judge(path, recovered=target)
+    assert found["perplexity"] == pytest.approx(told["recovered"], rel=1e-5)
+    assert found["original_perplexity"] == pytest.approx(told["whole"], rel=1e-5)
+    assert judge(path)["perplexity"] == pytest.approx(told["zero_shot"], rel=1e-5)
+    assert told["recovered"] != pytest.approx(told["zero_shot"], rel=1e-5)
 
 
 def test_a_quantised_transfer_is_judged_too(judge, plan):
