@@ -169,9 +169,10 @@ def _material(
 ) -> _Material:
     """Windows of the text and of the evaluation text; `share` of the first is held back."""
     context, windows, seed = sizes
+    from validation.spd.text import repair_windows
+
     corpus, dtype = corpus_of(files[0])
-    fit, judge = corpus.split(share)
-    count = max(1, round(windows * share / (1 - share)))
+    fit, judge = repair_windows(corpus, context, count=windows, seed=seed, share=share)
     unseen = None
     if files[1]:
         other, _ = corpus_of(files[1])
@@ -179,8 +180,8 @@ def _material(
     return _Material(
         digest=corpus.digest,
         dtype=dtype,
-        calibration=fit.windows(context, count=windows, seed=seed, what="calibration text"),
-        held_back=judge.windows(context, count=count, seed=seed, what="held-back text"),
+        calibration=fit,
+        held_back=judge,
         unseen=unseen,
     )
 

@@ -67,7 +67,7 @@ def test_whoever_searches_is_told_how_each_dropped_block_is_repaired(capsys, tmp
     assert written["buckets"][0]["rule"]["dropped"] == list(range(24, 32))
     assert sorted(map(int, written["treatments"])) == list(range(24, 32))
     assert set(written["treatments"].values()) == {"zero-shot", "bias"}
-    assert json.loads(out)["treated_growth"] <= 0.01
+    assert json.loads(out)["treated_growth"] == pytest.approx(0.01)
     _, out, _ = call(capsys, "search", *many, "--comm-dtype", "int8")
     assert len(yaml.safe_load(policy.read_text())["treatments"]) == 5  # 1 % less int8's 0.5 %
     code, _, err = call(
@@ -76,7 +76,7 @@ def test_whoever_searches_is_told_how_each_dropped_block_is_repaired(capsys, tmp
     assert (code, err.count("\n")) == (2, 1)
     assert "int8 transfer costs more than the accuracy budget of 0.1 %" in err
     study = ("--storage", f"sqlite:///{tmp_path}/study.db", "--json")
-    asked = ("--prompt", "1k", "--trials", "6", "--treatments", "bias", "--study", "s")
+    asked = ("--prompt", "128", "--trials", "16", "--treatments", "bias", "--study", "s")
     for command in ((*scenario[:-1], *asked), ("--join", "s")):
         code, out, _ = call(capsys, "search", *command, *study)
         found = json.loads(out)
@@ -85,11 +85,11 @@ def test_whoever_searches_is_told_how_each_dropped_block_is_repaired(capsys, tmp
         assert sorted(map(int, found["treatments"])) == found["plan"]["dropped"]
         assert set(found["treatments"].values()) == {"bias"}
     plan = tmp_path / "plan.yaml"
-    batches = ("--tp", "4", "--batch", "1,2", "--prompt", "1k", "--trials", "6", "-o", str(plan))
+    batches = ("--tp", "4", "--batch", "1,2", "--prompt", "128", "--trials", "16", "-o", str(plan))
     code, _, err = call(capsys, "search", *scenario, *batches)
     assert code == 0, err
     best = yaml.safe_load(plan.read_text())
-    assert sorted(map(int, best["treatments"])) == best["plan"]["dropped"]
+    assert sorted(map(int, best["treatments"])) == best["plan"]["dropped"] != []
 
 
 def test_a_grid_file_is_swept_and_options_replace_its_axes(capsys, tmp_path):
