@@ -1,6 +1,7 @@
 """`plan.yaml`: a plan with the scenario it was made for, and what was predicted for it."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -65,13 +66,21 @@ class PlanFile(Schema):
     predicted: Predicted | None = None
 
     @classmethod
-    def of(cls, prediction: Prediction, hardware: str, model: str) -> Self:
+    def of(
+        cls,
+        prediction: Prediction,
+        hardware: str,
+        model: str,
+        *,
+        treatments: Mapping[int, str] | None = None,
+    ) -> Self:
         """The file of a prediction; `hardware` and `model` are the names it was asked with."""
         return cls(
             hardware=hardware,
             model=ModelReference.of(prediction.scenario.model, model),
             workload=prediction.scenario.workload,
             plan=prediction.plan,
+            treatments=dict(treatments or {}),
             predicted=Predicted(
                 latency_s=prediction.latency_s, serial_latency_s=prediction.serial_latency_s
             ),

@@ -98,6 +98,10 @@ class Policy(Schema):
     workload: Workload
     serial_below: int | None = Field(description="tokens below which serial wins; None: always")
     expected_saving: float = Field(description="over the distribution of prompt lengths")
+    treatments: dict[int, str] = Field(
+        default_factory=dict,
+        description="how each dropped block is repaired: recovery steps such as bias+distil",
+    )
     buckets: tuple[Bucket, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

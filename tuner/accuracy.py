@@ -4,6 +4,7 @@ Sensitivities are differences of perplexity per block (SPD, arXiv 2502.20727), h
 of the un-dropped model's perplexity; that they add up is an assumption.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -116,11 +117,12 @@ class Sensitivity(Schema):
         return max(count for count, cost in enumerate(costs) if count == 0 or cost <= budget)
 
 
-def read_sensitivity(path: Path, model: Model) -> Sensitivity:
-    """The sensitivities of a model's blocks.
+def read_sensitivity(path: Path, model: Model, tps: Collection[int] = ()) -> Sensitivity:
+    """The sensitivities of a model's blocks, to be used at these tensor-parallel sizes.
 
     Raises:
-        InputError: unreadable or malformed file, or one for another model.
+        InputError: unreadable or malformed file, or one for another model or tp: the more ranks,
+            the less of the attention each sees without the sync.
     """
     table = validate(Sensitivity, read_json(path), path)
     measured, wanted = (name.lower().removesuffix("-hf") for name in (table.model, model.name))
@@ -130,6 +132,13 @@ def read_sensitivity(path: Path, model: Model) -> Sensitivity:
         raise InputError(
             f"{path}: blocks: {len(table.blocks)} sensitivities, but {model.name} has "
             f"{model.num_hidden_layers} blocks"
+        )
+    known = table.measured.tp if table.measured else None
+    other = [tp for tp in tps if known not in (None, tp)]
+    if other:
+        raise InputError(
+            f"{path}: measured.tp: measured at tp {known}, not at tp {other[0]} (allowed: tp "
+            f"{known}, or a table of isotune sensitivity --tp {other[0]})"
         )
     return table
 

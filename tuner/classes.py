@@ -54,6 +54,9 @@ class Thresholds:
         ordered = np.sort(np.asarray(costs, dtype=float))
         affordable = np.flatnonzero(np.cumsum(ordered) <= budget)
         count = int(affordable[-1]) + 1 if len(affordable) else 0
+        # No threshold tells equal blocks apart: all of them, or none.
+        while 0 < count < len(ordered) and ordered[count - 1] == ordered[count]:
+            count -= 1
         tau1 = _threshold(costs, count)
         return cls(tau1=tau1, tau2=max(tau1, budget))
 

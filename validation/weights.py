@@ -65,16 +65,23 @@ class Safetensors:
         """See `Weights`."""
         experts = _EXPERTS.fullmatch(name)
         if experts and self.stored(name) is None:
-            return self._experts(experts[1], experts[2], shape, cut)
+            return self._experts(name, shape, cut)
         return self._read(name, shape, cut)
 
-    def _experts(
-        self, block: str, which: str, shape: tuple[int, ...], cut: Cut | None
-    ) -> torch.Tensor:
-        """Fused experts from a file that has them one by one (Mixtral names them w1, w3, w2)."""
-        inside, names = f"{block}.mlp", _ONE_BY_ONE[which]
-        if self.stored(f"{inside}.experts.0.{names[0]}.weight") is None:
-            inside, names = f"{block}.block_sparse_moe", _MIXTRAL[which]
+    def one_by_one(self, name: str) -> tuple[str, tuple[str, ...]]:
+        """Where a file has fused experts one by one, and the names of each one's parts, which
+        lie below each other when fused (Mixtral names them w1, w3, w2)."""
+        experts = _EXPERTS.fullmatch(name)
+        assert experts is not None
+        block, which = experts[1], experts[2]
+        inside, names = f"{block}.mlp.experts", _ONE_BY_ONE[which]
+        if self.stored(f"{inside}.0.{names[0]}.weight") is None:
+            inside, names = f"{block}.block_sparse_moe.experts", _MIXTRAL[which]
+        return inside, names
+
+    def _experts(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+        """Fused experts from a file that has them one by one."""
+        inside, names = self.one_by_one(name)
         rows = shape[1] // len(names)
         ranges = [None] * len(names) if cut is None else list(cut.ranges)
         held = None if cut is None else sum(stop - start for start, stop in cut.ranges)
@@ -84,14 +91,14 @@ class Safetensors:
         fused = torch.empty(size, dtype=self._dtype, device=self._device)
         for expert in range(shape[0]):
             parts = []
-            for index, (name, part) in enumerate(zip(names, ranges, strict=True)):
-                offset = index * rows if which == "gate_up_proj" else 0
+            for index, (one_name, part) in enumerate(zip(names, ranges, strict=True)):
+                offset = index * rows if len(names) > 1 else 0
                 one = (
                     Cut(cut.dim - 1, ((part[0] - offset, part[1] - offset),))
                     if cut is not None and part is not None
                     else None
                 )
-                full = f"{inside}.experts.{expert}.{name}.weight"
+                full = f"{inside}.{expert}.{one_name}.weight"
                 parts.append(self._read(full, (rows, shape[2]), one))
             fused[expert] = torch.cat(parts)
         return fused

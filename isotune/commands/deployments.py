@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from isotune.commands.output import print_result, progress, show
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.results import prediction_dict, trials_dict
 from simulator.planfile import PlanFile
 from simulator.scenario import Scenario
@@ -13,7 +14,8 @@ from simulator.scenario import Scenario
 if TYPE_CHECKING:
     from tuner.search import Options
 
-Axes = tuple[tuple[int, ...], tuple[int, ...]]
+Axis = tuple[int, ...]
+Axes = tuple[Axis, Axis]
 """Tensor-parallel sizes and batches."""
 
 
@@ -22,6 +24,7 @@ def deploy(
     axes: Axes,
     options: "Options",
     names: tuple[str, str],
+    repair: Repair | None,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -30,7 +33,8 @@ def deploy(
 
     with progress("searching", not as_json) as report:
         result = search_deployments(scenario, *axes, options, report)
-    PlanFile.of(result.best, *names).write(output)
+    treated = repair.treated(result.best.plan, options) if repair else None
+    PlanFile.of(result.best, *names, treatments=treated.treatments if treated else {}).write(output)
     if as_json:
         found = {
             "objectives": list(options.objectives),
@@ -38,12 +42,13 @@ def deploy(
             "front": front_rows(result),
             "trials": trials_dict(result.trials, options.seed),
         }
-        data = prediction_dict(result.best) | found | {"plan_file": str(output)}
-        print_result("deployments", data)
+        data = prediction_dict(result.best) | found | repair_dict(treated)
+        print_result("deployments", data | {"plan_file": str(output)})
     else:
         from isotune.render_deployments import deployments_view
 
         show(deployments_view(result))
+        show_repair(treated)
         show(f"wrote {output}; reproduce with: isotune predict --plan {output}")
     if result.trials.interrupted:
         raise typer.Exit(130)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from isotune.commands.output import print_result, progress, show
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import put_up
 from simulator.errors import InputError
 from simulator.memory import check_memory
@@ -18,6 +19,7 @@ from validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
     from tuner.search import Options
+    from tuner.treatment import Treated
 
 _SCALE = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _TIMEOUT_S = 120.0
@@ -40,6 +42,7 @@ def search_measured(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
+    repair: Repair | None,
     *,
     budget_s: float,
     device: str | None,
@@ -70,7 +73,7 @@ def search_measured(
     )
     candidates = candidates_of(setup.scenario, options, best.plan)
     if shared is not None and (not under_torchrun() or place().rank == 0):
-        put_up(scenario, options, names, *shared, starts=list(candidates), measured=True)
+        put_up(scenario, options, names, repair, *shared, starts=list(candidates), measured=True)
     driver = SearchDriver(
         scenario=setup.scenario,
         options=options,
@@ -94,18 +97,23 @@ def search_measured(
     if found is None:
         typer.echo(f"isotune: {run.failure or 'nothing was measured'}", err=True)
         raise typer.Exit(130 if run.failure == "interrupted" else 1)
-    PlanFile.of(predict(scenario, found.best.plan), *names).write(output)
-    _show(measured_dict(found) | {"plan_file": str(output)}, found, as_json, output)
+    plan = found.best.plan
+    treated = repair.treated(plan, options) if repair else None
+    treatments = treated.treatments if treated else {}
+    PlanFile.of(predict(scenario, plan), *names, treatments=treatments).write(output)
+    data = measured_dict(found) | repair_dict(treated) | {"plan_file": str(output)}
+    if as_json:
+        print_result("measured", data)
+    else:
+        _show(found, treated, output)
     if found.failure is not None:
         typer.echo(f"isotune: {found.failure}", err=True)
         raise typer.Exit(130 if found.failure == "interrupted" else 1)
 
 
-def _show(data: dict[str, Any], found: Any, as_json: bool, output: Path) -> None:
-    if as_json:
-        print_result("measured", data)
-        return
+def _show(found: Any, treated: "Treated | None", output: Path) -> None:
     from isotune.measured_view import measured_view
 
     show(measured_view(found))
+    show_repair(treated)
     show(f"wrote {output}; check its numbers with: isotune validate {output}")

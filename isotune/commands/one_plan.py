@@ -46,10 +46,9 @@ def search_plan(
     if extras.robust is not None:
         choice = choose_robust(scenario, result, extras.robust)
         result = replace(result, best=isotune.predict(scenario, choice.plan))
-    treated = repair.treated(result) if repair else None
+    treated = repair.treated(result.best.plan, options) if repair else None
     curve = repair.front(scenario, options) if repair and extras.front else None
-    file = PlanFile.of(result.best, *names)
-    file.model_copy(update={"treatments": treated.treatments if treated else {}}).write(output)
+    PlanFile.of(result.best, *names, treatments=treated.treatments if treated else {}).write(output)
     if extras.trace is not None:
         write_timelines(extras.trace, result.best, "best plan")
     if as_json:

@@ -7,8 +7,10 @@ import typer
 
 from isotune.commands.options import read, tokens
 from isotune.commands.output import print_result, progress, show
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.results import policy_dict
 from simulator.errors import InputError
+from simulator.plan import Plan
 from simulator.planfile import ModelReference
 from simulator.policy import Policy
 from simulator.scenario import Scenario
@@ -23,6 +25,7 @@ def search_policy(
     options: "Options",
     lengths: tuple[str | None, Path | None],
     names: tuple[str, str],
+    repair: Repair | None,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -33,10 +36,9 @@ def search_policy(
     from tuner.policy import find_policy
 
     wanted = _lengths(*lengths)
-    dropped: tuple[int, ...] = ()
-    if options.sensitivity is not None and options.spd:
-        count = options.sensitivity.affordable(options.accuracy_budget)
-        dropped = tuple(sorted(options.sensitivity.order()[:count]))
+    dropped = _dropped(options)
+    lossy = Plan(comm_dtype=options.comm_dtype, dropped=dropped)
+    treated = repair.treated(lossy, options) if repair else None
     with progress("solving prompt lengths", not as_json) as report:
         found = find_policy(
             scenario, wanted, comm_dtype=options.comm_dtype, dropped=dropped, progress=report
@@ -49,19 +51,41 @@ def search_policy(
         workload=workload,
         serial_below=found.serial_below,
         expected_saving=found.expected_saving,
+        treatments=dict(treated.treatments) if treated else {},
         buckets=found.buckets,
     )
     policy.write(output)
     if as_json:
         extra = {"policy_file": str(output), "interrupted": found.interrupted}
-        print_result("policy", policy_dict(policy, scenario) | extra)
+        print_result("policy", policy_dict(policy, scenario) | repair_dict(treated) | extra)
     else:
         from isotune.render import policy_view
 
         show(policy_view(policy, found, wanted.tokens[-1]))
+        show_repair(treated)
         show(f"wrote {output}; look a length up with: isotune predict --policy {output} --prompt N")
     if found.interrupted:
         raise typer.Exit(130)
+
+
+def _dropped(options: "Options") -> tuple[int, ...]:
+    """The blocks that every length drops: the cheapest ones, within what the transfer leaves.
+
+    Raises:
+        InputError: the transfer alone costs more than the budget.
+    """
+    table = options.sensitivity
+    if table is None:
+        return ()
+    left = options.accuracy_budget - table.transfer.get(options.comm_dtype, 0.0)
+    if left < 0:
+        raise InputError(
+            f"{options.comm_dtype} transfer costs more than the accuracy budget of "
+            f"{options.accuracy_budget * 100:g} %"
+        )
+    if not options.spd:
+        return ()
+    return tuple(sorted(table.order()[: table.affordable(left)]))
 
 
 def _lengths(prompt: str | None, prompts: Path | None) -> "Lengths":

@@ -1,13 +1,16 @@
 """`isotune recover`: win back what dropped attention syncs cost a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isotune.commands.options import Json, blocks, fraction, read
+from isotune.commands.options import Json, fraction, read
 from isotune.commands.output import print_json, progress, show
+from isotune.commands.recover_asked import asked, steps_by_block
 from isotune.commands.textual import (
     Batch,
     Context,
@@ -22,21 +25,16 @@ from isotune.commands.textual import (
     resumable,
 )
 from simulator.errors import InputError
-from simulator.planfile import locate, read_plan
-from simulator.treatment import STEPS as _STEPS
-from simulator.treatment import steps_of
+from simulator.planfile import read_plan
+from simulator.treatment import STEPS
 from validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
     from validation.spd.network import Network
     from validation.spd.record import Record
     from validation.spd.recover import Recovery
+    from validation.spd.text import Corpus
     from validation.spd.text import Windows as TextWindows
-
-_OF_CLASS = {"ISB": (), "SB": ("distil",), "ESB": ("heads", "distil")}
-"""The paper's rule: in-sensitive blocks as they are, sensitive ones distilled, extremely
-sensitive ones distilled after head grouping."""
-_Steps = dict[int, tuple[str, ...]]
 
 
 def recover(
@@ -98,10 +96,11 @@ def recover(
     as_json: Json = False,
 ) -> None:
     """Repair the blocks whose syncs are dropped; a folder that transformers and validate run."""
-    folder, ranks, dropped = _asked(model, plan, drop, tp)
+    folder, ranks, dropped = asked(model, plan, drop, tp)
     planned = read_plan(plan).treatments if plan is not None and steps is None else {}
-    everywhere = ",".join(_STEPS) if steps is None else steps
-    wanted = _steps_of(dropped, everywhere, block_steps or [], sensitivity, folder, planned)
+    everywhere = ",".join(STEPS) if steps is None else steps
+    model_at = folder, ranks
+    wanted = steps_by_block(dropped, everywhere, block_steps or [], sensitivity, model_at, planned)
     share = read(fraction, "--held-back", held_back) or 0.0
     if not 0.0 < share < 1.0:
         raise InputError(f"--held-back: {held_back!r} leaves no text (allowed: between 0 and 1)")
@@ -118,29 +117,26 @@ def recover(
     if read_record(folder):
         raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
     where = read_device(device)
-    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, ranks, dtype)
-    fit, judge = corpus.split(share)
-    count = max(1, round(windows * share / (1 - share)))
-    calibration = fit.windows(context, count=windows, seed=seed, what="calibration text")
-    held = judge.windows(context, count=count, seed=seed, what="held-back text")
-    unseen = None
-    if eval_text:
-        other, _ = read_text_for(folder, eval_text, tokenizer, context, ranks, dtype)
-        unseen = other.windows(context, count=windows, seed=seed, what="evaluation text")
     check_target(folder, output)
+    material = _material(
+        partial(read_text_for, folder, tokenizer=tokenizer, context=context, tp=ranks, dtype=dtype),
+        (text, eval_text or []),
+        share,
+        (context, windows, seed),
+    )
     settings = Settings(
         batch=batch, seed=seed, training=Training(rate=rate, epochs=epochs, seed=seed)
     )
     digest = digest_of(
-        folder, corpus.digest, ranks, wanted, settings, context, windows, share, dtype, where
+        folder, material.digest, ranks, wanted, settings, context, windows, share, dtype, where
     )
-    network = load_network(folder, ranks, dtype=torch_dtype, device=where)
+    network = load_network(folder, ranks, dtype=material.dtype, device=where)
     kept = Kept(folder=output.with_name(f".{output.name}.partial"), digest=digest)
     with resumable(), progress("recovering", not as_json) as report:
         found = run(
             network,
-            calibration,
-            held,
+            material.calibration,
+            material.held_back,
             dropped,
             wanted,
             settings=settings,
@@ -148,85 +144,46 @@ def recover(
             on_block=kept.add,
             on_progress=report,
         )
-    record = _record(network, found, unseen, batch, (corpus.digest, context, seed))
+    record = _record(network, found, material.unseen, batch, (material.digest, context, seed))
     write_recovered(folder, output, network, found.blocks, record)
     kept.remove()
     _show(record, output, as_json)
 
 
-def _asked(
-    model: str | None, plan: Path | None, drop: str | None, tp: int | None
-) -> tuple[Path, int, tuple[int, ...]]:
-    """The model's folder, the ranks and the dropped blocks."""
-    if plan is not None:
-        if drop is not None or tp is not None:
-            raise InputError("--plan has the tp and the drop set (not with --drop or --tp)")
-        file = read_plan(plan)
-        name = model or locate(file.model.name, plan.parent)
-        if file.workload.tp < 2:
-            raise InputError(f"{plan}: workload: tp {file.workload.tp} has no syncs to drop")
-        return _with_blocks(Path(name), file.workload.tp, file.plan.dropped)
-    if model is None or drop is None or tp is None:
-        raise InputError("give --plan, or --model with --drop and --tp")
-    return _with_blocks(Path(model), tp, read(blocks, "--drop", drop) or ())
+@dataclass(frozen=True, kw_only=True)
+class _Material:
+    """The text that fits repairs, that judges them, and that does neither; torch's type."""
+
+    digest: str
+    dtype: Any
+    calibration: "TextWindows"
+    held_back: "TextWindows"
+    unseen: "TextWindows | None"
 
 
-def _with_blocks(
-    folder: Path, tp: int, dropped: tuple[int, ...]
-) -> tuple[Path, int, tuple[int, ...]]:
-    from simulator.model import read_model
+def _material(
+    corpus_of: Callable[[list[Path]], tuple["Corpus", Any]],
+    files: tuple[list[Path], list[Path]],
+    share: float,
+    sizes: tuple[int, int, int],
+) -> _Material:
+    """Windows of the text and of the evaluation text; `share` of the first is held back."""
+    context, windows, seed = sizes
+    from validation.spd.text import repair_windows
 
-    if not folder.is_dir():
-        raise InputError(f"--model: {folder}: not a folder (allowed: one with its weights)")
-    count = read_model(folder).num_hidden_layers
-    if not dropped:
-        raise InputError("no attention sync is dropped: there is nothing to recover")
-    if dropped[-1] >= count:
-        raise InputError(f"drop: {folder.name} has blocks 0 to {count - 1}, not {dropped[-1]}")
-    return folder, tp, dropped
-
-
-def _steps_of(
-    dropped: tuple[int, ...],
-    steps: str,
-    block_steps: list[str],
-    sensitivity: Path | None,
-    folder: Path,
-    planned: Mapping[int, str],
-) -> _Steps:
-    """The steps of each dropped block; `planned` has a plan's treatments."""
-    found = dict.fromkeys(dropped, _named_steps("--steps", steps))
-    for block in dropped:
-        if block in planned:
-            found[block] = read(steps_of, "plan: treatments", planned[block]) or ()
-    if sensitivity is not None:
-        from simulator.model import read_model
-        from tuner.accuracy import read_sensitivity
-
-        table = read_sensitivity(sensitivity, read_model(folder))
-        if not table.classes:
-            raise InputError(f"{sensitivity}: classes: missing (isotune sensitivity writes them)")
-        found = {block: _OF_CLASS[table.classes[block]] for block in dropped}
-    for entry in block_steps:
-        numbers, equals, names = entry.partition("=")
-        if not equals:
-            raise InputError(f"--block-steps: {entry!r:.60} is not blocks=steps: 0,3=heads,distil")
-        for block in read(blocks, "--block-steps", numbers) or ():
-            if block not in found:
-                raise InputError(f"--block-steps: block {block} is not dropped")
-            found[block] = _named_steps("--block-steps", names)
-    return found
-
-
-def _named_steps(option: str, text: str) -> tuple[str, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["none"]:
-        return ()
-    unknown = [name for name in names if name not in _STEPS]
-    if unknown or not names:
-        what = f"unknown step {unknown[0]!r:.40}" if unknown else "no step given"
-        raise InputError(f"{option}: {what} (allowed: {', '.join(_STEPS)}, or none)")
-    return tuple(step for step in _STEPS if step in names)
+    corpus, dtype = corpus_of(files[0])
+    fit, judge = repair_windows(corpus, context, count=windows, seed=seed, share=share)
+    unseen = None
+    if files[1]:
+        other, _ = corpus_of(files[1])
+        unseen = other.windows(context, count=windows, seed=seed, what="evaluation text")
+    return _Material(
+        digest=corpus.digest,
+        dtype=dtype,
+        calibration=fit,
+        held_back=judge,
+        unseen=unseen,
+    )
 
 
 def _record(

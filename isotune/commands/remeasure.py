@@ -10,11 +10,15 @@ import typer
 from isotune.commands.options import Json, fraction, read
 from isotune.commands.output import print_json, progress, show
 from isotune.commands.textual import (
+    Batch,
     Context,
+    DeviceOption,
+    Dtype,
     Seed,
     Texts,
     TokenizerOption,
     Windows,
+    read_device,
     read_text_for,
 )
 from isotune.render import new_table
@@ -51,6 +55,9 @@ def remeasure(
     windows: Windows = 64,
     tokenizer: TokenizerOption = None,
     seed: Seed = 0,
+    batch: Batch = 4,
+    dtype: Dtype = "float32",
+    device: DeviceOption = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of distillation, at most.")] = 10,
     as_json: Json = False,
 ) -> None:
@@ -65,10 +72,24 @@ def remeasure(
     file = read_plan(plan)
     folder = model or Path(locate(file.model.name, plan.parent))
     scenario = scenario_of(file, plan.parent, model=str(folder))
-    table = read_sensitivity(sensitivity, scenario.model)
+    table = read_sensitivity(sensitivity, scenario.model, (scenario.workload.tp,))
     check_writable(sensitivity)
     require_validate_extra()
-    where = _measurement(folder, text, scenario, tokenizer, (context, windows, seed, epochs))
+    from validation.spd.distil import Training
+    from validation.spd.network import load_network
+    from validation.spd.recover import Settings
+    from validation.spd.text import repair_windows
+    from validation.spd.treatments import Measurement
+
+    tp, place = scenario.workload.tp, read_device(device)
+    corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, tp, dtype)
+    calibration, held_back = repair_windows(corpus, context, count=windows, seed=seed)
+    where = Measurement(
+        network=load_network(folder, tp, dtype=torch_dtype, device=place),
+        calibration=calibration,
+        held_back=held_back,
+        settings=Settings(batch=batch, seed=seed, training=Training(epochs=epochs, seed=seed)),
+    )
     checked = Remeasured(table=table, file=file, rounds=())
     for number in range(rounds):
         if number:
@@ -156,37 +177,10 @@ class Remeasured:
         left = budget - self.table.transfer.get(transfer, 0.0)
         treated: Treated = treat(self.table, best.plan.dropped, left)
         plan: Plan = best.plan
-        file = PlanFile.of(isotune.predict(scenario, plan), self.file.hardware, "?")
-        file = file.model_copy(
-            update={"treatments": dict(treated.treatments), "model": self.file.model}
-        )
+        named = self.file.hardware, self.file.model.name
+        prediction = isotune.predict(scenario, plan)
+        file = PlanFile.of(prediction, *named, treatments=treated.treatments)
         return Remeasured(table=self.table, file=file, rounds=self.rounds)
-
-
-def _measurement(
-    folder: Path,
-    text: list[Path],
-    scenario: Scenario,
-    tokenizer: str | None,
-    sizes: tuple[int, int, int, int],
-) -> "Measurement":
-    from validation.spd.distil import Training
-    from validation.spd.network import load_network
-    from validation.spd.recover import Settings
-    from validation.spd.treatments import Measurement
-
-    context, windows, seed, epochs = sizes
-    tp = scenario.workload.tp
-    corpus, dtype = read_text_for(folder, text, tokenizer, context, tp, "float32")
-    fit, judge = corpus.split(0.2)
-    return Measurement(
-        network=load_network(folder, tp, dtype=dtype),
-        calibration=fit.windows(context, count=windows, seed=seed, what="calibration text"),
-        held_back=judge.windows(
-            context, count=max(1, windows // 4), seed=seed, what="held-back text"
-        ),
-        settings=Settings(seed=seed, training=Training(epochs=epochs, seed=seed)),
-    )
 
 
 def _show(checked: Remeasured, budget: float, files: tuple[Path, Path], as_json: bool) -> None:

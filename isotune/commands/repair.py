@@ -1,6 +1,6 @@
 """What a search says of dropped blocks: each one's treatment, and latency against perplexity."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,12 +11,13 @@ from isotune.commands.options import read
 from isotune.commands.output import show
 from isotune.render import milliseconds, new_table, plan_text, treatments_text
 from simulator.model import Model
+from simulator.plan import Plan
 
 if TYPE_CHECKING:
     from simulator.scenario import Scenario
     from tuner.accuracy import Sensitivity
     from tuner.front import Point
-    from tuner.search import Options, SearchResult
+    from tuner.search import Options
     from tuner.treatment import Treated
 
 
@@ -29,30 +30,40 @@ class Repair:
     names: tuple[str, ...] | None
 
     @classmethod
-    def read(cls, path: Path | None, model: Model, names: str | None) -> Self | None:
-        """The file; None if none was given.
+    def read(
+        cls, path: Path | None, model: Model, tps: Collection[int], names: str | None
+    ) -> Self | None:
+        """The file, to be used at these tensor-parallel sizes; None if none was given.
 
         Raises:
-            InputError: a malformed file, one for another model, or an unknown treatment.
+            InputError: a malformed file, one for another model or tp, or an unknown treatment.
         """
         from simulator.errors import InputError
         from tuner.accuracy import read_sensitivity
-        from tuner.treatment import effective
 
         if path is None:
             if names is not None:
                 raise InputError("--treatments needs --sensitivity, which says what each costs")
             return None
-        table = read_sensitivity(path, model)
-        wanted = read(_names, "--treatments", names)
-        return cls(table=table, searched=effective(table, wanted), names=wanted)
+        table = read_sensitivity(path, model, tps)
+        return cls.of(table, read(_names, "--treatments", names))
 
-    def treated(self, result: "SearchResult") -> "Treated":
-        """The treatments of the best plan's blocks, within what its transfer leaves."""
+    @classmethod
+    def of(cls, table: "Sensitivity", names: tuple[str, ...] | None) -> Self:
+        """A table, limited to some treatments.
+
+        Raises:
+            InputError: an unknown treatment.
+        """
+        from tuner.treatment import effective
+
+        return cls(table=table, searched=effective(table, names), names=names)
+
+    def treated(self, plan: Plan, options: "Options") -> "Treated":
+        """The treatments of a plan's dropped blocks, within what its transfer leaves."""
         from tuner.treatment import treat
 
-        plan = result.best.plan
-        left = result.options.accuracy_budget - self.table.transfer.get(plan.comm_dtype, 0.0)
+        left = options.accuracy_budget - self.table.transfer.get(plan.comm_dtype, 0.0)
         return treat(self.table, plan.dropped, left, self.names)
 
     def front(self, scenario: "Scenario", options: "Options") -> "tuple[Point, ...]":
@@ -75,7 +86,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def repair_dict(
-    treated: "Treated | None", front: "Sequence[Point] | None"
+    treated: "Treated | None", front: "Sequence[Point] | None" = None
 ) -> dict[str, dict[str, Any]]:
     """Treatments by block, and the points of the front; latency in seconds."""
     found: dict[str, Any] = {}
@@ -97,7 +108,7 @@ def repair_dict(
     return found
 
 
-def show_repair(treated: "Treated | None", front: "Sequence[Point] | None") -> None:
+def show_repair(treated: "Treated | None", front: "Sequence[Point] | None" = None) -> None:
     """Print both, where there is something to say."""
     if treated is not None and treated.treatments:
         show(

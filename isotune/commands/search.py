@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 import isotune
-from isotune.commands.deployments import Axes, deploy
+from isotune.commands.deployments import Axes, Axis, deploy
 from isotune.commands.kinds import Kind, kind_of, refuse_unsuited
 from isotune.commands.measured import duration, search_measured
 from isotune.commands.one_plan import PlanExtras, search_plan
@@ -219,7 +219,8 @@ def search(
     )
     if front and sensitivity is None:
         raise InputError("--front needs --sensitivity, which says what a dropped sync costs")
-    repair = Repair.read(sensitivity, scenario.model, treatments)
+    ranks = tps if tp else (scenario.workload.tp,)
+    repair = Repair.read(sensitivity, scenario.model, cast(Axis, ranks), treatments)
     options = replace(
         _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
@@ -232,16 +233,16 @@ def search(
     named = (hw, DEFAULT_MODEL if model is None else model)
     match kind:
         case Kind.DEPLOYMENTS:
-            work = scenario.workload
-            axes = tps if tp else (work.tp,), batches if batch else (work.batch,)
-            deploy(scenario, cast(Axes, axes), options, named, output, as_json)
+            axes = ranks, batches if batch else (scenario.workload.batch,)
+            deploy(scenario, cast(Axes, axes), options, named, repair, output, as_json)
         case Kind.POLICY:
-            search_policy(scenario, options, (prompt, prompts), named, output, as_json)
+            search_policy(scenario, options, (prompt, prompts), named, repair, output, as_json)
         case Kind.MEASURED:
             search_measured(
                 scenario,
                 options,
                 named,
+                repair,
                 budget_s=duration(budget or "600s"),
                 device=device,
                 shared=None if storage is None else (storage, study),
@@ -249,7 +250,8 @@ def search(
                 as_json=as_json,
             )
         case Kind.SHARED:
-            share_search(scenario, options, named, (str(storage), study), output, as_json)
+            place = str(storage), study
+            share_search(scenario, options, named, repair, place, output, as_json)
         case _:
             extras = PlanExtras(robust=robust, front=front, trace=trace)
             search_plan(scenario, options, named, repair, extras, output=output, as_json=as_json)

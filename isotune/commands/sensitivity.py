@@ -144,15 +144,15 @@ def _repairs(
 ) -> "Measurement":
     """What repairs are fitted on, and the held-back fifth of the text that judges them."""
     from validation.spd.recover import Settings
+    from validation.spd.text import repair_windows
     from validation.spd.treatments import Measurement
 
     context, windows, seed, batch = sizes
-    fit, judge = corpus.split(0.2)
-    count = max(1, windows // 4)
+    calibration, held_back = repair_windows(corpus, context, count=windows, seed=seed)
     return Measurement(
         network=network,
-        calibration=fit.windows(context, count=windows, seed=seed, what="calibration text"),
-        held_back=judge.windows(context, count=count, seed=seed, what="held-back text"),
+        calibration=calibration,
+        held_back=held_back,
         settings=Settings(batch=batch, seed=seed),
     )
 
@@ -230,13 +230,14 @@ def _table(table: "Sensitivity") -> Any:
 
     assert table.measured is not None
     view = Table(box=None, pad_edge=False)
-    for name in ("block", "alone", "with all after", "growth", "class"):
+    for name in ("block", "alone", "with all after", "growth", *table.treatments, "class"):
         view.add_column(name, justify="right")
     rows = zip(
         table.measured.single, table.measured.cumulative, table.blocks, table.classes, strict=True
     )
     for block, (single, cumulative, cost, kind) in enumerate(rows):
-        view.add_row(str(block), f"{single:.4f}", f"{cumulative:.4f}", _percent(cost), kind)
+        shares = map(_percent, (cost, *(costs[block] for costs in table.treatments.values())))
+        view.add_row(str(block), f"{single:.4f}", f"{cumulative:.4f}", *shares, kind)
     return view
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 import isotune
 from isotune.commands.output import print_result, progress, show
+from isotune.commands.repair import Repair, repair_dict, show_repair
 from simulator.errors import InputError
 from simulator.files import checked
 from simulator.plan import Plan
@@ -18,6 +19,7 @@ from simulator.workload import Workload
 if TYPE_CHECKING:
     from tuner.search import Options
     from tuner.study import Trials
+    from tuner.treatment import Treated
 
 _KEPT = (
     "strategies",
@@ -39,28 +41,29 @@ def share_search(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
-    shared: tuple[str, str],
+    repair: Repair | None,
+    place: tuple[str, str],
     output: Path,
     as_json: bool,
 ) -> None:
-    """Put a search up and work on it.
+    """Put a search up in a storage and work on it.
 
-    `names` are those of hardware and model, `shared` the storage's URL and the study's name.
+    `names` are those of hardware and model, `place` the storage's URL and the study's name.
     """
     from tuner.search import exact_of, space_of, starts
 
     space = space_of(scenario, options)
     first = list(starts(space, exact_of(space, options)))
-    url, study = shared
-    storage = put_up(scenario, options, names, url, study, starts=first)
-    trials = _work(storage, study, scenario, options, as_json)
-    _finish(trials, study, scenario, names, output, as_json)
+    storage = put_up(scenario, options, names, repair, *place, starts=first)
+    trials = _work(storage, place[1], scenario, options, as_json)
+    _finish(trials, place[1], _Asked(scenario, options, names, repair), output, as_json)
 
 
 def put_up(
     scenario: Scenario,
     options: "Options",
     names: tuple[str, str],
+    repair: Repair | None,
     url: str,
     study: str,
     *,
@@ -76,13 +79,13 @@ def put_up(
 
     storage = open_storage(url)
     hardware, model = names
-    table = options.sensitivity
     definition = {
         "hardware": hardware,
         "model": model,
         "workload": scenario.workload.model_dump(mode="json"),
         "options": {name: _plain(getattr(options, name)) for name in _KEPT},
-        "sensitivity": table.model_dump(mode="json") if table else None,
+        "sensitivity": repair.table.model_dump(mode="json") if repair else None,
+        "treatments": _plain(repair.names) if repair else None,
     } | ({"measured": True} if measured else {})
     create(_shared(storage, study, scenario, options), starts, definition)
     return storage
@@ -116,10 +119,15 @@ def join_search(study: str, url: str | None, output: Path, as_json: bool) -> Non
         if name in known
     }
     table = data["sensitivity"]
-    sensitivity = checked(Sensitivity, table, f"study {study}") if table else None
-    options = replace(Options(**chosen), sensitivity=sensitivity)
+    repair = None
+    if table:
+        treatments = data.get("treatments")
+        measured = checked(Sensitivity, table, f"study {study}")
+        repair = Repair.of(measured, None if treatments is None else tuple(treatments))
+    options = replace(Options(**chosen), sensitivity=repair.searched if repair else None)
     trials = _work(storage, study, scenario, options, as_json)
-    _finish(trials, study, scenario, (data["hardware"], data["model"]), output, as_json)
+    asked = _Asked(scenario, options, (data["hardware"], data["model"]), repair)
+    _finish(trials, study, asked, output, as_json)
 
 
 def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") -> Any:
@@ -148,23 +156,34 @@ def _work(
         return work(shared, Evaluator(scenario, options.objective), report)
 
 
-def _finish(
-    trials: "Trials",
-    study: str,
-    scenario: Scenario,
-    names: tuple[str, str],
-    output: Path,
-    as_json: bool,
-) -> None:
+class _Asked(NamedTuple):
+    """What a study searches, the names of hardware and model, and how it repairs."""
+
+    scenario: Scenario
+    options: "Options"
+    names: tuple[str, str]
+    repair: Repair | None
+
+
+def _finish(trials: "Trials", study: str, asked: _Asked, output: Path, as_json: bool) -> None:
     """Write the best plan that all workers found so far, and say what was done."""
+    treated = None
     if trials.best is not None:
-        PlanFile.of(isotune.predict(scenario, trials.best.plan), *names).write(output)
-    _show(trials, study, output, as_json)
+        plan = trials.best.plan
+        treated = asked.repair.treated(plan, asked.options) if asked.repair else None
+        PlanFile.of(
+            isotune.predict(asked.scenario, plan),
+            *asked.names,
+            treatments=treated.treatments if treated else {},
+        ).write(output)
+    _show(trials, study, treated, output, as_json)
     if trials.interrupted:
         raise typer.Exit(130)
 
 
-def _show(trials: "Trials", study: str, output: Path, as_json: bool) -> None:
+def _show(
+    trials: "Trials", study: str, treated: "Treated | None", output: Path, as_json: bool
+) -> None:
     best = trials.best
     if as_json:
         print_result(
@@ -180,13 +199,15 @@ def _show(trials: "Trials", study: str, output: Path, as_json: bool) -> None:
                 "latency_s": best.seconds if best else None,
                 "plan": best.plan.model_dump(mode="json") if best else None,
                 "plan_file": str(output) if best else None,
-            },
+            }
+            | repair_dict(treated),
         )
         return
     from isotune.render import milliseconds, plan_text, why_lines
 
     if best is not None:
         show(f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}")
+        show_repair(treated)
     show(
         f"study {study}: {trials.run} trials done, {trials.mine} of them here; "
         f"{trials.pruned} did not fit, {trials.failed} failed"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 pytest.importorskip("torch")
 
@@ -63,12 +64,16 @@ def test_the_best_measured_plan_wins_within_the_budget(arguments, capsys, tmp_pa
 
 
 def test_measured_times_are_shared_and_kept_in_a_storage(arguments, capsys, tmp_path):
-    url = f"sqlite:///{tmp_path / 'study.db'}"
+    url, costs = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "sensitivity.json"
+    table = {"model": "tiny", "blocks": [0.1, 0.1], "treatments": {"bias": [0.0, 0.0]}}
+    costs.write_text(json.dumps(table))
     shared = [*arguments("60s"), "--storage", url, "--study", "mine", "--trials", "10"]
-    code, out, err = run(capsys, shared)
+    code, out, err = run(capsys, [*shared, "--sensitivity", str(costs)])
     assert code == 0, err
     first = json.loads(out)
     assert len(first["tried"]) > 3
+    written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
+    assert written["treatments"] == dict.fromkeys(first["plan"]["dropped"], "bias")
     code, _, err = run(capsys, ["search", "--join", "mine", "--storage", url])
     assert code == 2
     assert "holds measured times" in err

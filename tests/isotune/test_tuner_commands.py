@@ -56,6 +56,50 @@ def test_a_shared_search_is_joined_and_ends_with_the_plan_of_the_first(
     assert yaml.safe_load(Path(found).read_text())["plan"]["chunks"] == first["plan"]["chunks"]
 
 
+@pytest.fixture
+def costs(tmp_path):
+    """Costs of llama-2-7b's 32 blocks: the bias correction halves those of the last ones."""
+    path = tmp_path / "sensitivity.json"
+    zero_shot = [0.1] * 24 + [0.002] * 8
+    table = {"model": "llama-2-7b", "blocks": zero_shot, "transfer": {"int8": 0.005}}
+    path.write_text(json.dumps(table | {"treatments": {"bias": [c / 2 for c in zero_shot]}}))
+    return path
+
+
+def test_whoever_searches_is_told_how_each_dropped_block_is_repaired(capsys, tmp_path, costs):
+    scenario = ("--hw", "rtx4090", "--model", "llama-2-7b", "--sensitivity", str(costs), "--json")
+    policy = tmp_path / "policy.yaml"
+    many = (*scenario, "--prompt", "900:1000", "-o", str(policy))
+    _, out, _ = call(capsys, "search", *many)
+    written = yaml.safe_load(policy.read_text())
+    assert written["buckets"][0]["rule"]["dropped"] == list(range(24, 32))
+    assert sorted(map(int, written["treatments"])) == list(range(24, 32))
+    assert set(written["treatments"].values()) == {"zero-shot", "bias"}
+    assert json.loads(out)["treated_growth"] == pytest.approx(0.01)
+    _, out, _ = call(capsys, "search", *many, "--comm-dtype", "int8")
+    assert len(yaml.safe_load(policy.read_text())["treatments"]) == 5  # 1 % less int8's 0.5 %
+    code, _, err = call(
+        capsys, "search", *many, "--comm-dtype", "int8", "--accuracy-budget", "0.1%"
+    )
+    assert (code, err.count("\n")) == (2, 1)
+    assert "int8 transfer costs more than the accuracy budget of 0.1 %" in err
+    study = ("--storage", f"sqlite:///{tmp_path}/study.db", "--json")
+    asked = ("--prompt", "128", "--trials", "16", "--treatments", "bias", "--study", "s")
+    for command in ((*scenario[:-1], *asked), ("--join", "s")):
+        code, out, _ = call(capsys, "search", *command, *study)
+        found = json.loads(out)
+        assert code == 0
+        assert found["plan"]["dropped"]
+        assert sorted(map(int, found["treatments"])) == found["plan"]["dropped"]
+        assert set(found["treatments"].values()) == {"bias"}
+    plan = tmp_path / "plan.yaml"
+    batches = ("--tp", "4", "--batch", "1,2", "--prompt", "128", "--trials", "16", "-o", str(plan))
+    code, _, err = call(capsys, "search", *scenario, *batches)
+    assert code == 0, err
+    best = yaml.safe_load(plan.read_text())
+    assert sorted(map(int, best["treatments"])) == best["plan"]["dropped"] != []
+
+
 def test_a_grid_file_is_swept_and_options_replace_its_axes(capsys, tmp_path):
     grid = tmp_path / "grid.yaml"
     grid.write_text("hardware: [a800]\nmodel: [llama-2-7b]\ntp: [4]\nprompt: [512, 1024]\n")

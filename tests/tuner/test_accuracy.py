@@ -50,6 +50,19 @@ def test_a_json_file_is_read(tmp_path: Path, make_scenario: Callable[..., Scenar
     assert table.transfer == {"int8": 0.001}
 
 
+def test_costs_at_one_tp_say_nothing_of_another(
+    tmp_path: Path, make_scenario: Callable[..., Scenario]
+) -> None:
+    sizes = {"tokens": 9, "context": 3, "stride": 3, "windows": 3, "seed": 0, "dtype": "float32"}
+    three = {"single": [2.0, 2.0, 2.0], "cumulative": [2.0, 2.0, 2.0]}
+    told = {"tp": 4, "scan": "single", "perplexity": 2.0, "text": "", **sizes, **three}
+    path, model = write(tmp_path, measured=told), make_scenario(blocks=3).model
+    assert read_sensitivity(path, model, (4,)) == read_sensitivity(path, model)
+    with pytest.raises(InputError, match=r"measured at tp 4, not at tp 8 \(allowed: tp 4, or"):
+        read_sensitivity(path, model, (4, 8))
+    assert read_sensitivity(write(tmp_path), model, (8,)).measured is None
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -30,6 +30,12 @@ def test_a_budget_pays_for_the_isbs_together_and_for_no_esb_alone():
     assert costly == [cost for cost in COSTS if cost > 0.01]
 
 
+def test_equal_blocks_are_isbs_together_or_not_at_all():
+    costs = (0.004, 0.002, 0.004, 0.004)
+    assert Thresholds.by_budget(costs, 0.011).classes(costs) == ("SB", "ISB", "SB", "SB")
+    assert set(Thresholds.by_budget(costs, 0.015).classes(costs)) == {"ISB"}
+
+
 def test_a_budget_that_pays_for_nothing_leaves_no_isb():
     assert set(Thresholds.by_budget((0.2, 0.1), 0.05).classes((0.2, 0.1))) == {"ESB"}
 

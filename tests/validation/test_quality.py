@@ -68,8 +68,9 @@ def plan(tmp_path, folder):
 def judge(folder):
     """The gate on a plan, without the timed run of the plan's ranks."""
 
-    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None)):
-        setup = Setup.of(read_plan(path), path.parent, device="cpu")
+    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None), recovered=None):
+        model = None if recovered is None else str(recovered)
+        setup = Setup.of(read_plan(path), path.parent, device="cpu", model=model)
         gate = read_gate(
             setup,
             texts=[folder / "evaluation.txt"],
@@ -139,20 +140,6 @@ def test_each_limit_is_kept_or_named(judge, plan):
     assert not tight["ok"]
 
 
-def test_a_lossy_plan_beyond_a_limit_is_not_good_however_fast(isotune, plan, folder):
-    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--check-dtype", "none")
-    text = ("--text", folder / "evaluation.txt", "--context", CONTEXT, "--windows", "6")
-    limits = ("--max-perplexity-rise", "none", "--max-logprob-change", "1e-6")
-    path = plan(dropped=[0, 1, 2])
-    code, out, err = isotune("validate", path, *fast, "--quality", *text, *limits, "--json")
-    found = json.loads(out)
-    assert code == 1, err
-    assert found["complete"]
-    assert found["time"]["measured_s"] > 0
-    assert found["quality"]["limits"]["max_logprob_change"] == 1e-6
-    assert "the plan is not good enough: a log-probability changes by" in err
-
-
 def test_quality_is_the_perplexity_that_the_virtual_ranks_have(judge, plan, folder):
     network = load_network(folder, TP)
     corpus = read_corpus([folder / "evaluation.txt"], read_tokenizer(folder, None, 300))
@@ -161,6 +148,33 @@ def test_quality_is_the_perplexity_that_the_virtual_ranks_have(judge, plan, fold
     dropped = evaluate(network, windows, dropped=(1, 2)).perplexity
     assert found["perplexity"] == pytest.approx(dropped, rel=1e-5)
     assert found["original_perplexity"] == pytest.approx(evaluate(network, windows).perplexity)
+
+
+def test_a_recovered_folder_runs_on_real_ranks_and_is_judged_beside_its_original(
+    isotune, judge, plan, folder, tmp_path
+):
+    path = plan(strategy="iso", chunks=[16, 16], dropped=[0, 1, 2])
+    target, evaluation = tmp_path / "recovered", ("--text", folder / "evaluation.txt")
+    texts = ("--text", folder / "calibration.txt", "--eval-text", folder / "evaluation.txt")
+    sizes = ("--context", CONTEXT, "--windows", "6", "--json")
+    steps = ("--steps", "bias,neurons")
+    code, out, err = isotune("recover", "--plan", path, *texts, "-o", target, *steps, *sizes)
+    assert code == 0, err
+    told = json.loads(out)["evaluation"]
+    assert told["recovered"] != pytest.approx(told["zero_shot"], rel=1e-5)
+    assert judge(path)["perplexity"] == pytest.approx(told["zero_shot"], rel=1e-5)
+    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--model", target)
+    limits = ("--max-perplexity-rise", "none", "--max-logprob-change", "1e-6")
+    gate = ("--quality", *evaluation, "--original", folder, *limits)
+    code, out, err = isotune("validate", path, *fast, *gate, *sizes)
+    found = json.loads(out)
+    assert (code, found["complete"]) == (1, True), err
+    assert found["time"]["measured_s"] > 0
+    assert 0 < found["numbers"]["max_rel_error"] < 1e-4
+    assert found["quality"]["perplexity"] == pytest.approx(told["recovered"], rel=1e-5)
+    assert found["quality"]["original_perplexity"] == pytest.approx(told["whole"], rel=1e-5)
+    assert found["quality"]["limits"]["max_logprob_change"] == 1e-6
+    assert "the plan is not good enough: a log-probability changes by" in err
 
 
 def test_a_quantised_transfer_is_judged_too(judge, plan):

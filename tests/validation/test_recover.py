@@ -178,7 +178,7 @@ def test_grouped_but_not_distilled_weights_are_the_same_function_in_transformers
     assert read_missing(target, 2, dtype=torch.float32, device=torch.device("cpu")) == {}
 
 
-@pytest.mark.parametrize("family", ["llama", "mixtral"])
+@pytest.mark.parametrize("family", ["llama", "mixtral", "qwen3_moe"])
 def test_changed_weights_keep_their_names_and_shards(family, tmp_path):
     source, target = write_config(tmp_path / family, family), tmp_path / "out"
     save_random_model(source)
@@ -296,7 +296,7 @@ def text(tmp_path):
     return path
 
 
-def test_recover_then_validate_runs_the_plans_drops_with_the_corrections(
+def test_the_command_recovers_the_plans_drops_into_a_new_folder_of_an_original(
     isotune, plan, text, tmp_path, monkeypatch
 ):
     from validation.spd import text as texts
@@ -313,11 +313,6 @@ def test_recover_then_validate_runs_the_plans_drops_with_the_corrections(
     assert any(block["corrected"] for block in told["blocks"])
     assert told["evaluation"]["recovered"] <= told["evaluation"]["zero_shot"]
     assert not list(tmp_path.glob(".out*"))
-    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--json")
-    code, out, err = isotune("validate", plan, "--model", target, *fast)
-    assert code == 0, err
-    numbers = json.loads(out)["numbers"]
-    assert 0 < numbers["max_rel_error"] < 1e-4
     code, _, err = isotune(*command, *sizes)
     assert (code, err.count("\n")) == (2, 1)
     assert "exists (allowed: a new folder)" in err

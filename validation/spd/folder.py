@@ -6,7 +6,6 @@ lies in `spd/` (see `validation.spd.record`). The folder is written under anothe
 renamed when it is whole.
 """
 
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,6 @@ from validation.spd.record import FOLDER, RECORD, TENSORS, Record
 from validation.spd.repair import Repaired
 from validation.weights import Safetensors, weight_files
 
-_EXPERTS = re.compile(r"(.*)\.mlp\.experts\.(gate_up_proj|down_proj)")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".index.json")
 
 
@@ -100,15 +98,15 @@ def _changed(
 
 
 def _stored(weights: Safetensors, name: str, values: Tensor) -> Iterator[tuple[str, Tensor]]:
-    stored, experts = weights.stored(name), _EXPERTS.fullmatch(name)
+    stored = weights.stored(name)
     if stored is not None:
         yield stored, values
         return
-    assert experts is not None
-    names = ("w1", "w3") if experts[2] == "gate_up_proj" else ("w2",)
+    inside, names = weights.one_by_one(name)
     for expert, fused in enumerate(values):
         for one, part in zip(names, fused.chunk(len(names)), strict=True):
-            yield f"{experts[1]}.block_sparse_moe.experts.{expert}.{one}.weight", part
+            full = f"{inside}.{expert}.{one}.weight"
+            yield weights.stored(full) or full, part
 
 
 def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
@@ -117,17 +115,22 @@ def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
             shutil.copy(path, target)
     for index in source.glob("*.safetensors.index.json"):
         shutil.copy(index, target)
+    written: set[str] = set()
     for path in weight_files(source):
         with safe_open(path, framework="pt") as file:
-            if not set(file.keys()) & set(changed):
+            here = set(file.keys()) & set(changed)
+            written |= here
+            if not here:
                 shutil.copy(path, target)
                 continue
             tensors = _tensors(file)
             metadata = file.metadata()
-        for name in set(tensors) & set(changed):
+        for name in here:
             tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
         save_file(tensors, target / path.name, metadata)
         shutil.copymode(path, target / path.name)
+    if lost := changed.keys() - written:
+        raise InputError(f"{source}: the safetensors files have no {min(lost)}")
 
 
 def _tensors(file: Any) -> dict[str, Tensor]:

@@ -113,6 +113,23 @@ class Corpus:
         return Windows(ids=torch.cat([opening, parts], 1), scored=min(step, context - 1))
 
 
+def repair_windows(
+    corpus: Corpus, context: int, *, count: int, seed: int, share: float = 0.2
+) -> tuple[Windows, Windows]:
+    """`count` windows to fit repairs on, and as many more from the held-back last `share` of
+    every file, in proportion, to judge them on.
+
+    Raises:
+        InputError: either text is shorter than a window.
+    """
+    fit, judge = corpus.split(share)
+    fewer = max(1, round(count * share / (1 - share)))
+    return (
+        fit.windows(context, count=count, seed=seed, what="calibration text"),
+        judge.windows(context, count=fewer, seed=seed, what="held-back text"),
+    )
+
+
 def read_corpus(paths: Sequence[Path], tokenizer: Tokenizer) -> Corpus:
     """The tokens of text files.
 
