@@ -12,7 +12,7 @@ from validation.runs import read_runs
 
 # What needs torch is not collected without the extra `validate`; the header says so.
 NEED_TORCH = [
-    *("emulation", "launch", "loop", "measure", "measured", "numbers", "sharding"),
+    *("emulation", "gpu", "launch", "loop", "measure", "measured", "numbers", "sharding"),
     *("torchrun", "validate"),
     *("quality", "recover", "sensitivity", "spd", "spd_text"),
 ]
