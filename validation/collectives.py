@@ -95,6 +95,18 @@ class QuantisedAllReduce:
         flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
 
 
+def group_holding(sms: int, ranks: list[int] | None = None) -> Any:
+    """An NCCL group (of all ranks, or some) whose collectives hold so many SMs.
+
+    All ranks make it together. It is as patient as the default group.
+    """
+    options = dist.ProcessGroupNCCL.Options()
+    options.config.min_ctas = options.config.max_ctas = sms
+    world: Any = dist.group.WORLD
+    options._timeout = world._get_backend(torch.device("cuda")).options._timeout
+    return dist.new_group(ranks, timeout=options._timeout, pg_options=options)
+
+
 def all_reduce_of(transfer: CommDtype, ranks: int, group: Any = None) -> AllReduce:
     """The all-reduce of a transfer type; `bf16` stands for the activations' own type."""
     if transfer == "bf16":

@@ -105,7 +105,7 @@ def drive(
     }
     if under_torchrun():
         here = place()
-        check_machine(setup, here.ranks, here.local_ranks)
+        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
         first, failure = run_as_rank(job, **common)
         return gathered.run(failure) if first else None
     check_machine(setup, setup.ranks, setup.ranks)

@@ -98,29 +98,31 @@ class EngineCopy:
         self._device = device
         self._from = torch.empty(0, dtype=torch.uint8, device=device)
         self._to = torch.empty(0, dtype=torch.uint8)
-        self._bytes_per_s = self._cycles_per_s = 0.0
+        self._pauses: dict[Message, int] = {}
 
     def __call__(self, message: Message) -> None:
-        """Enqueue on the current stream."""
+        """Enqueue on the current stream; the first of its kind waits for the device."""
         if self._from.numel() < message.sent:
             torch.cuda.synchronize(self._device)
             self._from = torch.zeros(message.sent, dtype=torch.uint8, device=self._device)
             self._to = torch.empty(message.sent, dtype=torch.uint8, pin_memory=True)
-            self._measure()
-        pieces = _pieces(message.sent)
-        pause = (message.seconds - message.sent / self._bytes_per_s) / max(1, len(pieces))
-        for first, last in pieces:
-            self._to[first:last].copy_(self._from[first:last], non_blocking=True)
-            if pause > 0:
-                torch.cuda._sleep(int(pause * self._cycles_per_s))
+        if message not in self._pauses:
+            self._pauses[message] = self._pause_of(message)
+        self._enqueue(message, self._pauses[message])
 
-    def _measure(self) -> None:
-        """How fast the link copies, and how long the pause's kernel takes per cycle."""
-        size = self._from.numel()
-        copy = _cuda_seconds(lambda: self._to.copy_(self._from, non_blocking=True))
-        self._bytes_per_s = size / max(copy, 1e-9)
+    def _enqueue(self, message: Message, pause: int) -> None:
+        """Copies with so many cycles after each; 0 is no pause, but takes a launch as well."""
+        for first, last in _pieces(message.sent):
+            self._to[first:last].copy_(self._from[first:last], non_blocking=True)
+            torch.cuda._sleep(pause)
+
+    def _pause_of(self, message: Message) -> int:
+        """Cycles after each piece with which the message takes its time, launches included."""
+        busy = _cuda_seconds(lambda: self._enqueue(message, 0))
         cycles = 1_000_000
-        self._cycles_per_s = cycles / _cuda_seconds(lambda: torch.cuda._sleep(cycles))
+        second = cycles / _cuda_seconds(lambda: torch.cuda._sleep(cycles))
+        pause = (message.seconds - busy) / max(1, len(_pieces(message.sent)))
+        return max(0, int(pause * second))
 
 
 class SmCopy:

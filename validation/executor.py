@@ -11,7 +11,6 @@ residual; where the sync was dropped it stays local and is carried into the next
 A recovered model may add a correction c_i to h_i, in the norm's input only.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +26,7 @@ from validation.kv_cache import KvCache
 from validation.layers import Heads, Rotation
 from validation.shard import Shard
 from validation.sharding import vocabulary_range
-from validation.streams import Clocked, Streams
+from validation.streams import Clocked, OnStep, Streams
 
 
 @dataclass(slots=True)
@@ -84,7 +83,7 @@ class Executor:
         shard: Shard,
         streams: Streams,
         all_reduce: AllReduce,
-        on_step: Callable[[int], object] = int,
+        on_step: OnStep = int,
     ) -> None:
         self._shard, self._streams, self._all_reduce = shard, streams, all_reduce
         self._on_step = on_step
@@ -112,7 +111,7 @@ class Executor:
         self._end = max(chunk.start + chunk.tokens for chunk in program.chunks)
         self._embedded, self._cache = embedded, cache
         with torch.inference_mode():
-            clocked = self._streams.play(program, self._perform)
+            clocked = self._streams.play(program, self._perform, self._on_step)
             hidden = [self._hidden(chunk) for chunk in program.chunks]
         by_requests = program.chunks[-1].first_request > 0
         return Outcome(torch.cat(hidden, 0 if by_requests else 1), self._logits, clocked)
@@ -134,7 +133,6 @@ class Executor:
         return torch.cat(slices, -1)[..., :words]
 
     def _perform(self, index: int) -> None:
-        self._on_step(index)
         step = self._program.steps[index]
         with torch.inference_mode():  # which is a property of the thread
             for op in step.ops:

@@ -21,6 +21,11 @@ _GRACE_S = 1.5
 """How long the other ranks may take to tell what they saw, once one has failed."""
 
 
+_COLLECTIVE_S = 86400.0
+"""How long a collective may wait: a rank may read a large model for long while others wait for it
+in one. It is the watching process that tells waiting from hanging."""
+
+
 class RunFailedError(IsotuneError):
     """A real run ended early: which rank, where, and why."""
 
@@ -74,8 +79,8 @@ def launch(
     """Run a job on `ranks` processes of this machine; returns when all are done.
 
     A rank that reports nothing for `timeout_s` seconds (a starting one: three minutes, if that
-    is more) counts as hung; whatever fails, every
-    process has ended when this returns or raises. `where` words a step of the program.
+    is more) counts as hung; whatever fails, every process has ended when this returns or raises.
+    `where` words a step of the program.
 
     Raises:
         RunFailedError: a rank died, hung, ran out of memory or raised.
@@ -88,7 +93,7 @@ def launch(
         for index in range(ranks):
             mine, theirs = context.Pipe(duplex=False)
             progress = context.Array("q", [0, -1, 0], lock=False)
-            arguments = (job, index, ranks, device, store, 2 * timeout_s + 30, theirs, progress)
+            arguments = (job, index, ranks, device, store, _COLLECTIVE_S, theirs, progress)
             process = context.Process(target=spawned, args=arguments, daemon=True)
             process.start()
             theirs.close()

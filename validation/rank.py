@@ -58,6 +58,10 @@ STEPS = 2**32
 """More steps than a program has: a progress of `n * STEPS + i` is step i of program n."""
 
 
+_NO_MEMORY = ("can't allocate memory", "annot allocate memory", "out of memory")
+"""How torch, the system, and CUDA or NCCL say that there is no memory."""
+
+
 class Job(Protocol):
     """What every rank runs; picklable."""
 
@@ -156,7 +160,8 @@ def describe(error: BaseException) -> tuple[str, str]:
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if isinstance(error, InputError):
         return "input", text
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+    full = any(sign in str(error) for sign in _NO_MEMORY)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or full:
         return "memory", f"ran out of memory: {text}"
     signs = ("gloo", "onnection", "NCCL", "Timed out", "timed out", "peer")
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs):

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from simulator.model import Model
 from simulator.plan import Plan
 from simulator.program import Program, expand
 from simulator.workload import Workload
-from validation.collectives import AllReduce, all_reduce_of
+from validation.collectives import AllReduce, all_reduce_of, group_holding
 from validation.executor import Executor, Outcome
 from validation.kv_cache import KvCache
 from validation.shard import Shard
@@ -89,7 +88,6 @@ class Session:
         if self.shard.device.type != "cuda" or self.shard.tp == 1:
             return None
         if comm_sms not in self._groups:
-            options = dist.ProcessGroupNCCL.Options()
-            options.config.min_ctas = options.config.max_ctas = comm_sms
-            self._groups[comm_sms] = dist.new_group(pg_options=options)
+            assert comm_sms is not None
+            self._groups[comm_sms] = group_holding(comm_sms)
         return self._groups[comm_sms]

@@ -1,6 +1,7 @@
 """What a validation runs, checked before any process starts. Imports no torch."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -105,8 +106,10 @@ class Setup:
         return 1 if self.emulated else self.scenario.workload.tp
 
 
-def check_machine(setup: Setup, ranks: int, local_ranks: int) -> None:
-    """Refuse a run that this machine cannot hold.
+def check_machine(
+    setup: Setup, ranks: int, local_ranks: int, local_rank: int | None = None
+) -> None:
+    """Refuse a run that this machine cannot hold; a rank looks at its own GPU alone.
 
     Raises:
         InputError: another number of ranks than the plan's tp, too few devices, or too
@@ -119,7 +122,9 @@ def check_machine(setup: Setup, ranks: int, local_ranks: int) -> None:
         )
     if setup.device == "cuda":
         _check_gpus(local_ranks)
-    needed, there = local_ranks * _bytes_per_rank(setup), _free_bytes(setup.device, local_ranks)
+    gpus = range(local_ranks) if local_rank is None else (local_rank,)
+    free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
+    needed, there = local_ranks * _bytes_per_rank(setup), free
     if needed > there:
         raise InputError(
             f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
@@ -232,11 +237,14 @@ def _bytes_per_rank(setup: Setup) -> float:
     return both * wider
 
 
-def _free_bytes(device: Device, local_ranks: int) -> float:
-    if device == "cuda":
-        import torch
+def _free_on_gpus(gpus: Iterable[int]) -> float:
+    """Free bytes of the fullest; looking at a GPU takes some of its memory (a CUDA context)."""
+    import torch
 
-        return sum(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in range(local_ranks))
+    return min(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
+
+
+def _free_bytes() -> float:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         fields = dict(line.split(":", 1) for line in lines)

@@ -12,7 +12,7 @@ _WARPS = 16
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _kernel(source, target, words, nanoseconds, programs: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _kernel(source, target, words, nanoseconds, block: tl.constexpr):  # type: ignore[no-untyped-def]
     begin = globaltimer()
     first = tl.program_id(0) * block
     while first < words:
@@ -24,7 +24,7 @@ def _kernel(source, target, words, nanoseconds, programs: tl.constexpr, block: t
         now = globaltimer()
         while now - begin < due:
             now = globaltimer()
-        first += programs * block
+        first += tl.num_programs(0) * block
     now = globaltimer()
     while now - begin < nanoseconds:
         now = globaltimer()
@@ -33,12 +33,5 @@ def _kernel(source, target, words, nanoseconds, programs: tl.constexpr, block: t
 def hold_and_copy(source: Tensor, target: Tensor, sms: int, seconds: float) -> None:
     """Copy int32 `source` to `target` on `sms` SMs, taking `seconds`; on the current stream."""
     launch: Any = _kernel[(sms,)]
-    launch(
-        source,
-        target,
-        source.numel(),
-        int(seconds * 1e9),
-        programs=sms,
-        block=_BLOCK,
-        num_warps=_WARPS,
-    )
+    words, nanoseconds = source.numel(), int(seconds * 1e9)
+    launch(source, target, words, nanoseconds, block=_BLOCK, num_warps=_WARPS)

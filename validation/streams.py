@@ -12,6 +12,8 @@ from simulator.program import Program, Stream
 
 Perform = Callable[[int], None]
 """Does the work of the step with this index."""
+OnStep = Callable[[int], object]
+"""Told the index of a step that begins, or that the host waits for."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Clocked:
 class Streams(Protocol):
     """Runs steps in order on their streams, each after the steps it depends on."""
 
-    def play(self, program: Program, perform: Perform) -> Clocked:
-        """Run a program to its end."""
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+        """Run a program to its end; `on_step` hears which step is reached."""
 
 
 class CpuStreams:
@@ -40,12 +42,13 @@ class CpuStreams:
     Collectives leave Python while they wait, so the compute goes on under them.
     """
 
-    def play(self, program: Program, perform: Perform) -> Clocked:
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
         """See `Streams`."""
         starts, ends = [0.0] * len(program.steps), [0.0] * len(program.steps)
         begin = time.perf_counter()
 
         def clocked(index: int) -> None:
+            on_step(index)
             starts[index] = time.perf_counter() - begin
             perform(index)
             ends[index] = time.perf_counter() - begin
@@ -79,7 +82,7 @@ class CudaStreams:
             for stream in Stream
         }
 
-    def play(self, program: Program, perform: Perform) -> Clocked:
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
         """See `Streams`."""
         torch.cuda.synchronize(self._device)
         begin = torch.cuda.Event(enable_timing=True)
@@ -87,6 +90,7 @@ class CudaStreams:
         begin.record(self._streams[Stream.COMPUTE])
         self._streams[Stream.COMM].wait_event(begin)
         for index, step in enumerate(program.steps):
+            on_step(index)
             stream = self._streams[step.stream]
             for awaited in step.depends_on:
                 if program.steps[awaited].stream is not step.stream:
@@ -95,6 +99,10 @@ class CudaStreams:
                 starts[index].record(stream)
                 perform(index)
                 ends[index].record(stream)
+        # One by one, so that a run that hangs is known by the step it hangs in.
+        for index, end in enumerate(ends):
+            on_step(index)
+            end.synchronize()
         torch.cuda.synchronize(self._device)
         return Clocked(
             tuple(begin.elapsed_time(event) / 1e3 for event in starts),

@@ -42,7 +42,7 @@ def validate(
     }
     if under_torchrun():
         here = place()
-        check_machine(setup, here.ranks, here.local_ranks)
+        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
         first, failure = run_as_rank(job, **common)
         return validation(setup, collected, failure) if first else None
     check_machine(setup, ranks or setup.ranks, ranks or setup.ranks)

@@ -1,6 +1,7 @@
 """`isotune search --measured`: real runs decide, within a budget, and nothing measured is lost."""
 
 import json
+from multiprocessing import active_children
 
 import pytest
 import yaml
@@ -97,6 +98,31 @@ def test_an_interrupted_search_keeps_what_it_measured(arguments, capsys, tmp_pat
     assert not found["compared_in_turns"]
     assert found["tried"]
     assert (tmp_path / "plan.yaml").exists()
+
+
+def test_a_rank_killed_in_the_middle_is_named_and_what_was_measured_is_kept(
+    arguments, capsys, tmp_path, monkeypatch
+):
+    take, ranks = Collected.take, []
+
+    def take_and_kill(self, rank, message):
+        take(self, rank, message)
+        if len(self.clocks) > 6 and not ranks:
+            ranks.extend(sorted(active_children(), key=lambda one: one.pid))
+            ranks[1].kill()
+
+    monkeypatch.setattr(Collected, "take", take_and_kill)
+    code, out, err = run(capsys, arguments("600s"))
+    assert code == 1
+    assert err.startswith("isotune: rank 1 of 2 (measuring, plan ")
+    assert "was killed by SIGKILL" in err
+    assert err.count("\n") == 1
+    found = json.loads(out)
+    assert f"isotune: {found['failure']}\n" == err
+    assert not found["complete"]
+    assert any(item["measured_all_s"] for item in found["tried"])
+    assert (tmp_path / "plan.yaml").exists()
+    assert not any(rank.is_alive() for rank in ranks)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from conftest import write_config
+from tiny_models import write_config
 from transformers import AutoModelForCausalLM
 
 from validation.families import load_config

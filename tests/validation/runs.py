@@ -42,14 +42,16 @@ class Cases:
         open_session = cache(partial(_session, rank))
         for case in self.cases:
             session = open_session(case.folder, case.dtype)
-            tokens = ids(case)
+            tokens = ids(case).to(rank.device)
             rank.at("measuring")
             outcome = session.forward(case.plan, tokens, session.cache(case.batch, PROMPT))
             executor = session.executor(case.plan)
             logits, last = executor.logits(outcome.hidden), executor.gather(outcome.logits)
             generated = session.greedy(case.plan, tokens, case.generate) if case.generate else None
             if rank.index == 0:
-                rank.send((case, logits.float().numpy(), last.float().numpy(), generated))
+                rank.send(
+                    (case, logits.float().cpu().numpy(), last.float().cpu().numpy(), generated)
+                )
 
 
 def ids(case: Case) -> torch.Tensor:
@@ -65,7 +67,7 @@ def _session(rank: Rank, folder: Path, dtype: torch.dtype) -> Session:
     return Session(shard, model, rank.step)
 
 
-def run_cases(cases: list[Case], tp: int) -> list[Any]:
+def run_cases(cases: list[Case], tp: int, device: str = "cpu") -> list[Any]:
     """(case, logits [batch, tokens, words], last logits, generated tokens) of each case."""
     results: list[Any] = []
     if tp == 1:
@@ -74,7 +76,7 @@ def run_cases(cases: list[Case], tp: int) -> list[Any]:
     launch(
         Cases(tuple(cases)),
         tp,
-        device="cpu",
+        device=device,
         timeout_s=60,
         on_message=lambda _, message: results.append(message),
     )

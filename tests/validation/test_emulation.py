@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 import yaml
-from conftest import model_reference, write_config
+from tiny_models import model_reference, write_config
 
 from isotune.cli import main
 from simulator.hardware import read_profile

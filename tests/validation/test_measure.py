@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 
 import pytest
-from conftest import write_config
+from tiny_models import write_config
 
 from isotune.cli import main
 from simulator.model import read_model

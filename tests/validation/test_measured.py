@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import model_reference, write_config
+from tiny_models import model_reference, write_config
 
 from isotune.cli import main
 from simulator.model import read_model

@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import VARIANTS, write_config
 from runs import Case, ids, run_cases, save_random_model, unsharded
+from tiny_models import VARIANTS, write_config
 
 from simulator.plan import Group, Plan
 from validation.reference import lossy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import model_reference
+from tiny_models import model_reference
 
 from isotune.cli import main
 from isotune.commands.quality import read_gate

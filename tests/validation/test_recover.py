@@ -8,9 +8,9 @@ import math
 import pytest
 import torch
 import yaml
-from conftest import model_reference, write_config
 from learned import save_learned_model, windows
 from runs import save_random_model, unsharded
+from tiny_models import model_reference, write_config
 from transformers import AutoModelForCausalLM
 
 from isotune.cli import main

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 import torch
-from conftest import VARIANTS, write_config
 from runs import save_random_model
 from safetensors.torch import save_file
+from tiny_models import VARIANTS, write_config
 
 from simulator.errors import InputError
 from simulator.model import read_model

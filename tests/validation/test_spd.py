@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 import torch
-from conftest import VARIANTS, write_config
 from runs import save_random_model, unsharded
+from tiny_models import VARIANTS, write_config
 from torch.nn import functional
 
 from simulator.errors import InputError

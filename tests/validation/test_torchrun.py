@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import model_reference, write_config
+from tiny_models import model_reference, write_config
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 
 import pytest
 import yaml
-from conftest import model_reference, write_config
 from runs import save_random_model
+from tiny_models import model_reference, write_config
 from trace_format import check_trace
 
 from isotune.cli import main

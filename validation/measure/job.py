@@ -8,9 +8,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from validation.collectives import group_holding
 from validation.job import DTYPES
 from validation.measure.cases import Case, Range, cases
-from validation.measure.kernels import Kernels, repeats_of, seconds_of
+from validation.measure.kernels import Kernels, let_host_ahead, repeats_of, seconds_of
 from validation.rank import Rank
 from validation.turns import wait_for_all
 
@@ -62,11 +63,9 @@ class MeasureJob:
         groups: dict[tuple[int, int], Any] = {}
         for key in dict.fromkeys(_group_key(c) for c in todo if "ranks" in c.sizes):
             members, sms = key
-            options = None
-            if rank.device.type == "cuda" and sms:
-                options = dist.ProcessGroupNCCL.Options()
-                options.config.min_ctas = options.config.max_ctas = sms
-            groups[key] = dist.new_group(list(range(members)), pg_options=options)
+            ranks = list(range(members))
+            limited = rank.device.type == "cuda" and sms > 0
+            groups[key] = group_holding(sms, ranks) if limited else dist.new_group(ranks)
         return groups
 
     def _all_reduce(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row | None:
@@ -113,6 +112,10 @@ def _together_cuda(
     count = max(3, int(repeats * sync_s / alone_s))
     streams = [torch.cuda.Stream(device) for _ in range(2)]
     events: list[list[Any]] = [[], []]
+    # Both wait until all is enqueued: otherwise the first stream would run alone meanwhile.
+    let_host_ahead(repeats + count)
+    for stream in streams:
+        stream.wait_stream(torch.cuda.current_stream(device))
     for stream, kernel, runs, marks in zip(
         streams, (sync, gemm), (repeats, count), events, strict=True
     ):
