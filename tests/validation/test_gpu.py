@@ -63,6 +63,7 @@ def test_a_copy_takes_its_time_on_the_device(kind):
     assert begin.elapsed_time(end) == pytest.approx(5.0, rel=0.1)
 
 
+@pytest.mark.filterwarnings("ignore:TRITON_:UserWarning")
 @pytest.mark.parametrize("capability", [80, 90])
 def test_the_kernel_that_holds_sms_compiles(capability):
     """Compiles without a GPU."""
