@@ -239,10 +239,11 @@ def pays_text(first: int | None, surely: int | None) -> str:
     if first is None:
         return "ISO pays at no prompt length up to 131072 tokens."
     shortest = " (the shortest tried)" if first == TILE else ""
-    doubt = "within the model's error at any length"
+    doubt = "never by more than the model's error"
     if surely is not None:
-        doubt = "beyond the model's error" + (f" from about {surely}" if surely > first else "")
-    return f"ISO pays from prompts of about {first} tokens on{shortest}; {doubt}."
+        doubt = "by more than the model's error "
+        doubt += f"from about {surely} on" if surely > first else "there already"
+    return f"ISO pays from prompts of about {first} tokens on{shortest}, {doubt}."
 
 
 def trials_notes(trials: "Trials", seed: int) -> Iterator[str]:
