@@ -92,9 +92,8 @@ class PlanFile(Schema):
         Raises:
             InputError: it cannot be written there.
         """
-        text = yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, default_flow_style=None
-        )
+        data = self.model_dump(mode="json", exclude=None if self.treatments else {"treatments"})
+        text = yaml.safe_dump(data, sort_keys=False, default_flow_style=None)
         write_text(path, text)
 
 

@@ -117,7 +117,7 @@ class Space:
         return found
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
-        """Plans one step away, the nearest first: drops, split points, SM budget, type, groups."""
+        """Plans one step away, the nearest first: drops, split points, SM budget, groups, type."""
         return (other for other in self._near(plan) if other != plan)
 
     def _near(self, plan: Plan) -> Iterator[Plan]:
@@ -131,8 +131,8 @@ class Space:
         beside = [budgets[at - 1], budgets[(at + 1) % len(budgets)]]
         others = [plan.model_copy(update={"comm_sms": sms}) for sms in (*beside, *budgets)]
         yield from others[:2]
-        yield from self._recut(plan, self._coarsely)
         yield from self._regrouped(plan)
+        yield from self._recut(plan, self._coarsely)
         yield from others[2:]
         for kind in self.comm_dtypes:
             yield plan.model_copy(update={"comm_dtype": kind})

@@ -149,7 +149,7 @@ def test_groups_of_blocks_are_used_where_they_help():
     case = replace(CASE, workload=Workload(prompt=4096))
     table = Sensitivity(model="any", blocks=(1.0,) * 3 + (0.0,) * 5)
     options = Options(sensitivity=table, accuracy_budget=0.0, strategies=("serial", "iso"))
-    grouped = search(case, replace(options, groups=2, trials=150))
+    grouped = search(case, replace(options, groups=2, trials=600))
     assert grouped.best.plan.groups
     assert grouped.best.latency_s < grouped.exact.latency_s
     assert grouped.best.latency_s == predict(case, grouped.best.plan).latency_s

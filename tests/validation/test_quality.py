@@ -279,7 +279,7 @@ def test_a_drop_set_measured_whole_corrects_the_table_and_the_next_search(
     assert code == 0, err
     result = json.loads(out)
     assert set(result["treatments"].values()) == {"zero-shot"}
-    assert "ISB/SB/ESB rule" in [point["rule"] for point in result["front"]]
+    assert "ISB/SB/ESB rule" in [point["rule"] for point in result["accuracy_front"]]
     written = yaml.safe_load(best.read_text())
     assert sorted(map(int, written["treatments"])) == written["plan"]["dropped"]
 
