@@ -57,7 +57,7 @@ class SearchResult(searched.SearchResult, Shown):
         ]
 
     def __rich__(self) -> "RenderableType":
-        from isotune.render import search_view
+        from isotune.render_search import search_view
 
         return search_view(self)
 

@@ -6,8 +6,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from isotune.measured_result import MeasuredSearch
-from isotune.render import loss_text, milliseconds, new_table, percent, plan_text
+from isotune.render import new_table
 from isotune.text import printable
+from isotune.words import loss_text, milliseconds, percent, plan_text
 from simulator.plan import Plan
 from simulator.predict import SERIAL
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from isotune.render import figure, new_table, percent
+from isotune.render import new_table
 from isotune.text import count as plural
+from isotune.words import figure, percent
 from validation.estimate import get
 
 if TYPE_CHECKING:

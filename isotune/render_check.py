@@ -6,9 +6,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.render import new_table, percent
+from isotune.render import new_table
 from isotune.text import count as plural
 from isotune.text import printable
+from isotune.words import percent
 from validation.check import Check, Part
 from validation.score import Score
 

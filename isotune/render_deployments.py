@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from isotune.render import milliseconds, new_table, plan_text, scenario_text, trials_notes, verdict
+from isotune.render import new_table
+from isotune.render_search import trials_notes
+from isotune.words import milliseconds, plan_text, scenario_text, verdict
 from simulator.plan import Plan
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.render import figure, new_table, percent
+from isotune.render import new_table
 from isotune.text import printable
+from isotune.words import figure, percent
 from simulator.hardware import HardwareProfile
 
 

@@ -6,8 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.render import milliseconds, percent, plan_text, scenario_text
 from isotune.text import count, printable
+from isotune.words import milliseconds, percent, plan_text, scenario_text
 from validation.compare import Validation
 
 

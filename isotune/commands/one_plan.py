@@ -56,7 +56,7 @@ def search_plan(
         extra |= repair_dict(treated, curve)
         print_result("search", search_dict(result) | extra | {"plan_file": str(output)})
     else:
-        from isotune.render import robust_view, search_view
+        from isotune.render_search import robust_view, search_view
 
         show(search_view(result))
         if choice is not None:

@@ -59,7 +59,7 @@ def search_policy(
         extra = {"policy_file": str(output), "interrupted": found.interrupted}
         print_result("policy", policy_dict(policy, scenario) | repair_dict(treated) | extra)
     else:
-        from isotune.render import policy_view
+        from isotune.render_policy import policy_view
 
         show(policy_view(policy, found, wanted.tokens[-1]))
         show_repair(treated)

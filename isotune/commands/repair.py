@@ -9,7 +9,8 @@ from rich.text import Text
 
 from isotune.commands.options import read
 from isotune.commands.output import show
-from isotune.render import milliseconds, new_table, plan_text, treatments_text
+from isotune.render import new_table
+from isotune.words import milliseconds, plan_text, treatments_text
 from simulator.model import Model
 from simulator.plan import Plan
 

@@ -143,9 +143,9 @@ def validate(
 
 def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
     from isotune.drawing import timelines
-    from isotune.render import scenario_text
     from isotune.trace import write_trace
     from isotune.validation_view import validation_view
+    from isotune.words import scenario_text
     from validation.compare import validation_dict
 
     if trace is not None and result.plan.measured is not None:

@@ -1,9 +1,9 @@
 """The section of a measured search: every plan that ran, predicted beside measured."""
 
-from isotune.render import loss_text, milliseconds, percent, plan_text, workload_text
 from isotune.report.parts import Cell, Column, Section, Table
 from isotune.report.saved_measured import MeasuredSearch, Tried
 from isotune.report.scatter import Point, scatter_figure
+from isotune.words import loss_text, milliseconds, percent, plan_text, workload_text
 from simulator.predict import SERIAL
 
 

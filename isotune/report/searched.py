@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from isotune.render import (
+from isotune.report.accuracy import front_figure, perplexity_figure
+from isotune.report.latency import breakdown_figure, lengths_figure
+from isotune.report.parts import Cell, Column, Figure, Section, Table
+from isotune.report.saved import Prediction, Search, Times
+from isotune.report.sensitivity import sensitivity_figure
+from isotune.report.study import study_figures
+from isotune.report.timeline import timeline_figure
+from isotune.words import (
     milliseconds,
     pays_text,
     percent,
@@ -11,13 +18,6 @@ from isotune.render import (
     verdict,
     workload_text,
 )
-from isotune.report.accuracy import front_figure, perplexity_figure
-from isotune.report.latency import breakdown_figure, lengths_figure
-from isotune.report.parts import Cell, Column, Figure, Section, Table
-from isotune.report.saved import Prediction, Search, Times
-from isotune.report.sensitivity import sensitivity_figure
-from isotune.report.study import study_figures
-from isotune.report.timeline import timeline_figure
 
 
 def prediction_section(source: str, result: Prediction) -> Section:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isotune.render import percent, strategy_text, workload_text
 from isotune.report.deployed import deployments_section
 from isotune.report.latency import lengths_figure
 from isotune.report.measured import calibration_section, check_section, checks_section
@@ -23,6 +22,7 @@ from isotune.report.searched import prediction_section, search_section
 from isotune.report.sensitivity import sensitivity_section
 from isotune.report.sweeps import sweep_section
 from isotune.report.validated import validation_section
+from isotune.words import percent, strategy_text, workload_text
 
 
 def section_of(source: str, result: Saved, others: Sequence[Saved] = ()) -> Section:

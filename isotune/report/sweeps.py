@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import isotune
-from isotune.render import percent, strategy_text
 from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Sweep
 from isotune.report.style import axis, rows_axis, shown, tokens_text
+from isotune.words import percent, strategy_text
 from simulator.errors import InputError, IsotuneError
 from simulator.scenario import Scenario
 from tuner.sweep import swept_plan

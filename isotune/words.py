@@ -1,0 +1,182 @@
+"""Plans, workloads, times and verdicts in words."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Protocol
+
+from isotune.text import count, printable
+from simulator.memory import Memory
+from simulator.plan import Group as Blocks
+from simulator.plan import Plan
+from simulator.policy import TILE
+from simulator.scenario import Scenario
+from simulator.workload import Workload
+
+_NAMES = {
+    "serial": "serial",
+    "gemm_overlap": "GEMM overlap",
+    "request_overlap": "request overlap",
+    "iso": "ISO",
+    "spd": "SPD",
+    "iso_spd": "ISO with SPD",
+}
+
+
+class Timed(Protocol):
+    """What a verdict is about: a prediction, or one read back from a file."""
+
+    @property
+    def plan(self) -> Plan: ...  # noqa: D102
+    @property
+    def latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def serial_latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def exposed_comm_s(self) -> float: ...  # noqa: D102
+    @property
+    def saving(self) -> float: ...  # noqa: D102
+    @property
+    def saving_interval(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def saving_is_certain(self) -> bool: ...  # noqa: D102
+
+
+def strategy_text(name: str) -> str:
+    """`gemm_overlap` as people write it."""
+    return _NAMES.get(name, name)
+
+
+def milliseconds(seconds: float) -> str:
+    """`0.4306` as `430.6 ms`, with four digits or so."""
+    value = seconds * 1e3
+    digits = 3 if value < 1 else 2 if value < 100 else 1 if value < 1_000 else 0
+    return f"{value:,.{digits}f} ms"
+
+
+def percent(share: float) -> str:
+    """`0.2301` as `23.0 %`."""
+    return f"{share * 100:.1f} %"
+
+
+def plan_text(plan: Plan) -> str:
+    """A plan in one line."""
+    first, *later = plan.all_groups
+    parts = [_cut_text(first)]
+    parts += [f"from block {group.first} on {_cut_text(group)}" for group in later]
+    parts.append(f"{plan.comm_dtype} transfer")
+    if plan.overlaps:
+        held = "its default number of SMs" if plan.comm_sms is None else count(plan.comm_sms, "SM")
+        parts.append(f"collective on {held}")
+    if plan.dropped:
+        parts.append(
+            f"{count(len(plan.dropped), 'attention sync')} dropped "
+            f"({'block' if len(plan.dropped) == 1 else 'blocks'} {_ranges(plan.dropped)})"
+        )
+    return ", ".join(parts)
+
+
+def treatments_text(treatments: Mapping[int, str]) -> str:
+    """How many dropped blocks are recovered in which way."""
+    counts = Counter(treatments.values()).most_common()
+    return ", ".join(f"{times} {name}" for name, times in counts) or "none"
+
+
+def _cut_text(group: Blocks) -> str:
+    unit = "requests" if group.strategy == "request_overlap" else "tokens"
+    cut = f", chunks of {_sizes(group.chunks)} {unit}" if group.chunks else ""
+    return _NAMES[group.strategy] + cut
+
+
+def _strategies(plan: Plan) -> str:
+    said = ", then ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
+    return said[0].upper() + said[1:]
+
+
+def _sizes(chunks: tuple[int, ...]) -> str:
+    if len(chunks) > 8:
+        return f"{min(chunks)} to {max(chunks)} ({len(chunks)} of them)"
+    return " + ".join(str(size) for size in chunks)
+
+
+def _ranges(blocks: tuple[int, ...]) -> str:
+    """`0,1,2,7` as `0-2,7`."""
+    runs: list[list[int]] = []
+    for block in blocks:
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def scenario_text(scenario: Scenario) -> str:
+    """A scenario in one line."""
+    return workload_text(scenario.model.name, scenario.hardware.name, scenario.workload)
+
+
+def workload_text(model: str, hardware: str, work: Workload) -> str:
+    """What is asked of which model and machine, in one line."""
+    what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
+    weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
+    return printable(
+        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, "
+        f"batch {work.batch}, {what}, {work.dtype}{weights}"
+    )
+
+
+def serial_misfit(needed: Memory) -> str:
+    """That the serial pass has no room, so that its times are of a pass nobody can run."""
+    return (
+        f"Serial does not fit in memory: each GPU needs {needed.needed / 1e9:.1f} GB and has "
+        f"{needed.capacity / 1e9:.1f} GB; its times below are predicted all the same."
+    )
+
+
+def pays_text(first: int | None, surely: int | None) -> str:
+    """From which prompt on ISO pays, and from which on by more than the model's error."""
+    if first is None:
+        return "ISO pays at no prompt length up to 131072 tokens."
+    shortest = " (the shortest tried)" if first == TILE else ""
+    doubt = "never by more than the model's error"
+    if surely is not None:
+        doubt = "by more than the model's error "
+        doubt += f"from about {surely} on" if surely > first else "there already"
+    return f"ISO pays from prompts of about {first} tokens on{shortest}, {doubt}."
+
+
+def verdict(prediction: Timed) -> str:
+    """One plan in one sentence, with its interval."""
+    now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
+    if not (prediction.plan.overlaps or prediction.plan.lossy):
+        return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
+    change = "saves" if prediction.saving >= 0 else "loses"
+    doubt = "" if prediction.saving_is_certain else ", which is less than its error"
+    return (
+        f"{_strategies(prediction.plan)} takes {now} instead of {before}: "
+        f"{change} {percent(abs(prediction.saving))}{doubt} "
+        f"(80 % interval: {saving_interval(prediction)}){loss_text(prediction.plan)}."
+    )
+
+
+def loss_text(plan: Plan) -> str:
+    """What a sentence about a plan must add: whether the model's numbers change, and by what."""
+    if not plan.lossy:
+        return ""
+    parts = [count(len(plan.dropped), "dropped sync")] if plan.dropped else []
+    parts += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
+    return f"; the model's numbers change ({', '.join(parts)})"
+
+
+def saving_interval(prediction: Timed) -> str:
+    """The 80 % interval of a saving."""
+    low, high = (share * 100 for share in prediction.saving_interval)
+    return f"{low:.1f} to {high:.1f} %"
+
+
+def _share(prediction: Timed) -> float:
+    return prediction.exposed_comm_s / prediction.latency_s
+
+
+def figure(value: object) -> str:
+    """A figure of a profile as text; quantities already carry their unit."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
