@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from isotune.cli import main
 from simulator.hardware import HardwareProfile, read_profile
 from validation.end_to_end import run_seconds
 from validation.runs import read_runs
@@ -30,6 +31,19 @@ def pytest_report_header() -> str:
 
 HEADER = "hw,model,tp,batch,prompt_len,phase,steps,link,runtime,strategy,latency_ms,source"
 RunTable = Callable[..., Path]
+
+
+@pytest.fixture
+def isotune(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line; its exit code, and what it printed on both streams."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

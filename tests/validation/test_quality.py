@@ -8,7 +8,6 @@ import pytest
 import yaml
 from tiny_models import model_reference
 
-from isotune.cli import main
 from isotune.commands.quality import read_gate
 from simulator.errors import InputError
 from simulator.planfile import read_plan
@@ -34,17 +33,6 @@ def folder(tmp_path_factory):
     )  # fmt: skip
     train(place, size, Budget(seconds=1e9, steps=40))
     return place
-
-
-@pytest.fixture
-def isotune(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from runs import save_random_model, unsharded
 from tiny_models import model_reference, write_config
 from transformers import AutoModelForCausalLM
 
-from isotune.cli import main
 from simulator.errors import InputError
 from simulator.treatment import STEPS
 from validation.spd import folder as folders
@@ -262,17 +261,6 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_work(models, tmp_
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"the disk has 0\.00 GB left"):
         check_target(models["llama"], tmp_path / "out")
-
-
-@pytest.fixture
-def isotune(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import pytest
 from learned import CONTEXT, save_learned_model, windows
 
-from isotune.cli import main
 from simulator.model import read_model
 from tuner.accuracy import read_sensitivity
 from validation.spd import scan as scanning
@@ -19,17 +18,6 @@ BLOCKS = 4
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("sensitivity") / "tiny"
     return save_learned_model(place, "llama", blocks=BLOCKS, steps=30)
-
-
-@pytest.fixture
-def isotune(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -13,23 +13,11 @@ from runs import save_random_model
 from tiny_models import model_reference, write_config
 from trace_format import check_trace
 
-from isotune.cli import main
 from simulator.program import expand
 from validation import extra
 from validation.setup import Setup
 
 PLAN = {"strategy": "iso", "chunks": [40, 24], "dropped": [1]}
-
-
-@pytest.fixture
-def isotune(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
