@@ -85,7 +85,7 @@ class Loop:
         self.repeat = "3" if quick else "15"
 
     def run(self) -> None:
-        """Measure compute once, then go around for each rate."""
+        """Find where fits begin and how fast compute is, then go around for each rate."""
         self.net.pace(UNPACED)
         kernels = self.measure("kernels", "gemm,attention,rms_norm")
         self.net.pace(UNPACED)
@@ -102,15 +102,18 @@ class Loop:
         for ratio in RATIOS[1:2] if self.quick else RATIOS:
             rate = syncs * sent * 8 / (ratio * compute)
             self.net.pace(rate)
-            self.around(f"r{ratio:g}", ratio, rate, kernels, base)
+            self.around(f"r{ratio:g}", ratio, rate, base)
 
-    def around(self, name: str, ratio: float, rate: float, kernels: Path, base: Path) -> None:
-        """Calibrate to one rate, search, and validate what was found."""
-        table = self.measure(f"{name}-links", "all_reduce,contention")
+    def around(self, name: str, ratio: float, rate: float, base: Path) -> None:
+        """Measure at one rate, calibrate, search, and validate what was found.
+
+        Kernels are measured anew for each rate, since a machine is not as fast at all times.
+        """
+        table = self.measure(f"{name}-measured", "gemm,attention,rms_norm,all_reduce,contention")
         profile = self.folder / f"{name}.yaml"
         beside = str(table.with_name(f"{table.stem}-contention.csv"))
         self.isotune(
-            *("calibrate", str(kernels), str(table), "--contention", beside),
+            *("calibrate", str(table), "--contention", beside),
             *("--base", str(base), "-o", str(profile)),
         )
         found = self.search(name, profile)

@@ -1,7 +1,9 @@
 """A slow network on one Linux machine: a namespace per rank, joined through a paced bridge.
 
 Each rank's egress passes a token bucket filter, so an all-reduce takes the time that a link of
-that rate would take. Needs root and the `ip` and `tc` commands; nothing outlives the block.
+that rate would take. TCP is plain Reno that keeps its window over a pause: BBR's probing, which is
+some hosts' default, stalls an all-reduce between two computations for up to 200 ms. Needs root and
+the `ip` and `tc` commands; nothing outlives the block.
 """
 
 import os
@@ -18,6 +20,7 @@ LINK = "pacedlink"
 _BURST = 72_000
 """Bytes a token bucket holds at least: one segment of 64 KiB, which must fit whole."""
 _BURST_S = 2e-4
+_TCP = {"tcp_congestion_control": "reno", "tcp_slow_start_after_idle": "0"}
 
 
 class NoNamespacesError(IsotuneError):
@@ -91,14 +94,19 @@ def _join(hub: str, name: str, rank: int) -> None:
     _run(f"ip -n {name} addr add {_address(rank)}/24 dev {LINK}")
     _run(f"ip -n {name} link set dev {LINK} up")
     _run(f"ip -n {name} link set lo up")
+    for setting, value in _TCP.items():
+        write = f"echo {value} > /proc/sys/net/ipv4/{setting}"
+        _run(f"ip netns exec {name} sh -c", write)
 
 
 def _address(rank: int) -> str:
     return f"10.213.7.{rank + 1}"
 
 
-def _run(command: str) -> None:
-    done = subprocess.run(command.split(), capture_output=True, text=True, check=False)  # noqa: S603
+def _run(command: str, *more: str) -> None:
+    """Run a command of words without spaces, then of `more`."""
+    words = [*command.split(), *more]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = next(iter(done.stderr.strip().splitlines()), "no reason given")
-        raise NoNamespacesError(f"{command!r} failed: {reason}")
+        raise NoNamespacesError(f"{' '.join(words)!r} failed: {reason}")

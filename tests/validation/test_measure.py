@@ -1,6 +1,7 @@
 """`isotune measure` writes the table that calibrate reads."""
 
 import csv
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from tiny_models import write_config
 
 from isotune.cli import main
 from simulator.model import read_model
-from validation.measure.cases import Range, cases, token_counts
+from validation.measure.cases import Case, Range, cases, token_counts
+from validation.measure.job import Row, merged
 
 COLUMNS = (
     "op,hw,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,tokens,hidden,bytes,ranks,"
@@ -40,10 +42,17 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path):
         assert "torch" in row["source"]
     with (tmp_path / "table-contention.csv").open() as file:
         beside = list(csv.DictReader(file))
-    assert len(beside) == 4
+    assert [row["op"] for row in beside] == ["gemm"] * 4 + ["attention"]
     for row in beside:
-        for name in ("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us"):
+        for name in ("alone_us", "beside_us", "all_reduce_alone_us", "all_reduce_beside_us"):
             assert float(row[name]) > 0
+        assert math.isfinite(float(row["skew_us"]))
+
+
+def test_a_row_is_the_median_of_its_visits():
+    slow, case = Case("rms_norm", {"tokens": 64, "hidden": 64}), Case("gemm", {"m": 1})
+    visits = [Row(slow, 1.0), Row(case, 5.0), Row(slow, 9.0), Row(slow, 2.0, skew_s=0.3)]
+    assert merged(visits) == [Row(slow, 2.0), Row(case, 5.0)]
 
 
 def test_shapes_are_those_of_the_models_shards(tmp_path):

@@ -8,6 +8,7 @@ from simulator.model import Model
 
 Op = Literal["gemm", "attention", "rms_norm", "all_reduce", "contention"]
 OPS: tuple[Op, ...] = ("gemm", "attention", "rms_norm", "all_reduce", "contention")
+ATTENTION_SIZES = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim")
 _SM_BUDGETS = (2, 4, 8, 16, 32)
 
 
@@ -62,12 +63,12 @@ def token_counts(wanted: Range) -> list[int]:
 
 
 def _gemms(wanted: Range) -> Iterator[Case]:
-    for n, k in _projections(wanted):
+    for n, k in projections(wanted):
         for m in token_counts(wanted):
             yield Case("gemm", {"m": m, "n": n, "k": k})
 
 
-def _projections(wanted: Range) -> list[tuple[int, int]]:
+def projections(wanted: Range) -> list[tuple[int, int]]:
     """(outputs, inputs) of the four projections of a block, per rank."""
     model, tp = wanted.model, wanted.tp
     heads = model.heads_per_gpu(tp) * model.head_dim
@@ -78,17 +79,21 @@ def _projections(wanted: Range) -> list[tuple[int, int]]:
 
 
 def _attention(wanted: Range) -> Iterator[Case]:
-    model, tp = wanted.model, wanted.tp
-    heads = {
-        "heads": model.heads_per_gpu(tp),
-        "kv_heads": model.kv_heads_per_gpu(tp),
-        "head_dim": model.head_dim,
-    }
     counts = [count for count in token_counts(wanted) if count >= 64] or [wanted.tokens]
     for kv_len in counts:
         for q_len in sorted({1, max(kv_len // 4, 1), max(kv_len // 2, 1), kv_len}):
             if q_len >= wanted.least:
-                yield Case("attention", {"batch": 1, "q_len": q_len, "kv_len": kv_len, **heads})
+                sizes = {"batch": 1, "q_len": q_len, "kv_len": kv_len}
+                yield Case("attention", sizes | _heads(wanted))
+
+
+def _heads(wanted: Range) -> dict[str, int]:
+    model, tp = wanted.model, wanted.tp
+    return {
+        "heads": model.heads_per_gpu(tp),
+        "kv_heads": model.kv_heads_per_gpu(tp),
+        "head_dim": model.head_dim,
+    }
 
 
 def _norms(wanted: Range) -> Iterator[Case]:
@@ -108,11 +113,13 @@ def _all_reduces(wanted: Range) -> Iterator[Case]:
 
 
 def _contention(wanted: Range) -> Iterator[Case]:
-    """Each projection of half the tokens, while half the tokens' sums are in flight."""
+    """What half the tokens run in a block, while half the tokens' sums are in flight."""
     if wanted.ranks < 2:
         return
     rows = max(wanted.tokens // 2, 1)
     message = {"bytes": rows * wanted.model.hidden_size * 2, "ranks": wanted.ranks}
-    for n, k in _projections(wanted):
+    kernels = [{"m": rows, "n": n, "k": k} for n, k in projections(wanted)]
+    kernels.append({"batch": 1, "q_len": rows, "kv_len": wanted.tokens, **_heads(wanted)})
+    for kernel in kernels:
         for sms in (0, *_SM_BUDGETS) if wanted.cuda else (0,):
-            yield Case("contention", {"m": rows, "n": n, "k": k, **message, "sms": sms})
+            yield Case("contention", {**kernel, **message, "sms": sms})

@@ -2,7 +2,8 @@
 
 import statistics
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -10,8 +11,16 @@ import torch.distributed as dist
 
 from validation.collectives import group_holding
 from validation.job import DTYPES
-from validation.measure.cases import Case, Range, cases
-from validation.measure.kernels import Kernels, let_host_ahead, repeats_of, seconds_of
+from validation.measure.cases import ATTENTION_SIZES, Case, Range, cases
+from validation.measure.kernels import (
+    Kernel,
+    Kernels,
+    clocks_of,
+    let_host_ahead,
+    repeats_of,
+    seconds_of,
+)
+from validation.measure.turns import Turns
 from validation.rank import Rank
 from validation.turns import wait_for_all
 
@@ -19,19 +28,38 @@ from validation.turns import wait_for_all
 @dataclass(frozen=True)
 class Row:
     """A case and its time; a contention case also has the times of each side alone, the
-    collective's beside compute, and of one after the other on every rank. Seconds."""
+    collective's beside compute, and what a pass takes beyond both alone, per sync. Seconds."""
 
     case: Case
     seconds: float
     alone_s: float = 0.0
     sync_alone_s: float = 0.0
     sync_s: float = 0.0
-    in_turn_s: float = 0.0
+    skew_s: float = 0.0
+
+
+def merged(visits: Iterable[Row]) -> list[Row]:
+    """One row for each case: the medians of its visits."""
+    by_case: dict[str, list[Row]] = {}
+    for row in visits:
+        by_case.setdefault(str(row.case), []).append(row)
+    names = [field.name for field in fields(Row) if field.name != "case"]
+    return [
+        replace(
+            rows[0],
+            **{name: statistics.median(getattr(row, name) for row in rows) for name in names},
+        )
+        for rows in by_case.values()
+    ]
+
+
+VISITS = 3
+"""How often each case is measured, all others in between: a busy moment spoils one visit only."""
 
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Measures a range's cases, each for about `budget_s` seconds; rank 0 sends `Row`s."""
+    """Measures a range's cases, each for about `budget_s` seconds; rank 0 sends a `Row` a visit."""
 
     wanted: Range
     dtype: str
@@ -43,20 +71,27 @@ class MeasureJob:
         todo = cases(self.wanted)
         groups = self._groups(rank, todo)
         rank.at("measuring")
-        for index, case in enumerate(todo):
+        for index, case in [*enumerate(todo)] * VISITS:
             rank.step(index)
             wait_for_all(rank)
-            row: Row | None
-            if case.op == "contention":
-                row = self._contention(rank, kernels, case, groups[_group_key(case)])
-            elif case.op == "all_reduce":
-                row = self._all_reduce(rank, kernels, case, groups[_group_key(case)])
-            else:
-                kernel = getattr(kernels, case.op)(**case.sizes)
-                repeats = repeats_of(kernel, self.budget_s, rank.device)
-                row = Row(case, seconds_of(kernel, repeats, rank.device))
+            row = self._row(rank, kernels, case, groups)
             if rank.index == 0 and row is not None:
                 rank.send(row)
+
+    def _row(
+        self, rank: Rank, kernels: Kernels, case: Case, groups: dict[tuple[int, int], Any]
+    ) -> Row | None:
+        if case.op == "contention":
+            return self._contention(rank, kernels, case, groups[_group_key(case)])
+        if case.op == "all_reduce":
+            return self._all_reduce(rank, kernels, case, groups[_group_key(case)])
+        kernel = getattr(kernels, case.op)(**case.sizes)
+        repeats = self._repeats(kernel, rank)
+        return Row(case, seconds_of(kernel, repeats, rank.device))
+
+    def _repeats(self, kernel: Kernel, rank: Rank) -> int:
+        """How often a kernel runs in a visit."""
+        return repeats_of(kernel, self.budget_s / VISITS, rank.device)
 
     def _groups(self, rank: Rank, todo: tuple[Case, ...]) -> dict[tuple[int, int], Any]:
         """A process group for each number of ranks and SM budget; made by all ranks together."""
@@ -72,42 +107,51 @@ class MeasureJob:
         if rank.index >= case.sizes["ranks"]:
             return None
         kernel = kernels.all_reduce(case.sizes["bytes"], group)
-        repeats = _same(repeats_of(kernel, self.budget_s, rank.device), group, rank.device)
+        repeats = _same(self._repeats(kernel, rank), group, rank.device)
         return Row(case, seconds_of(kernel, repeats, rank.device))
 
     def _contention(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row:
-        gemm = kernels.gemm(*(case.sizes[name] for name in "mnk"))
+        compute = _compute(kernels, case)
         sync = kernels.all_reduce(case.sizes["bytes"], group)
-        repeats = _same(repeats_of(sync, self.budget_s, rank.device), group, rank.device)
-        alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (gemm, sync))
-        in_turn = seconds_of(lambda: (gemm(), sync()), repeats, rank.device)
+        repeats = _same(self._repeats(sync, rank), group, rank.device)
+        alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (compute, sync))
+        turns = Turns(kernels, self.wanted, max(self.wanted.tokens // 2, 1), sync)
+        skew = turns.beyond(repeats, sync_alone, rank.device)
         wait_for_all(rank)
         together = _together_cuda if rank.device.type == "cuda" else _together_cpu
-        beside, sync_beside = together(gemm, sync, repeats, alone, rank.device)
-        return Row(case, beside, alone, sync_alone, sync_beside, in_turn)
+        beside, sync_beside = together(compute, sync, repeats, alone, rank.device)
+        return Row(case, beside, alone, sync_alone, sync_beside, skew)
+
+
+def _compute(kernels: Kernels, case: Case) -> Kernel:
+    """The kernel of a contention case: a GEMM, or attention."""
+    if "m" in case.sizes:
+        return kernels.gemm(*(case.sizes[name] for name in "mnk"))
+    return kernels.attention(**{name: case.sizes[name] for name in ATTENTION_SIZES})
 
 
 def _together_cpu(
-    gemm: Any, sync: Any, repeats: int, alone_s: float, device: torch.device
+    compute: Any, sync: Any, repeats: int, alone_s: float, device: torch.device
 ) -> tuple[float, float]:
-    """Times of a GEMM while all-reduces run in another thread, and of those."""
+    """Times of a kernel while all-reduces run in another thread, and of those.
+
+    Means: a step is disturbed now and then, and a pass adds up many.
+    """
     syncs: list[float] = []
-    thread = threading.Thread(
-        target=lambda: syncs.extend(seconds_of(sync, 1, device) for _ in range(repeats))
-    )
+    thread = threading.Thread(target=lambda: syncs.extend(clocks_of(sync, repeats, device)))
     thread.start()
-    gemms: list[float] = []
+    computed: list[float] = []
     while thread.is_alive():
-        gemms.append(seconds_of(gemm, 1, device))
+        computed += clocks_of(compute, 1, device)
     thread.join()
-    # The last GEMM outlived the collectives.
-    return statistics.median(gemms[:-1] or gemms or [alone_s]), statistics.median(syncs)
+    # The last one outlived the collectives.
+    return statistics.fmean(computed[:-1] or computed or [alone_s]), statistics.fmean(syncs)
 
 
 def _together_cuda(
-    gemm: Any, sync: Any, repeats: int, alone_s: float, device: torch.device
+    compute: Any, sync: Any, repeats: int, alone_s: float, device: torch.device
 ) -> tuple[float, float]:
-    """As on CPU, on two streams; about as many GEMMs as fit beside the collectives."""
+    """As on CPU, on two streams; about as many kernels as fit beside the collectives."""
     sync_s = max(seconds_of(sync, 1, device), 1e-6)
     count = max(3, int(repeats * sync_s / alone_s))
     streams = [torch.cuda.Stream(device) for _ in range(2)]
@@ -117,7 +161,7 @@ def _together_cuda(
     for stream in streams:
         stream.wait_stream(torch.cuda.current_stream(device))
     for stream, kernel, runs, marks in zip(
-        streams, (sync, gemm), (repeats, count), events, strict=True
+        streams, (sync, compute), (repeats, count), events, strict=True
     ):
         with torch.cuda.stream(stream):
             for _ in range(runs):
@@ -127,8 +171,8 @@ def _together_cuda(
                 pair[1].record(stream)
                 marks.append(pair)
     torch.cuda.synchronize(device)
-    syncs, gemms = ([a.elapsed_time(b) / 1e3 for a, b in marks] for marks in events)
-    return statistics.median(gemms[: max(1, count // 2)]), statistics.median(syncs)
+    syncs, computed = ([a.elapsed_time(b) / 1e3 for a, b in marks] for marks in events)
+    return statistics.fmean(computed[: max(1, count // 2)]), statistics.fmean(syncs)
 
 
 def _group_key(case: Case) -> tuple[int, int]:

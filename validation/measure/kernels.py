@@ -81,14 +81,19 @@ class Kernels:
 
 def seconds_of(kernel: Kernel, repeats: int, device: torch.device) -> float:
     """Median time of a kernel over repeated runs."""
+    return statistics.median(clocks_of(kernel, repeats, device))
+
+
+def clocks_of(kernel: Kernel, repeats: int, device: torch.device) -> list[float]:
+    """Times of a kernel's repeated runs."""
     if device.type == "cuda":
-        return _cuda_seconds(kernel, repeats, device)
+        return _cuda_clocks(kernel, repeats, device)
     times = []
     for _ in range(repeats):
         begin = time.perf_counter()
         kernel()
         times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    return times
 
 
 def repeats_of(kernel: Kernel, budget_s: float, device: torch.device) -> int:
@@ -107,7 +112,7 @@ def let_host_ahead(kernels: int) -> None:
     torch.cuda._sleep(kernels * _ENQUEUE_CYCLES)
 
 
-def _cuda_seconds(kernel: Kernel, repeats: int, device: torch.device) -> float:
+def _cuda_clocks(kernel: Kernel, repeats: int, device: torch.device) -> list[float]:
     events = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(repeats)]
     let_host_ahead(repeats)
     for begin, end in events:
@@ -115,4 +120,4 @@ def _cuda_seconds(kernel: Kernel, repeats: int, device: torch.device) -> float:
         kernel()
         end.record()
     torch.cuda.synchronize(device)
-    return statistics.median(float(begin.elapsed_time(end)) for begin, end in events) / 1e3
+    return [float(begin.elapsed_time(end)) / 1e3 for begin, end in events]

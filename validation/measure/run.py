@@ -9,7 +9,7 @@ import torch
 from simulator.errors import InputError
 from validation.launch import RunFailedError, launch
 from validation.measure.cases import Range, cases
-from validation.measure.job import MeasureJob, Row
+from validation.measure.job import VISITS, MeasureJob, Row, merged
 from validation.torchrun import place, run_as_rank, under_torchrun
 
 
@@ -26,13 +26,13 @@ def measure(
     Raises:
         InputError: too few GPUs, or another number of ranks than torchrun started.
     """
-    todo, rows = cases(wanted), list[Row]()
+    todo, visits = cases(wanted), list[Row]()
     device = "cuda" if wanted.cuda else "cpu"
 
     def take(_: int, row: Any) -> None:
-        rows.append(row)
+        visits.append(row)
         if on_row:
-            on_row(len(rows), len(todo))
+            on_row(len(visits), VISITS * len(todo))
 
     job = MeasureJob(wanted, dtype, budget_s)
     common: dict[str, Any] = {
@@ -45,7 +45,7 @@ def measure(
         if place().ranks != wanted.ranks:
             raise InputError(f"--nproc: torchrun started {place().ranks} ranks, not {wanted.ranks}")
         first, failure = run_as_rank(job, **common)
-        return (rows, failure) if first else None
+        return (merged(visits), failure) if first else None
     if wanted.cuda and torch.cuda.device_count() < wanted.ranks:
         raise InputError(
             f"--nproc: {wanted.ranks} ranks need as many GPUs, this machine has "
@@ -54,10 +54,10 @@ def measure(
     try:
         launch(job, wanted.ranks, **common)
     except RunFailedError as error:
-        return rows, str(error)
+        return merged(visits), str(error)
     except KeyboardInterrupt:
-        return rows, "interrupted"
-    return rows, None
+        return merged(visits), "interrupted"
+    return merged(visits), None
 
 
 def source_text(wanted: Range) -> str:

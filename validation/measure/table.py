@@ -4,16 +4,16 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from validation.measure.cases import ATTENTION_SIZES
 from validation.measure.job import Row
 
 COLUMNS = (
-    *("op", "hw", "dtype", "m", "n", "k", "batch", "q_len", "kv_len", "heads", "kv_heads"),
-    *("head_dim", "tokens", "hidden", "bytes", "ranks", "algorithm", "latency_us", "source"),
+    *("op", "hw", "dtype", "m", "n", "k", *ATTENTION_SIZES),
+    *("tokens", "hidden", "bytes", "ranks", "algorithm", "latency_us", "source"),
 )
 CONTENTION_COLUMNS = (
-    *("hw", "dtype", "m", "n", "k", "bytes", "ranks", "algorithm", "sms"),
-    *("gemm_alone_us", "gemm_beside_us", "all_reduce_alone_us", "all_reduce_beside_us"),
-    *("in_turn_us", "source"),
+    *("op", "hw", "dtype", "m", "n", "k", *ATTENTION_SIZES, "bytes", "ranks", "algorithm", "sms"),
+    *("alone_us", "beside_us", "all_reduce_alone_us", "all_reduce_beside_us", "skew_us", "source"),
 )
 
 
@@ -34,8 +34,10 @@ def measurements_csv(
 
 
 def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str) -> str:
-    """A GEMM and an all-reduce: alone, beside the other, and one after the other (`in_turn_us`).
+    """A GEMM or attention (`op`) and an all-reduce: alone, and beside the other.
 
+    `skew_us`: what a serial pass of the block's kernels takes beyond them and its all-reduces
+    alone, per all-reduce.
     `sms` 0 is the library's own choice.
     """
     about: dict[str, object] = {
@@ -48,11 +50,12 @@ def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, 
         about
         | row.case.sizes
         | {
-            "gemm_alone_us": _us(row.alone_s),
-            "gemm_beside_us": _us(row.seconds),
+            "op": "gemm" if "m" in row.case.sizes else "attention",
+            "alone_us": _us(row.alone_s),
+            "beside_us": _us(row.seconds),
             "all_reduce_alone_us": _us(row.sync_alone_s),
             "all_reduce_beside_us": _us(row.sync_s),
-            "in_turn_us": _us(row.in_turn_s),
+            "skew_us": _us(row.skew_s),
         }
         for row in rows
         if row.case.op == "contention"

@@ -1,0 +1,68 @@
+"""What a turn from compute to a sync and back costs beyond the kernels and the collective."""
+
+import statistics
+from dataclasses import replace
+
+import torch
+
+from simulator.plan import Plan
+from simulator.program import Op, Program, expand
+from simulator.workload import Workload
+from validation.measure.cases import Range, projections
+from validation.measure.kernels import Kernel, Kernels, let_host_ahead, seconds_of
+from validation.streams import streams_on
+
+_BLOCKS = 4
+
+
+class Turns:
+    """A pass of a few blocks made of the measured kernels, on the executor's own streams.
+
+    It has `rows` tokens, and the all-reduces of a group. Its ops are those that are measured.
+    """
+
+    def __init__(self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel) -> None:
+        model = replace(wanted.model, num_hidden_layers=_BLOCKS)
+        workload = Workload(prompt=rows, tp=max(2, wanted.tp))
+        self._program: Program = expand(model, workload, Plan())
+        self._kernels = _of_a_block(kernels, wanted, rows)
+        self._sync = sync
+
+    def beyond(self, repeats: int, sync_s: float, device: torch.device) -> float:
+        """Seconds per sync of the pass beyond its kernels' times and `sync_s`, each alone.
+
+        It is what every rank waits for the slowest one, for a stream to hand over to the other,
+        and what kernels take longer than by themselves. Median over passes.
+        """
+        alone = sum(seconds_of(kernel, repeats, device) for kernel in self._kernels.values())
+        passes = max(3, repeats // (2 * _BLOCKS))
+        streams, times = streams_on(device), []
+        for _ in range(passes):
+            clocked = streams.play(self._program, self._perform)
+            times.append(clocked.latency - clocked.ends[0])
+        syncs = sum(step.is_sync for step in self._program.steps)
+        return (statistics.median(times) - _BLOCKS * alone) / syncs - sync_s
+
+    def _perform(self, index: int) -> None:
+        step = self._program.steps[index]
+        if index == 0 and torch.cuda.is_initialized():
+            let_host_ahead(len(self._kernels) * _BLOCKS + len(self._program.steps))
+        if step.is_sync:
+            self._sync()
+            return
+        for op in step.ops:
+            if op in self._kernels:
+                self._kernels[op]()
+
+
+def _of_a_block(kernels: Kernels, wanted: Range, rows: int) -> dict[Op, Kernel]:
+    """The measured kernels of a block of `rows` tokens, by the op that they are."""
+    model, tp = wanted.model, wanted.tp
+    gemms = (Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN)
+    found: dict[Op, Kernel] = {
+        op: kernels.gemm(rows, n, k) for op, (n, k) in zip(gemms, projections(wanted), strict=True)
+    }
+    norm = kernels.rms_norm(rows, model.hidden_size)
+    found |= {Op.ATTENTION_NORM: norm, Op.MLP_NORM: norm}
+    heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp), model.head_dim
+    return found | {Op.ATTENTION: kernels.attention(1, rows, rows, *heads)}
