@@ -115,8 +115,9 @@ class MeasureJob:
         sync = kernels.all_reduce(case.sizes["bytes"], group)
         repeats = _same(self._repeats(sync, rank), group, rank.device)
         alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (compute, sync))
-        turns = Turns(kernels, self.wanted, max(self.wanted.tokens // 2, 1), sync)
-        skew = turns.beyond(repeats, sync_alone, rank.device)
+        rows = max(self.wanted.tokens // 2, 1)
+        turns = Turns(kernels, self.wanted, rows, sync, rank.device)
+        skew = turns.beyond(repeats, group)
         wait_for_all(rank)
         together = _together_cuda if rank.device.type == "cuda" else _together_cpu
         beside, sync_beside = together(compute, sync, repeats, alone, rank.device)

@@ -36,8 +36,8 @@ def measurements_csv(
 def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str) -> str:
     """A GEMM or attention (`op`) and an all-reduce: alone, and beside the other.
 
-    `skew_us`: what a serial pass of the block's kernels takes beyond them and its all-reduces
-    alone, per all-reduce.
+    `skew_us`: what a serial pass of the block's kernels takes beyond them and its
+    all-reduces, per all-reduce.
     `sms` 0 is the library's own choice.
     """
     about: dict[str, object] = {

@@ -2,8 +2,10 @@
 
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from simulator.plan import Plan
 from simulator.program import Op, Program, expand
@@ -21,31 +23,38 @@ class Turns:
     It has `rows` tokens, and the all-reduces of a group. Its ops are those that are measured.
     """
 
-    def __init__(self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel) -> None:
+    def __init__(
+        self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel, device: torch.device
+    ) -> None:
         model = replace(wanted.model, num_hidden_layers=_BLOCKS)
         workload = Workload(prompt=rows, tp=max(2, wanted.tp))
         self._program: Program = expand(model, workload, Plan())
         self._kernels = _of_a_block(kernels, wanted, rows)
-        self._sync = sync
+        self._sync, self._device = sync, device
 
-    def beyond(self, repeats: int, sync_s: float, device: torch.device) -> float:
-        """Seconds per sync of the pass beyond its kernels' times and `sync_s`, each alone.
+    def beyond(self, repeats: int, group: Any) -> float:
+        """Seconds per sync of the pass beyond its kernels, each alone, and its collectives.
 
-        It is what every rank waits for the slowest one, for a stream to hand over to the other,
-        and what kernels take longer than by themselves. Median over passes.
+        It is what a rank waits for the slowest one, for a stream to hand over to the other, and
+        what kernels take longer than by themselves. A collective takes as long as the rank that
+        comes last sees it take. Median over passes.
         """
+        device = self._device
         alone = sum(seconds_of(kernel, repeats, device) for kernel in self._kernels.values())
-        passes = max(3, repeats // (2 * _BLOCKS))
+        at_syncs = [at for at, step in enumerate(self._program.steps) if step.is_sync]
         streams, times = streams_on(device), []
-        for _ in range(passes):
+        for _ in range(max(3, repeats // len(at_syncs))):
             clocked = streams.play(self._program, self._perform)
-            times.append(clocked.latency - clocked.ends[0])
-        syncs = sum(step.is_sync for step in self._program.steps)
-        return (statistics.median(times) - _BLOCKS * alone) / syncs - sync_s
+            seen = [clocked.ends[at] - clocked.starts[at] for at in at_syncs]
+            shortest = torch.tensor(seen, dtype=torch.float64, device=device)
+            dist.all_reduce(shortest, dist.ReduceOp.MIN, group=group)
+            collectives = float(shortest.sum())
+            times.append(clocked.latency - clocked.ends[0] - _BLOCKS * alone - collectives)
+        return statistics.median(times) / len(at_syncs)
 
     def _perform(self, index: int) -> None:
         step = self._program.steps[index]
-        if index == 0 and torch.cuda.is_initialized():
+        if index == 0 and self._device.type == "cuda":
             let_host_ahead(len(self._kernels) * _BLOCKS + len(self._program.steps))
         if step.is_sync:
             self._sync()
