@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from simulator.errors import InputError
+from validation.collectives import nccl_options
 
 PHASES = ("starting", "joining", "loading", "checking numbers", "warming up", "measuring")
 """What a rank may be doing, in order."""
@@ -102,7 +103,7 @@ def joined(rank: Rank, meeting: str, timeout_s: float) -> Iterator[None]:
         rank=rank.index,
         world_size=rank.ranks,
         timeout=timedelta(seconds=timeout_s),
-        pg_options=urgent_options() if cuda else None,
+        pg_options=nccl_options() if cuda else None,
     )
     yield
     dist.destroy_process_group()
@@ -122,23 +123,15 @@ def meeting_store(timeout_s: float, *, host: bool = False) -> dist.Store:
     return dist.PrefixStore(f"isotune/{attempt}", store)
 
 
-def urgent_options() -> Any:
-    """NCCL's options with a stream of high priority.
-
-    NCCL's kernels run on a stream of their own, so the priority of the stream that calls them
-    does not reach them: they would wait for SMs behind all compute that is already launched.
-    """
-    return dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
-
-
-def use_cores(local_rank: int, local_ranks: int) -> None:
+def use_cores(local_rank: int, local_ranks: int, *, keep_to_them: bool) -> None:
     """Give each rank of this machine cores of its own, and as many threads (OMP_NUM_THREADS wins).
 
-    With fewer cores than ranks they share them all.
+    With fewer cores than ranks they share them all. A rank that only launches kernels should not
+    `keep_to_them`: they may be another rank's hyper-threads, or far from its GPU.
     """
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // local_ranks
-    if share:
+    if share and keep_to_them:
         os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, share))
@@ -168,8 +161,8 @@ def spawned(  # the entry of a process that `started` starts
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    use_cores(seat.local_rank, seat.local_ranks)
     cuda = seat.device == "cuda"
+    use_cores(seat.local_rank, seat.local_ranks, keep_to_them=not cuda)
     where = torch.device(f"cuda:{seat.local_rank}" if cuda else seat.device)
     rank = Rank(
         seat.rank, seat.ranks, where, lambda message: pipe.send(("message", message)), progress
