@@ -73,6 +73,21 @@ def test_two_agents_are_two_nodes_of_one_run(plan):
     assert outputs[1][0] == ""
 
 
+def test_a_measured_search_with_a_storage_runs_under_torchrun(tmp_path):
+    found, study = tmp_path / "found.yaml", f"sqlite:///{tmp_path / 'study.db'}"
+    model = write_config(tmp_path / "tiny", "llama")
+    scenario = ("--hw", "a800", "--model", model, "--tp", 2, "--prompt", 64)
+    asked = ("--measured", "--budget", "3s", "--trials", 3, "--storage", study, "-o", found)
+    (run,) = agents(1, "-m", "isotune", "search", *scenario, *asked, "--device", "cpu", "--json")
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 0, err
+    result = json.loads(out)
+    assert result["complete"]
+    assert result["compared_in_turns"]
+    assert min(item["measured_s"] for item in result["tried"]) > 0
+    assert yaml.safe_load(found.read_text())["plan"]["strategy"] == result["plan"]["strategy"]
+
+
 def agents(nodes, *arguments):
     """One torchrun with two ranks, or two with one rank each."""
     port, each = free_port(), 2 // nodes
