@@ -51,9 +51,12 @@ def _verdict(result: Validation) -> str:
     numbers, ran = result.numbers, result.plan.measured
     checked = "not checked" if numbers is None else "the model's" if numbers.ok else "WRONG"
     saving = result.measured_saving
-    if ran is None or saving is None:
+    if ran is None:
         return f"numbers: {checked}"
     error = result.plan.prediction.latency_s / ran.median_s - 1
+    if saving is None:
+        what = "EMULATION" if result.setup.emulated else f"numbers: {checked}; time"
+        return f"{what}: predicted {error * 100:+.1f} % of measured; saving: not measured"
     if result.setup.emulated:
         return (
             f"EMULATION: predicted {error * 100:+.1f} % of measured; saving: "

@@ -46,8 +46,14 @@ def _by_tiles(heads: Heads, scaling: float, window: int | None) -> Tensor:
 def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
     query, key, value = heads
     tokens, seen = query.shape[2], key.shape[2]
+    banded = window is not None and window < seen
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1 and query.device.type == "cuda" and (banded or query.dtype == torch.float32):
+        # No kernel shares heads under a mask or in float32 without writing out all scores.
+        key, value = (part.repeat_interleave(shared, 1) for part in (key, value))
     mask: Any = None
-    if window is not None and window < seen:
+    if banded:
+        assert window is not None
         mask = _band(tokens, seen, window, query.device)
     elif 1 < tokens < seen:
         cuda = query.device.type == "cuda"

@@ -95,14 +95,27 @@ class QuantisedAllReduce:
         flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
 
 
-def group_holding(sms: int, ranks: list[int] | None = None) -> Any:
-    """An NCCL group (of all ranks, or some) whose collectives hold so many SMs.
+def nccl_options(sms: int | None = None) -> Any:
+    """Options of an NCCL group: urgent, and holding so many SMs, or as many as NCCL likes.
 
-    All ranks make it together. It is as patient as the default group.
+    NCCL's kernels run on a stream of their own, so the priority of the stream that calls them
+    does not reach them: without one they would wait for SMs behind all compute launched before.
     """
-    options = dist.ProcessGroupNCCL.Options()
-    options.config.min_ctas = options.config.max_ctas = sms
+    options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
+    if sms is not None:
+        options.config.min_ctas = options.config.max_ctas = sms
+    return options
+
+
+def group_of(ranks: list[int] | None, *, cuda: bool, sms: int | None = None) -> Any:
+    """A group of some ranks, or of all; on GPUs its collectives hold so many SMs.
+
+    All ranks make it together. On GPUs it is as patient as the default group.
+    """
+    if not cuda:
+        return dist.new_group(ranks)
     world: Any = dist.group.WORLD
+    options = nccl_options(sms)
     options._timeout = world._get_backend(torch.device("cuda")).options._timeout
     return dist.new_group(ranks, timeout=options._timeout, pg_options=options)
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.plan import Plan
 from simulator.predict import Prediction, predict
 from simulator.program import Program
 from simulator.timeline import Timeline
@@ -92,7 +91,8 @@ class Validation:
 
 def validation(setup: Setup, collected: Collected, failure: str | None = None) -> Validation:
     """What was collected, beside the prediction of the same plan and of the serial run."""
-    both = predict(setup.scenario, setup.plan), predict(setup.scenario, Plan())
+    serial_run = predict(setup.scenario, must_fit=bool(setup.baseline))
+    both = predict(setup.scenario, setup.plan), serial_run
     plan, serial = (
         Comparison(prediction=p, measured=collected.measurement(number, p.program))
         for p, number in zip(both, (1, 0), strict=True)

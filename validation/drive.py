@@ -9,8 +9,9 @@ from simulator.program import Program, expand
 from validation.compare import Collected
 from validation.driven import DrivenJob, Driver, Entered, Final
 from validation.launch import RunFailedError, launch
+from validation.machine import check_machine
 from validation.measured import Measurement
-from validation.setup import Setup, check_machine
+from validation.setup import Setup
 from validation.torchrun import place, run_as_rank, under_torchrun
 from validation.validate import step_words
 

@@ -90,6 +90,9 @@ class ValidateJob:
             numbers = self._check(rank)
             if numbers is not None:
                 rank.send(numbers)
+            if rank.device.type == "cuda":
+                # NCCL's buffers of further groups do not come from torch's cache.
+                torch.cuda.empty_cache()
         session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
         self._measure(rank, session)
         rank.send(Peak(_peak_bytes(rank.device)))
@@ -153,7 +156,7 @@ class ValidateJob:
             if repeat == 0:
                 rank.at("measuring")
             # Serial and plan take turns, so that both see the same machine.
-            for number, plan in enumerate((SERIAL, setup.plan)):
+            for number, plan in (*((0, serial) for serial in setup.baseline), (1, setup.plan)):
                 clocked = turns.run(number, plan)
                 if repeat >= 0:
                     rank.send(Timed(number, repeat, clocked))

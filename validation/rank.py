@@ -4,7 +4,6 @@ import ctypes
 import os
 import resource
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from simulator.errors import InputError
+from validation.collectives import nccl_options
 
 PHASES = ("starting", "joining", "loading", "checking numbers", "warming up", "measuring")
 """What a rank may be doing, in order."""
@@ -69,34 +69,69 @@ class Job(Protocol):
         """Do it; results go through `rank.send`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A rank's place among all ranks, and among those of this machine; `device` is its kind."""
+
+    rank: int
+    ranks: int
+    local_rank: int
+    local_ranks: int
+    device: str = "cpu"
+
+
+STORE = "store://"
+"""Where ranks meet that a launcher started: at the store at MASTER_ADDR and MASTER_PORT."""
+
+
 @contextmanager
-def joined(rank: Rank, init_method: str, timeout_s: float) -> Iterator[None]:
-    """Be part of the process group within the block."""
+def joined(rank: Rank, meeting: str, timeout_s: float) -> Iterator[None]:
+    """Be part of the process group within the block.
+
+    After a failure the group is left as it is: to end it may wait for collectives that the
+    other ranks never enter, and the process ends anyway.
+    """
     rank.at("joining")
     cuda = rank.device.type == "cuda"
     if cuda:
         torch.cuda.set_device(rank.device)
+    store = meeting_store(timeout_s) if meeting == STORE else None
     dist.init_process_group(
         "nccl" if cuda else "gloo",
-        init_method=init_method,
+        init_method=None if store else meeting,
+        store=store,
         rank=rank.index,
         world_size=rank.ranks,
         timeout=timedelta(seconds=timeout_s),
+        pg_options=nccl_options() if cuda else None,
     )
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    yield
+    dist.destroy_process_group()
 
 
-def use_cores(local_rank: int, local_ranks: int) -> None:
+def meeting_store(timeout_s: float, *, host: bool = False) -> dist.Store:
+    """The store at MASTER_ADDR and MASTER_PORT, which torchrun holds, or else one rank."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    held = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=host and not held,
+        timeout=timedelta(seconds=timeout_s),
+        wait_for_workers=False,
+    )
+    return dist.PrefixStore(f"isotune/{attempt}", store)
+
+
+def use_cores(local_rank: int, local_ranks: int, *, keep_to_them: bool) -> None:
     """Give each rank of this machine cores of its own, and as many threads (OMP_NUM_THREADS wins).
 
-    With fewer cores than ranks they share them all.
+    With fewer cores than ranks they share them all. A rank that only launches kernels should not
+    `keep_to_them`: they may be another rank's hyper-threads, or far from its GPU.
     """
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // local_ranks
-    if share:
+    if share and keep_to_them:
         os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, share))
@@ -117,22 +152,23 @@ def _keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def spawned(  # the entry of a process that `launch` started
-    job: Job, index: int, ranks: int, device: str, store: str, timeout_s: float, *shared: Any
+def spawned(  # the entry of a process that `started` starts
+    job: Job, seat: Seat, meeting: str, timeout_s: float, pipe: Any, progress: Any
 ) -> None:
-    """Run a job as one rank of a local run; what happens goes through the pipe.
+    """Run a job as one rank; what happens goes through the pipe.
 
     The process ends with the one that started it, however that one ends.
     """
-    pipe, progress = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    use_cores(index, ranks)
-    where = torch.device(f"cuda:{index}" if device == "cuda" else device)
-    rank = Rank(index, ranks, where, lambda message: pipe.send(("message", message)), progress)
+    cuda = seat.device == "cuda"
+    use_cores(seat.local_rank, seat.local_ranks, keep_to_them=not cuda)
+    where = torch.device(f"cuda:{seat.local_rank}" if cuda else seat.device)
+    rank = Rank(
+        seat.rank, seat.ranks, where, lambda message: pipe.send(("message", message)), progress
+    )
     try:
-        with joined(rank, f"file://{store}", timeout_s):
+        with joined(rank, meeting, timeout_s):
             job(rank)
         pipe.send(("done", ""))
     except BaseException as error:
@@ -167,12 +203,6 @@ def describe(error: BaseException) -> tuple[str, str]:
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs):
         return "peers", f"lost the other ranks: {text}"
     return "error", f"{type(error).__name__}: {text}"
-
-
-def store_path() -> tuple[tempfile.TemporaryDirectory[str], str]:
-    """A folder to be removed after the run, and the rendezvous file in it."""
-    folder = tempfile.TemporaryDirectory(prefix="isotune-")
-    return folder, os.path.join(folder.name, "rendezvous")  # noqa: PTH118
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,7 @@ from simulator.model import Model
 from simulator.plan import Plan
 from simulator.program import Program, expand
 from simulator.workload import Workload
-from validation.collectives import AllReduce, all_reduce_of, group_holding
+from validation.collectives import AllReduce, all_reduce_of, group_of
 from validation.executor import Executor, Outcome
 from validation.kv_cache import KvCache
 from validation.shard import Shard
@@ -89,5 +89,5 @@ class Session:
             return None
         if comm_sms not in self._groups:
             assert comm_sms is not None
-            self._groups[comm_sms] = group_holding(comm_sms)
+            self._groups[comm_sms] = group_of(None, cuda=True, sms=comm_sms)
         return self._groups[comm_sms]

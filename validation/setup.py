@@ -1,18 +1,15 @@
 """What a validation runs, checked before any process starts. Imports no torch."""
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from simulator.errors import InputError
-from simulator.gpu import DTYPE_BYTES
-from simulator.memory import check_memory, memory
+from simulator.memory import check_memory, memory_of
 from simulator.model import bundled_models, check_tp, model_config_file
 from simulator.plan import Plan, check_plan
 from simulator.planfile import PlanFile, locate, scenario_of
-from simulator.program import expand
+from simulator.predict import SERIAL
 from simulator.scenario import Scenario
 from validation.families import check_family
 from validation.spd.record import check_ranks, read_record
@@ -27,7 +24,8 @@ class Setup:
 
     `scenario` has the model cut to the blocks that run, `config` is its config.json, and
     `weights` the folder of its safetensors, or None for random ones. `check_dtype` is the
-    number type in which the numbers are compared, whatever type the timed runs have. `emulated`
+    number type in which the numbers are compared, whatever type the timed runs have. `baseline`
+    has the serial run, unless its memory does not fit where the plan's does. `emulated`
     says that one device plays one of the ranks, and that its all-reduces are copies.
     """
 
@@ -40,6 +38,7 @@ class Setup:
     repeat: int = 10
     warmup: int = 2
     seed: int = 0
+    baseline: tuple[Plan, ...] = (SERIAL,)
     emulated: bool = False
     notes: tuple[str, ...] = ()
 
@@ -72,6 +71,8 @@ class Setup:
         scenario, plan, notes = _cut(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
         check_memory(scenario, plan)
+        baseline, without = _baseline(scenario)
+        notes = (*notes, *without)
         _check_types(scenario)
         if device == "cuda":
             # The executor launches kernels one by one.
@@ -96,6 +97,7 @@ class Setup:
             check_dtype=check_dtype,
             repeat=repeat,
             warmup=warmup,
+            baseline=baseline,
             emulated=emulate_tp is not None,
             notes=notes,
         )
@@ -104,32 +106,6 @@ class Setup:
     def ranks(self) -> int:
         """Processes the plan needs: one for each rank, or one that plays a rank."""
         return 1 if self.emulated else self.scenario.workload.tp
-
-
-def check_machine(
-    setup: Setup, ranks: int, local_ranks: int, local_rank: int | None = None
-) -> None:
-    """Refuse a run that this machine cannot hold; a rank looks at its own GPU alone.
-
-    Raises:
-        InputError: another number of ranks than the plan's tp, too few devices, or too
-            little memory for the ranks that run here.
-    """
-    if ranks != setup.ranks:
-        raise InputError(
-            f"the plan is for tp {setup.ranks}, not for {ranks} ranks (allowed: --nproc "
-            f"{setup.ranks}, or a plan made with --tp {ranks})"
-        )
-    if setup.device == "cuda":
-        _check_gpus(local_ranks)
-    gpus = range(local_ranks) if local_rank is None else (local_rank,)
-    free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
-    needed, there = local_ranks * _bytes_per_rank(setup), free
-    if needed > there:
-        raise InputError(
-            f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
-            f"{needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free (use fewer --layers)"
-        )
 
 
 def default_device() -> Device:
@@ -157,17 +133,6 @@ def _emulating(scenario: Scenario, tp: int) -> Scenario:
     return replace(scenario, workload=scenario.workload.model_copy(update={"tp": tp}))
 
 
-def _check_gpus(local_ranks: int) -> None:
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if gpus < local_ranks:
-        raise InputError(
-            f"--device cuda: {local_ranks} ranks need as many GPUs, this machine has {gpus} "
-            "(allowed: --device cpu)"
-        )
-
-
 def _cut(
     scenario: Scenario, plan: Plan, layers: int | None
 ) -> tuple[Scenario, Plan, tuple[str, ...]]:
@@ -186,6 +151,18 @@ def _cut(
     }
     notes = (f"model cut to its first {layers} of {blocks} blocks",)
     return replace(scenario, model=cut), plan.model_copy(update=kept), notes
+
+
+def _baseline(scenario: Scenario) -> tuple[tuple[Plan, ...], tuple[str, ...]]:
+    """The serial run if it fits the profile's GPU, and else a note that says why it is left out."""
+    needed = memory_of(scenario, SERIAL)
+    if needed.fits:
+        return (SERIAL,), ()
+    note = (
+        f"the serial run is not measured: it needs {needed.needed / 1e9:.1f} GB per GPU of "
+        f"{needed.capacity / 1e9:.1f} GB; its predicted time is as if it fitted"
+    )
+    return (), (note,)
 
 
 def _check_types(scenario: Scenario) -> None:
@@ -226,28 +203,3 @@ def _recovery_notes(weights: Path | None, plan: Plan, tp: int) -> tuple[str, ...
     if kept:
         notes.append(f"blocks {kept} were distilled to run without the sync that the plan keeps")
     return tuple(notes)
-
-
-def _bytes_per_rank(setup: Setup) -> float:
-    scenario = setup.scenario
-    program = expand(scenario.model, scenario.workload, setup.plan)
-    needed = memory(scenario, program)
-    both = needed.weights + needed.kv_cache + 2 * needed.activations
-    wider = 4 / DTYPE_BYTES[scenario.workload.dtype] if setup.check_dtype == "float32" else 1
-    return both * wider
-
-
-def _free_on_gpus(gpus: Iterable[int]) -> float:
-    """Free bytes of the fullest; looking at a GPU takes some of its memory (a CUDA context)."""
-    import torch
-
-    return min(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
-
-
-def _free_bytes() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return float(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,16 +1,22 @@
-"""Runs a job as one rank of a run that torchrun, or anything like it, has started."""
+"""Runs a job as one rank of a run that torchrun, or anything like it, has started.
+
+Each process that the launcher started starts its rank as a child and watches it. The first one
+hears of all others over a connection (`validation.link`): it gathers what they measure, names the
+rank that fails, and ends the run; the others end when their connection does.
+"""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from multiprocessing import connection
 from typing import Any
 
-import torch
-import torch.distributed as dist
-
 from simulator.errors import InputError
-from validation.rank import Job, Rank, describe, joined, use_cores
+from validation.launch import started
+from validation.link import Door, call, said_over
+from validation.rank import STORE, Job, Seat, meeting_store
+from validation.watch import START_S, Child, OnMessage, RunFailedError, Watched, obituary, watch
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -20,28 +26,25 @@ def under_torchrun() -> bool:
     return all(name in os.environ for name in _VARIABLES)
 
 
-@dataclass(frozen=True)
-class Place:
-    """This process among the others: of all ranks, and of those on this machine."""
-
-    rank: int
-    ranks: int
-    local_rank: int
-    local_ranks: int
-
-
-def place() -> Place:
-    """Read the place from the environment.
+def place(device: str = "cpu") -> Seat:
+    """Read this process's seat from the environment.
 
     Raises:
         InputError: a variable that is not a number.
     """
     try:
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        local = int(os.environ.get("LOCAL_RANK", rank))
-        return Place(rank, ranks, local, int(os.environ.get("LOCAL_WORLD_SIZE", ranks)))
+        int(os.environ["MASTER_PORT"])
+        return Seat(
+            rank=rank,
+            ranks=ranks,
+            local_rank=int(os.environ.get("LOCAL_RANK", rank)),
+            local_ranks=int(os.environ.get("LOCAL_WORLD_SIZE", ranks)),
+            device=device,
+        )
     except ValueError as error:
-        raise InputError(f"RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE: {error}") from error
+        names = "RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_PORT"
+        raise InputError(f"{names}: {error}") from error
 
 
 def run_as_rank(
@@ -50,39 +53,95 @@ def run_as_rank(
     device: str,
     timeout_s: float,
     where: Callable[[int], str],
-    on_message: Callable[[int, Any], None],
+    on_message: OnMessage,
 ) -> tuple[bool, str | None]:
-    """Run a job; on rank 0 all ranks' messages arrive at the end, or its own if the run fails.
+    """Run a job; on rank 0 all ranks' messages arrive, as they are sent.
 
-    Returns whether this is rank 0, and the one line of a failure. Another rank that fails
-    says so and ends its process; the launcher, or the timeout of a collective, ends the rest.
+    Returns whether this is rank 0, and the one line of a failure. Every other process ends
+    without a word, with exit code 1, when the run has failed.
 
     Raises:
         InputError: the job refused its input.
     """
-    here = place()
-    use_cores(here.local_rank, here.local_ranks)
-    sent: list[Any] = []
-    where_to_run = torch.device(f"cuda:{here.local_rank}" if device == "cuda" else device)
-    rank = Rank(here.rank, here.ranks, where_to_run, sent.append)
-    everyone: list[list[Any]] = [[] for _ in range(here.ranks)]
-    failure = None
+    seat = place(device)
+    if seat.rank:
+        if not _follow(job, seat, timeout_s):
+            sys.exit(1)
+        return False, None
     try:
-        with joined(rank, "env://", timeout_s):
-            job(rank)
-            dist.all_gather_object(everyone, sent)
-    except InputError:
-        raise
-    except Exception as error:
-        at = where(rank.progress[1]) if rank.progress[1] >= 0 else "before any step"
-        failure = f"rank {here.rank} of {here.ranks} ({at}) {describe(error)[1]}"
-        if here.rank:
-            # Not sys.exit: a thread may still hang in a collective.
-            print(f"isotune: {failure}", file=sys.stderr, flush=True)
-            os._exit(1)
-        everyone = [sent]
-    if here.rank == 0:
-        for number, messages in enumerate(everyone):
-            for message in messages:
-                on_message(number, message)
-    return here.rank == 0, failure
+        _lead(job, seat, timeout_s, where, on_message)
+    except RunFailedError as error:
+        return True, str(error)
+    except KeyboardInterrupt:
+        return True, "interrupted"
+    return True, None
+
+
+def _lead(
+    job: Job,
+    seat: Seat,
+    timeout_s: float,
+    where: Callable[[int], str],
+    on_message: OnMessage,
+) -> None:
+    """Start the first rank, and watch all."""
+    # Kept to the end: without torchrun this process holds the store at which the ranks meet.
+    store = meeting_store(max(timeout_s, START_S), host=True)
+    others = [Watched(index) for index in range(1, seat.ranks)]
+    # torchrun ends all processes when one has ended. The child leaves that to this one, which
+    # first hears which rank failed, and after that has still to show what was measured.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Door(store, others), started(job, [seat], STORE) as (first,):
+        asked: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+        watch([first, *others], timeout_s, on_message, where, lambda: _stopped(asked))
+    signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(asked: list[int]) -> str | None:
+    return "the launcher ended the run" if asked else None
+
+
+def _follow(job: Job, seat: Seat, timeout_s: float) -> bool:
+    """Run a rank and tell the first process what it does; whether it came to its end."""
+    link = call(meeting_store(max(timeout_s, START_S)), seat.rank)
+    # The first process ends the run, after it has heard of the rank that failed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    with started(job, [seat], STORE) as (child,):
+        try:
+            return _report(child, link)
+        except OSError:  # the first process has ended
+            return False
+
+
+def _report(child: Child, link: Any) -> bool:
+    """Pass on what a rank sends and where it stands, until it or the first process ends."""
+    told: list[int] = []
+    open_ = True
+    while True:
+        connection.wait([child.process.sentinel, link, *([child.pipe] if open_ else [])], 0.2)
+        if link.poll():  # nothing comes this way but the end of the run
+            return said_over(link)
+        code = child.process.exitcode
+        words, open_ = _received(child.pipe)
+        if told != list(child.progress):
+            told = list(child.progress)
+            link.send(("progress", told))
+        for word in words:
+            link.send_bytes(word)
+        if code is not None:
+            if code:
+                link.send(obituary(code))
+            return bool(code == 0)
+
+
+def _received(pipe: Any) -> tuple[list[bytes], bool]:
+    """What has come, and whether more can."""
+    words: list[bytes] = []
+    try:
+        while pipe.poll():
+            words.append(pipe.recv_bytes())
+    except (EOFError, OSError):
+        return words, False
+    return words, True

@@ -7,8 +7,9 @@ from simulator.program import Program, Step
 from validation.compare import Collected, Validation, validation
 from validation.job import ValidateJob
 from validation.launch import RunFailedError, launch
+from validation.machine import check_machine
 from validation.rank import STEPS
-from validation.setup import Setup, check_machine
+from validation.setup import Setup
 from validation.torchrun import place, run_as_rank, under_torchrun
 
 
@@ -27,7 +28,8 @@ def validate(
         InputError: the plan does not fit this machine or number of ranks.
     """
     job, collected = ValidateJob(setup), Collected(ranks=setup.ranks)
-    total, failure = 2 * setup.repeat * setup.ranks, None
+    runs = (1 + len(setup.baseline)) * setup.repeat
+    total, failure = runs * setup.ranks, None
 
     def take(rank: int, message: Any) -> None:
         collected.take(rank, message)

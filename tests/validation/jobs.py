@@ -1,7 +1,9 @@
 """Jobs that fail in every way a rank can, and tell their process before they do."""
 
+import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import torch.distributed as dist
 from validation.job import Timed, agree
 from validation.rank import Rank
 from validation.streams import Clocked
+from validation.torchrun import run_as_rank
 
 
 @dataclass(frozen=True)
@@ -33,5 +36,28 @@ class Failing:
                 time.sleep(600)
             elif self.how == "memory":
                 raise MemoryError("no room for 3 GB")
+            elif self.how == "raise":
+                raise ValueError("no such thing")
         rank.step(4)
         dist.barrier()
+
+
+def main() -> None:
+    """Let a job fail under torchrun; the first process prints what it was told, as JSON."""
+    first, failure = run_as_rank(
+        Failing(sys.argv[1]),
+        device="cpu",
+        timeout_s=5.0,
+        where=lambda step: f"step {step}",
+        on_message=lambda _, message: sent.append(message),
+    )
+    if first:
+        pids = [message for message in sent if isinstance(message, int)]
+        measured = sum(isinstance(message, Timed) for message in sent)
+        print(json.dumps({"failure": failure, "pids": pids, "measured": measured}))
+        sys.exit(failure is not None)
+
+
+if __name__ == "__main__":
+    sent: list[object] = []
+    main()

@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -69,3 +71,76 @@ def test_two_agents_are_two_nodes_of_one_run(plan):
     assert [agent.returncode for agent in agents] == [0, 0], outputs
     assert json.loads(outputs[0][0])["complete"]
     assert outputs[1][0] == ""
+
+
+def test_a_measured_search_with_a_storage_runs_under_torchrun(tmp_path):
+    found, study = tmp_path / "found.yaml", f"sqlite:///{tmp_path / 'study.db'}"
+    model = write_config(tmp_path / "tiny", "llama")
+    scenario = ("--hw", "a800", "--model", model, "--tp", 2, "--prompt", 64)
+    asked = ("--measured", "--budget", "3s", "--trials", 3, "--storage", study, "-o", found)
+    (run,) = agents(1, "-m", "isotune", "search", *scenario, *asked, "--device", "cpu", "--json")
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 0, err
+    result = json.loads(out)
+    assert result["complete"]
+    assert result["compared_in_turns"]
+    assert min(item["measured_s"] for item in result["tried"]) > 0
+    assert yaml.safe_load(found.read_text())["plan"]["strategy"] == result["plan"]["strategy"]
+
+
+def agents(nodes, *arguments):
+    """One torchrun with two ranks, or two with one rank each."""
+    port, each = free_port(), 2 // nodes
+    ranks = ("--nproc-per-node", each, "--master-addr", "127.0.0.1", "--master-port", port)
+    return [
+        torchrun("--nnodes", nodes, "--node-rank", node, *ranks, *arguments)
+        for node in range(nodes)
+    ]
+
+
+def gone(pid):
+    """Whether a process has ended (a zombie that waits for its parent has)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+@pytest.mark.parametrize(
+    ("how", "nodes", "words"),
+    [
+        ("die", 1, "was killed by SIGKILL, as when memory runs out"),
+        ("raise", 2, "ValueError: no such thing"),
+        ("hang", 2, "did nothing for 5 s"),
+    ],
+)
+def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(how, nodes, words):
+    begin = time.monotonic()
+    runs = agents(nodes, Path(__file__).with_name("jobs.py"), how)
+    (out, err), *others = [run.communicate(timeout=300) for run in runs]
+    assert time.monotonic() - begin < 90
+    assert [run.returncode for run in runs] == [1] * nodes, err
+    found = json.loads(out)
+    assert found["failure"] == f"rank 1 of 2 (measuring, step 3) {words}"
+    assert found["measured"] == 2
+    assert len(found["pids"]) == 2
+    assert all(map(gone, found["pids"]))
+    # The other node's processes say nothing; torchrun has a word of its own.
+    assert all("isotune:" not in text for pair in others for text in pair)
+
+
+def test_a_rank_killed_in_the_middle_of_a_validation_leaves_one_line_and_the_repeats_so_far(plan):
+    options = ("--device", "cpu", "--repeat", 1000, "--check-dtype", "none", "--json")
+    program = Path(__file__).with_name("dying.py")
+    (run,) = agents(1, program, "validate", plan, *options)
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("isotune:")]
+    assert "rank 1 of 2 (measuring, " in line
+    assert " of block " in line
+    assert line.endswith("was killed by SIGKILL, as when memory runs out")
+    found = json.loads(out)
+    assert not found["complete"]
+    assert f"isotune: {found['failure']}" == line
+    assert 0 < len(found["time"]["measured_all_s"]) < 10

@@ -13,6 +13,10 @@ from runs import save_random_model
 from tiny_models import model_reference, write_config
 from trace_format import check_trace
 
+from hw_profiles import FOLDER
+from simulator.memory import memory_of
+from simulator.planfile import read_plan
+from simulator.predict import SERIAL
 from simulator.program import expand
 from validation import extra
 from validation.setup import Setup
@@ -74,6 +78,28 @@ def test_a_plan_runs_on_its_own_ranks_with_the_numbers_and_a_measured_timeline(
     assert len(steps[0]) == len(steps[1]) > 0
     names = {e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert names == {"predicted", "measured"}
+
+
+def test_where_the_serial_run_alone_does_not_fit_the_plan_is_measured_without_it(
+    isotune, plan, tmp_path
+):
+    path = plan({"strategy": "iso", "chunks": [40, 24]})
+    setup = Setup.of(read_plan(path), tmp_path, device="cpu")
+    between = sum(memory_of(setup.scenario, each).needed for each in (setup.plan, SERIAL)) / 2
+    profile = (FOLDER / "a800.yaml").read_text()
+    small = profile.replace("memory: 80 GiB", f"memory: {between / 1e9:.9f} GB")
+    (tmp_path / "small.yaml").write_text(small)
+    fast = ("--device", "cpu", "--repeat", "2", "--warmup", "1", "--check-dtype", "none")
+    code, out, err = isotune("validate", path, "--hw", tmp_path / "small.yaml", "--json", *fast)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["complete"]
+    time = found["time"]
+    assert len(time["measured_all_s"]) == 2
+    assert (time["serial_measured_s"], time["measured_saving"]) == (None, None)
+    assert time["serial_predicted_s"] > 0
+    (note,) = [note for note in found["notes"] if "serial" in note]
+    assert "the serial run is not measured: it needs 1.5 GB per GPU of 1.5 GB" in note
 
 
 def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from validation.collectives import group_holding
+from validation.collectives import group_of
 from validation.job import DTYPES
 from validation.measure.cases import ATTENTION_SIZES, Case, Range, cases
 from validation.measure.kernels import (
@@ -98,9 +98,8 @@ class MeasureJob:
         groups: dict[tuple[int, int], Any] = {}
         for key in dict.fromkeys(_group_key(c) for c in todo if "ranks" in c.sizes):
             members, sms = key
-            ranks = list(range(members))
-            limited = rank.device.type == "cuda" and sms > 0
-            groups[key] = group_holding(sms, ranks) if limited else dist.new_group(ranks)
+            cuda = rank.device.type == "cuda"
+            groups[key] = group_of(list(range(members)), cuda=cuda, sms=sms or None)
         return groups
 
     def _all_reduce(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row | None:
@@ -155,7 +154,8 @@ def _together_cuda(
     """As on CPU, on two streams; about as many kernels as fit beside the collectives."""
     sync_s = max(seconds_of(sync, 1, device), 1e-6)
     count = max(3, int(repeats * sync_s / alone_s))
-    streams = [torch.cuda.Stream(device) for _ in range(2)]
+    # Of the same priorities as the executor's.
+    streams = [torch.cuda.Stream(device, priority=priority) for priority in (-1, 0)]
     events: list[list[Any]] = [[], []]
     # Both wait until all is enqueued: otherwise the first stream would run alone meanwhile.
     let_host_ahead(repeats + count)
