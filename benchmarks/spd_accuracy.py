@@ -87,10 +87,11 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
     single = scan(network, texts.scanned).growth("single")
     order = sorted(range(blocks), key=lambda block: single[block])
     counts = sorted({max(1, round(share * blocks)) for share in SHARES})
-    random = _random(network, texts.evaluation, counts, effort.orders)
+    chance = _random(network, texts.evaluation, counts, effort.orders)
     points = [_stages(network, texts, order[:count], effort) for count in counts]
     curves = {name: [point[name].perplexity for point in points] for name in (ORDERED, *REPAIRS)}
     return {
+        "effort": asdict(effort),
         "blocks": blocks,
         "parameters": network.shape.parameters,
         "kind": network.shape.architecture,
@@ -101,7 +102,7 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
         "tokens": texts.evaluation.tokens,
         "single": single,
         "counts": counts,
-        "curves": {RANDOM: random, **curves},
+        "curves": {RANDOM: chance, **curves},
         "changes": {
             after: [_change(point[before], point[after]) for point in points]
             for before, after in pairwise((ORDERED, *REPAIRS))
@@ -173,13 +174,30 @@ def _commands(asked: argparse.Namespace, results: Results) -> str:
     return "\n".join(["```sh", marker, *lines, f"{last} -o docs/spd.md", "```", "", ""])
 
 
+def _cached(path: Path | None, effort: Effort) -> dict[str, Any] | None:
+    """What was measured before with the same effort."""
+    if path is None or not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found if found.get("effort") == asdict(effort) else None
+
+
+def _timed(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
+    torch.manual_seed(0)
+    started = time.perf_counter(), time.process_time()
+    found = measure(folder, tp, effort)
+    wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+    print(f"{folder.name}, tp {tp}: {wall:.0f} s, {cpu:.0f} s of CPU", file=sys.stderr, flush=True)
+    return found
+
+
 def main() -> None:
     """Measure what the cache does not have, then print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--tp", type=int, nargs="+", default=ALL_TP)
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--cache", type=Path, help="folder of results; what is there is not redone")
+    parser.add_argument("--cache", type=Path, help="folder of results, kept and taken up")
     for name, value in asdict(Effort()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     asked = parser.parse_args()
@@ -188,16 +206,9 @@ def main() -> None:
     for folder in asked.folders:
         for tp in asked.tp:
             kept = asked.cache / f"{folder.name}-tp{tp}.json" if asked.cache else None
-            if kept is not None and kept.exists():
-                results[folder.name, tp] = json.loads(kept.read_text())
-                continue
-            torch.manual_seed(0)
-            started = time.perf_counter(), time.process_time()
-            results[folder.name, tp] = measure(folder, tp, effort)
-            wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
-            print(f"{folder.name}, tp {tp}: {wall:.0f} s, {cpu:.0f} s of CPU", file=sys.stderr)
+            results[folder.name, tp] = _cached(kept, effort) or _timed(folder, tp, effort)
             if kept is not None:
-                asked.cache.mkdir(parents=True, exist_ok=True)
+                kept.parent.mkdir(parents=True, exist_ok=True)
                 write_text(kept, json.dumps(results[folder.name, tp]))
     text = "\n".join(page(results)) + "\n"
     if asked.output:
