@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import io
 import json
 import math
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 import yaml
 from learned import save_learned_model, windows
+from rich.console import Console
 from runs import save_random_model, unsharded
 from tiny_models import model_reference, write_config
 from transformers import AutoModelForCausalLM
 
+from isotune.recovery_view import recovery_view
 from simulator.errors import InputError
 from simulator.treatment import STEPS
 from validation.spd import folder as folders
@@ -21,7 +24,7 @@ from validation.spd.distil import Training, distil
 from validation.spd.folder import check_target, write_recovered
 from validation.spd.network import evaluate, load_network
 from validation.spd.paired import Change
-from validation.spd.record import Perplexities, Record, read_record
+from validation.spd.record import BlockRecord, Perplexities, Record, StepRecord, read_record
 from validation.spd.recover import Repaired, Settings, block_record, recover
 from validation.spd.resume import Kept
 
@@ -337,6 +340,21 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_work(models, tmp_
     monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(InputError, match=r"the disk has 0\.00 GB left"):
         check_target(models["llama"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_recovery_tells_each_steps_noise_and_whether_any_helped(models, kept):
+    step = StepRecord(step="bias", before=2.5, after=2.4375, noise=0.03125, kept=kept)
+    found = type("Found", (), {"dropped": (1,), "blocks": ()})
+    record = record_of(load_network(models["llama"], 2), found, 2)
+    record = record.model_copy(update={"blocks": (BlockRecord(block=1, steps=(step,)),)})
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(recovery_view(record))
+    told = console.export_text()
+    assert ["1", "bias", "2.50000", "2.43750", "0.03125"] in [
+        line.split()[:5] for line in told.splitlines()
+    ]
+    assert ("No step lowered the loss by more than noise" in told) == (not kept)
 
 
 @pytest.fixture
