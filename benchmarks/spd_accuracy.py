@@ -46,12 +46,12 @@ class Effort:
     """How much text is used (windows of `context` tokens), epochs and rate of distillation."""
 
     context: int = 256
-    evaluation: int = 16
-    calibration: int = 48
-    held_back: int = 8
-    scanned: int = 8
+    evaluation: int = 32
+    calibration: int = 16
+    held_back: int = 12
+    scanned: int = 6
     orders: int = 3
-    epochs: int = 8
+    epochs: int = 3
     rate: float = 1e-3
 
 

@@ -21,11 +21,14 @@ The first measures what each dropped sync costs, as it is and after repairs. The
 drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
 `--front` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
 costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
-was, and searches again with a table that agrees with what was measured. The fourth
-writes the repaired model: one step after another (bias correction, head grouping, neuron grouping,
+was, and searches again with a table that agrees with what was measured. The fourth writes the
+repaired model: one step after another (bias correction, head grouping, neuron grouping,
 distillation) goes through all dropped blocks, and stays in a block only where it lowers the loss of
 the whole set on held-back text by more than the standard error of the change. The last refuses to
 call it good unless it keeps the limits on text that nothing was fitted to.
+
+Each of them but the search reads windows of 512 tokens. A model that `benchmarks/train_small.py`
+trained on a CPU has seen 256 at a time: give `--context 256`, and the texts in its folder.
 
 ## On trained models
 
