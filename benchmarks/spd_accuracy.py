@@ -6,8 +6,10 @@ A MODEL_FOLDER holds a model with `calibration.txt` and `evaluation.txt`, as
 `benchmarks/train_small.py` writes it. Each block's sensitivity is the growth of perplexity when
 it alone is dropped, on calibration text; repairs are fitted and accepted on calibration text
 too; perplexity is that of windows of the evaluation text. "Random" is the mean over random orders.
-Repairs are fitted to each drop set (`--fit set`), or once with all blocks dropped (`--fit all`,
-several times faster), which misfits the smaller sets where a block upstream of them breaks.
+Each drop set is recovered once, step after step over all its blocks; the columns are the network
+as it stands after each step. Where perplexity is higher than in the column before, a cell says so:
+"↑" beyond noise, "~" within it, which is the standard error of the change of log-perplexity over
+the evaluation windows (paired: the same windows in both columns).
 
 Latency is predicted for LLaMA-2-70B with the same share of its blocks dropped (the last ones),
 prefill of 128 tokens, batch 1, on as many GPUs (int8 weights at tp 2, where 16-bit ones do not
@@ -17,7 +19,10 @@ fit): these small models have no latency worth a GPU.
 import argparse
 import json
 import random
+import sys
+import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +31,9 @@ from spd_page import ABOUT, ORDERED, RANDOM, REPAIRS, Results, page, trained
 
 from simulator.files import write_text
 from validation.spd.distil import Training
-from validation.spd.network import Network, evaluate, load_network
-from validation.spd.recover import Repaired, Settings, recover
+from validation.spd.network import Network, Quality, evaluate, load_network
+from validation.spd.paired import Change
+from validation.spd.recover import Settings, recover
 from validation.spd.scan import scan
 from validation.spd.text import Windows, read_corpus, read_tokenizer
 
@@ -37,18 +43,16 @@ SHARES = (0.25, 0.5, 0.65, 0.85, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much text is used (windows of `context` tokens), epochs and rate of distillation, and
-    the drop set that repairs are fitted to."""
+    """How much text is used (windows of `context` tokens), epochs and rate of distillation."""
 
     context: int = 256
-    evaluation: int = 16
-    calibration: int = 48
-    held_back: int = 8
-    scanned: int = 8
+    evaluation: int = 32
+    calibration: int = 16
+    held_back: int = 12
+    scanned: int = 6
     orders: int = 3
-    epochs: int = 8
+    epochs: int = 3
     rate: float = 1e-3
-    fit: str = "set"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +87,11 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
     single = scan(network, texts.scanned).growth("single")
     order = sorted(range(blocks), key=lambda block: single[block])
     counts = sorted({max(1, round(share * blocks)) for share in SHARES})
-    curves: dict[str, list[float]] = {
-        RANDOM: _random(network, texts.evaluation, counts, effort.orders),
-        ORDERED: [_perplexity(network, texts.evaluation, order[:n]) for n in counts],
-    }
-    for name, steps in REPAIRS.items():
-        curves[name] = []
-        repairs = _repairs(network, texts, order, steps, effort) if effort.fit == "all" else None
-        for dropped in (order[:n] for n in counts):
-            fitted = repairs or _repairs(network, texts, dropped, steps, effort)
-            branch = _repaired(network, fitted, dropped)
-            curves[name].append(_perplexity(branch, texts.evaluation, dropped))
+    chance = _random(network, texts.evaluation, counts, effort.orders)
+    points = [_stages(network, texts, order[:count], effort) for count in counts]
+    curves = {name: [point[name].perplexity for point in points] for name in (ORDERED, *REPAIRS)}
     return {
+        "effort": asdict(effort),
         "blocks": blocks,
         "parameters": network.shape.parameters,
         "kind": network.shape.architecture,
@@ -105,7 +102,11 @@ def measure(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
         "tokens": texts.evaluation.tokens,
         "single": single,
         "counts": counts,
-        "curves": curves,
+        "curves": {RANDOM: chance, **curves},
+        "changes": {
+            after: [_change(point[before], point[after]) for point in points]
+            for before, after in pairwise((ORDERED, *REPAIRS))
+        },
     }
 
 
@@ -131,28 +132,31 @@ def _random(network: Network, windows: Windows, counts: list[int], orders: int) 
     return found
 
 
-def _repairs(
-    network: Network, texts: Texts, dropped: list[int], steps: tuple[str, ...], effort: Effort
-) -> list[Repaired]:
-    found: list[Repaired] = []
+def _stages(
+    network: Network, texts: Texts, dropped: list[int], effort: Effort
+) -> dict[str, Quality]:
+    """The evaluation text with a drop set as it is, and after each step of its recovery."""
+    found = {ORDERED: evaluate(network, texts.evaluation, dropped=dropped)}
+
+    def told(step: str, now: Network) -> None:
+        found[column[step]] = evaluate(now, texts.evaluation, dropped=dropped)
+
+    column = {step: name for name, step in REPAIRS.items()}
     recover(
         network,
         texts.calibration,
         texts.held_back,
         dropped,
-        steps,
+        tuple(column),
         settings=Settings(training=Training(rate=effort.rate, epochs=effort.epochs)),
-        on_block=found.append,
+        on_stage=told,
     )
     return found
 
 
-def _repaired(network: Network, repairs: list[Repaired], dropped: list[int]) -> Network:
-    branch = network.branch()
-    for one in repairs:
-        if one.index in dropped:
-            branch.replace(one.index, one.block(branch.block(one.index)))
-    return branch
+def _change(before: Quality, after: Quality) -> dict[str, float]:
+    """Of the logarithm of perplexity, with its standard error over the windows."""
+    return asdict(Change.of(before.windows, after.windows, before.tokens))
 
 
 def _commands(asked: argparse.Namespace, results: Results) -> str:
@@ -170,31 +174,41 @@ def _commands(asked: argparse.Namespace, results: Results) -> str:
     return "\n".join(["```sh", marker, *lines, f"{last} -o docs/spd.md", "```", "", ""])
 
 
+def _cached(path: Path | None, effort: Effort) -> dict[str, Any] | None:
+    """What was measured before with the same effort."""
+    if path is None or not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found if found.get("effort") == asdict(effort) else None
+
+
+def _timed(folder: Path, tp: int, effort: Effort) -> dict[str, Any]:
+    torch.manual_seed(0)
+    started = time.perf_counter(), time.process_time()
+    found = measure(folder, tp, effort)
+    wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+    print(f"{folder.name}, tp {tp}: {wall:.0f} s, {cpu:.0f} s of CPU", file=sys.stderr, flush=True)
+    return found
+
+
 def main() -> None:
     """Measure what the cache does not have, then print or write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--tp", type=int, nargs="+", default=ALL_TP)
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--cache", type=Path, help="folder of results; what is there is not redone")
+    parser.add_argument("--cache", type=Path, help="folder of results, kept and taken up")
     for name, value in asdict(Effort()).items():
-        choices = ("set", "all") if name == "fit" else None
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices
-        )
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     asked = parser.parse_args()
     effort = Effort(**{name: getattr(asked, name) for name in asdict(Effort())})
     results: Results = {}
     for folder in asked.folders:
         for tp in asked.tp:
             kept = asked.cache / f"{folder.name}-tp{tp}.json" if asked.cache else None
-            if kept is not None and kept.exists():
-                results[folder.name, tp] = json.loads(kept.read_text())
-                continue
-            torch.manual_seed(0)
-            results[folder.name, tp] = measure(folder, tp, effort)
+            results[folder.name, tp] = _cached(kept, effort) or _timed(folder, tp, effort)
             if kept is not None:
-                asked.cache.mkdir(parents=True, exist_ok=True)
+                kept.parent.mkdir(parents=True, exist_ok=True)
                 write_text(kept, json.dumps(results[folder.name, tp]))
     text = "\n".join(page(results)) + "\n"
     if asked.output:

@@ -11,8 +11,9 @@ from validation.spd.record import BlockRecord, Perplexities, Record
 def recovery_view(record: Record) -> RenderableType:
     """The steps of each block, and the perplexities."""
     parts: list[RenderableType] = [_steps(record)]
-    if not record.blocks:
-        parts = [Text("The repairs together lowered no loss: none is applied.")]
+    steps = [step for block in record.blocks for step in block.steps]
+    if steps and not any(step.kept for step in steps):
+        parts.append(Text("No step lowered the loss by more than noise: none is applied."))
     texts = {"held back": record.held_back, "evaluation": record.evaluation}
     parts.append(_perplexities({name: text for name, text in texts.items() if text is not None}))
     distilled = [block.block for block in record.blocks if block.distilled]
@@ -28,7 +29,7 @@ def recovery_view(record: Record) -> RenderableType:
 
 def _steps(record: Record) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("block", "step", "loss before", "after", "", "note"):
+    for name in ("block", "step", "loss before", "after", "noise", "", "note"):
         table.add_column(name, justify="right" if name in ("block", "loss before") else "left")
     for block in record.blocks:
         for row in _rows(block):
@@ -38,13 +39,14 @@ def _steps(record: Record) -> Table:
 
 def _rows(block: BlockRecord) -> list[tuple[str, ...]]:
     if not block.steps:
-        return [(str(block.block), "dropped as it is", "", "", "", "")]
+        return [(str(block.block), "dropped as it is", "", "", "", "", "")]
     return [
         (
             str(block.block),
             step.step,
             f"{step.before:.5f}",
             f"{step.after:.5f}",
+            f"{step.noise:.5f}",
             "kept" if step.kept else "not applied",
             step.note,
         )

@@ -1,7 +1,9 @@
 """A lossy plan is judged by its numbers, and a drop set is measured whole."""
 
 import json
+import math
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -87,23 +89,51 @@ def test_training_learns_and_leaves_a_folder_with_text_of_its_own(folder):
     assert texts[0] != texts[1]
 
 
-@pytest.mark.parametrize("fit", ["set", "all"])
-def test_the_page_of_figures_is_made_from_a_model(folder, monkeypatch, fit):
+@pytest.fixture
+def page_of(folder, monkeypatch):
+    """What the page of figures measures, and what it says of it."""
     monkeypatch.syspath_prepend(SCRIPTS)
     from spd_accuracy import Effort, measure
-    from spd_page import COLUMNS, page
+    from spd_page import page
 
-    sizes = {"evaluation": 3, "calibration": 4, "held_back": 2, "scanned": 2}
-    effort = Effort(context=CONTEXT, orders=1, epochs=1, fit=fit, **sizes)
-    found = measure(folder, TP, effort)
+    def found():
+        sizes = {"evaluation": 3, "calibration": 4, "held_back": 2, "scanned": 2}
+        return measure(folder, TP, Effort(context=CONTEXT, orders=1, epochs=1, **sizes))
+
+    return found, lambda results: "\n".join(page({("tiny", TP): results}))
+
+
+def test_the_page_of_figures_is_made_from_a_model(page_of):
+    from spd_page import COLUMNS, REPAIRS
+
+    found = page_of[0]()
     assert found["counts"] == [1, 2, 3]
     assert set(found["curves"]) == set(COLUMNS)
     assert all(len(curve) == 3 for curve in found["curves"].values())
     assert found["curves"]["random order"][-1] == found["curves"]["sensitivity order"][-1]
-    text = "\n".join(page({("tiny", TP): found}))
-    growth = found["curves"]["+ bias correction"][1] / found["whole"] - 1
-    assert f"{growth:+.2%}" in text
+    for before, after in pairwise(COLUMNS[1:]):
+        for at, change in enumerate(found["changes"][after]):
+            grown = found["curves"][after][at] / found["curves"][before][at]
+            assert change["mean"] == pytest.approx(math.log(grown), abs=1e-9)
+    text = page_of[1](found)
+    for column in REPAIRS:
+        assert f"{found['curves'][column][1] / found['whole'] - 1:+.2%}" in text
     assert "- tiny, tp 2: sensitivity order beats random at" in text
+
+
+def test_the_page_tells_a_rise_from_noise_and_hides_neither(page_of):
+    found, text = page_of[0](), page_of[1]
+    nothing = {"mean": 0.0, "error": 0.001}
+    found["changes"] = dict.fromkeys(found["changes"], [nothing] * 3)
+    assert "rises beyond noise after no step; within noise after no step" in text(found)
+    found["changes"]["+ head grouping"] = [{"mean": 0.0009, "error": 0.001}, nothing, nothing]
+    found["changes"]["+ distillation"] = [nothing, nothing, {"mean": 0.0011, "error": 0.001}]
+    told = text(found)
+    assert "beyond noise after + distillation at 3 blocks;" in told
+    assert "within noise after + head grouping at 1 blocks;" in told
+    rows = [line for line in told.splitlines() if line.endswith("% |")]
+    marks = ["".join(mark for mark in "~↑" if mark in row) for row in rows]
+    assert marks == ["~", "", "↑"]
 
 
 def test_a_plan_that_changes_nothing_is_good(judge, plan):
@@ -145,7 +175,8 @@ def test_a_recovered_folder_runs_on_real_ranks_and_is_judged_beside_its_original
     target, evaluation = tmp_path / "recovered", ("--text", folder / "evaluation.txt")
     texts = ("--text", folder / "calibration.txt", "--eval-text", folder / "evaluation.txt")
     sizes = ("--context", CONTEXT, "--windows", "6", "--json")
-    steps = ("--steps", "bias,neurons")
+    # Two held-back windows would call every change of this model noise.
+    steps = ("--steps", "bias,neurons,distil", "--epochs", "5", "--held-back", "50%")
     code, out, err = isotune("recover", "--plan", path, *texts, "-o", target, *steps, *sizes)
     assert code == 0, err
     told = json.loads(out)["evaluation"]

@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import io
 import json
 import math
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 import yaml
 from learned import save_learned_model, windows
+from rich.console import Console
 from runs import save_random_model, unsharded
 from tiny_models import model_reference, write_config
 from transformers import AutoModelForCausalLM
 
+from isotune.recovery_view import recovery_view
 from simulator.errors import InputError
 from simulator.treatment import STEPS
 from validation.spd import folder as folders
@@ -20,7 +23,8 @@ from validation.spd.corrections import read_missing
 from validation.spd.distil import Training, distil
 from validation.spd.folder import check_target, write_recovered
 from validation.spd.network import evaluate, load_network
-from validation.spd.record import Perplexities, Record, read_record
+from validation.spd.paired import Change
+from validation.spd.record import BlockRecord, Perplexities, Record, StepRecord, read_record
 from validation.spd.recover import Repaired, Settings, block_record, recover
 from validation.spd.resume import Kept
 
@@ -72,22 +76,50 @@ def test_recovery_wins_back_loss_on_held_back_and_on_unseen_text(recovered, fami
     assert evaluate(found.network, unseen, dropped=DROPPED).nats < zero_shot.nats
 
 
+def in_order(found):
+    """The results of all blocks, step after step."""
+    steps = zip(*(block.steps for block in found.blocks), strict=True)
+    return [result for results in steps for result in results]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_is_kept_where_it_lowers_the_loss_and_only_there(recovered, family):
+def test_a_step_is_kept_where_it_lowers_the_loss_of_the_whole_set_by_more_than_noise(
+    recovered, family
+):
     _, found = recovered[family]
-    kept = 0
-    for block in found.blocks:
-        loss = block.steps[0].before
-        assert [step.step for step in block.steps] == list(STEPS)
-        for step in block.steps:
-            assert step.before == loss
-            assert step.kept == (step.after < step.before)
-            loss = step.after if step.kept else step.before
-            kept += step.kept
-    assert kept > 0
-    last = found.blocks[-1].steps[-1]
-    final = last.after if last.kept else last.before
-    assert final == pytest.approx(found.recovered.nats / found.recovered.tokens, rel=1e-6)
+    loss = found.zero_shot.nats / found.zero_shot.tokens
+    results = in_order(found)
+    assert [result.step for result in results] == [step for step in STEPS for _ in DROPPED]
+    for result in results:
+        assert result.before == loss
+        assert result.kept == (result.before - result.after > result.noise)
+        loss = result.after if result.kept else result.before
+    assert any(result.kept for result in results)
+    assert any(result.noise > 0 for result in results)
+    assert loss == found.recovered.nats / found.recovered.tokens
+
+
+def test_a_change_within_its_standard_error_is_noise():
+    before = (10.0, 20.0, 30.0)
+    lower = Change.of(before, (9.0, 18.0, 27.0), 6)
+    assert (lower.mean, lower.error) == pytest.approx((-1.0, 0.5 / math.sqrt(3)))
+    assert lower.lower
+    assert not Change.of(before, (9.0, 18.0, 32.5), 6).lower
+    assert not Change.of(before, before, 6).lower
+    assert Change.of((10.0,), (9.999,), 6).lower
+
+
+def test_the_network_after_each_stage_is_that_of_the_steps_so_far_alone(models):
+    """So one recovery shows what every further step brings."""
+    network, texts, stages = load_network(models["llama"], 4), (windows(48, 1), windows(32, 2)), []
+
+    def told(step, now):
+        stages.append((step, evaluate(now, texts[1], dropped=DROPPED, batch=16)))
+
+    recover(network, *texts, DROPPED, STEPS, settings=SETTINGS, on_stage=told)
+    assert [step for step, _ in stages] == list(STEPS)
+    alone = recover(network, *texts, DROPPED, STEPS[:3], settings=SETTINGS)
+    assert alone.recovered == stages[2][1]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -206,27 +238,74 @@ def test_changed_weights_keep_their_names_and_shards(family, tmp_path):
     assert float(nats) == pytest.approx(want, rel=1e-5)
 
 
-def test_an_interrupted_recovery_goes_on_to_the_same_result(models, recovered, tmp_path):
-    network, kept = load_network(models["llama"], 4), Kept(folder=tmp_path / "kept", digest="a")
-    texts = windows(48, 1), windows(32, 2)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_interrupted_recovery_goes_on_to_the_same_result_bit_for_bit(
+    models, recovered, tmp_path, family
+):
+    network, kept = load_network(models[family], 4), Kept(folder=tmp_path / "kept", digest="a")
+    texts, told = (windows(48, 1), windows(32, 2)), []
 
-    def stop(block):
-        kept.add(block)
-        if block.index == 1:
-            raise KeyboardInterrupt
+    def run(most):
+        """Go on for so many blocks, then be interrupted."""
+        end = len(told) + most
 
-    with pytest.raises(KeyboardInterrupt):
-        recover(network, *texts, DROPPED, STEPS, settings=SETTINGS, on_block=stop)
-    done, repaired = kept.load(network), []
-    assert sorted(done) == [0, 1]
-    again = recover(
-        network, *texts, DROPPED, STEPS, settings=SETTINGS, done=done, on_block=repaired.append
-    )
-    assert [block.index for block in repaired] == [2]
-    assert again.recovered.nats == recovered["llama"][1].recovered.nats
+        def stop(block):
+            kept.add(block)
+            told.append((block.index, len(block.steps)))
+            if len(told) == end:
+                raise KeyboardInterrupt
+
+        done = kept.load(network)
+        return recover(network, *texts, DROPPED, STEPS, settings=SETTINGS, done=done, on_block=stop)
+
+    # In the first of the four stages, in the second, after it, and in the last.
+    for most in (2, 2, 2, 5):
+        with pytest.raises(KeyboardInterrupt):
+            run(most)
+    again, whole = run(len(DROPPED) * len(STEPS)), recovered[family][1]
+    assert told == [(block, step) for step in range(1, 5) for block in DROPPED]
+    assert again.recovered == whole.recovered
+    assert again.synced == whole.synced
+    for one, other in zip(again.blocks, whole.blocks, strict=True):
+        assert one.steps == other.steps
+        assert same(one.missing, other.missing)
+        assert (one.layer is None) == (other.layer is None)
+        if one.layer is not None:
+            pairs = zip(one.layer.parameters(), other.layer.parameters(), strict=True)
+            assert all(same(*pair) for pair in pairs)
     assert Kept(folder=tmp_path / "kept", digest="b").load(network) == {}
     kept.remove()
     assert not (tmp_path / "kept").exists()
+
+
+def same(one, other) -> bool:
+    return one is other or torch.equal(one, other)
+
+
+def test_blocks_with_steps_of_their_own_go_on_after_an_interruption_too(models, tmp_path):
+    network, kept = load_network(models["opt"], 4), Kept(folder=tmp_path / "kept", digest="a")
+    steps = {0: ("heads", "distil"), 1: (), 2: ("bias", "distil")}
+    texts, told = (windows(48, 1), windows(32, 2)), []
+
+    def stop(block):
+        kept.add(block)
+        told.append((block.index, [step.step for step in block.steps]))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recover(network, *texts, DROPPED, steps, settings=SETTINGS, on_block=stop)
+    done = kept.load(network)
+    again = recover(network, *texts, DROPPED, steps, settings=SETTINGS, done=done, on_block=stop)
+    assert told == [
+        (2, ["bias"]),
+        (0, ["heads"]),
+        (0, ["heads", "distil"]),
+        (2, ["bias", "distil"]),
+    ]
+    whole = recover(network, *texts, DROPPED, steps, settings=SETTINGS)
+    assert again.recovered == whole.recovered
+    assert again.blocks[1].steps == ()
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), None])
@@ -263,6 +342,21 @@ def test_an_output_folder_that_cannot_be_is_refused_before_the_work(models, tmp_
         check_target(models["llama"], tmp_path / "out")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_recovery_tells_each_steps_noise_and_whether_any_helped(models, kept):
+    step = StepRecord(step="bias", before=2.5, after=2.4375, noise=0.03125, kept=kept)
+    found = type("Found", (), {"dropped": (1,), "blocks": ()})
+    record = record_of(load_network(models["llama"], 2), found, 2)
+    record = record.model_copy(update={"blocks": (BlockRecord(block=1, steps=(step,)),)})
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(recovery_view(record))
+    told = console.export_text()
+    assert ["1", "bias", "2.50000", "2.43750", "0.03125"] in [
+        line.split()[:5] for line in told.splitlines()
+    ]
+    assert ("No step lowered the loss by more than noise" in told) == (not kept)
+
+
 @pytest.fixture
 def plan(models, tmp_path):
     path = tmp_path / "plan.yaml"
@@ -284,13 +378,39 @@ def text(tmp_path):
     return path
 
 
-def test_the_command_recovers_the_plans_drops_into_a_new_folder_of_an_original(
-    isotune, plan, text, tmp_path, monkeypatch
-):
+@pytest.fixture
+def bytes_are_tokens(monkeypatch):
+    """The tiny models know 131 tokens; the text has no others."""
     from validation.spd import text as texts
 
-    # The tiny models know 131 tokens; the text has no others.
     monkeypatch.setattr(texts, "read_tokenizer", lambda *_: texts.Tokenizer(name="b", encode=list))
+
+
+@pytest.mark.usefixtures("bytes_are_tokens")
+def test_by_class_each_block_is_taken_through_the_steps_of_its_class(
+    isotune, models, text, tmp_path
+):
+    table, target = tmp_path / "sensitivity.json", tmp_path / "out"
+    on = ("--model", models["llama"], "--tp", "2", "--text", text, "--context", "24", "--json")
+    code, out, err = isotune("sensitivity", *on, "--quantiles", "34%,67%", "-o", table)
+    assert code == 0, err
+    classes = json.loads(out)["classes"]
+    assert sorted(classes) == ["ESB", "ISB", "SB"]
+    command = ("recover", *on, "--drop", "0-2", "--sensitivity", table, "--epochs", "2")
+    code, out, err = isotune(*command, "-o", target)
+    assert code == 0, err
+    taken = [[step["step"] for step in block["steps"]] for block in json.loads(out)["blocks"]]
+    steps = {"ISB": [], "SB": ["distil"], "ESB": ["heads", "distil"]}
+    assert taken == [steps[kind] for kind in classes]
+    code, _, err = isotune(*command, "-o", tmp_path / "other", "--block-steps", "3=heads")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "block 3 is not dropped" in err
+
+
+@pytest.mark.usefixtures("bytes_are_tokens")
+def test_the_command_recovers_the_plans_drops_into_a_new_folder_of_an_original(
+    isotune, plan, text, tmp_path
+):
     target = tmp_path / "out"
     command = ("recover", "--plan", plan, "--text", text, "--eval-text", text, "-o", target)
     sizes = ("--context", "24", "--windows", "32", "--batch", "16", "--epochs", "2")

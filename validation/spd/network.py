@@ -1,5 +1,6 @@
 """A causal language model run block by block, so that hidden states can be kept and reused."""
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -105,24 +106,25 @@ class Network:
             output: Tensor = self.layers[index](hidden, **calls[index])
             return output
 
-    def loss(self, windows: Windows, hidden: Tensor) -> float:
-        """Sum of the negative log-likelihoods of the scored tokens, from the last block's output.
+    def losses(self, windows: Windows, hidden: Tensor) -> tuple[float, ...]:
+        """Each window's sum of the negative log-likelihoods of its scored tokens, from the last
+        block's output.
 
         Raises:
-            InputError: it is not finite.
+            InputError: one is not finite.
         """
-        total = 0.0
+        found = []
         for ids, states in zip(windows.ids.to(hidden.device), hidden, strict=True):
             logits = self.logits(ids[None], states[None], windows.scored + 1)[0, :-1]
-            losses = functional.cross_entropy(
+            nats = functional.cross_entropy(
                 logits.float(), ids[-windows.scored :], reduction="none"
             )
-            total += float(losses.double().sum())
-        if not torch.isfinite(torch.tensor(total)):
+            found.append(float(nats.double().sum()))
+        if not all(map(math.isfinite, found)):
             raise InputError(
                 f"{self.shape.name}: the loss is not finite (allowed: float32 weights)"
             )
-        return total
+        return tuple(found)
 
     def logits(self, ids: Tensor, hidden: Tensor, last: int) -> Tensor:
         """Logits [windows, last, words] of the last tokens, from the last block's output."""
@@ -133,15 +135,25 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How well a network predicts a text: nats in all, over `tokens`."""
+    """How well a network predicts a text: the nats of each window, and the tokens of all."""
 
-    nats: float
+    windows: tuple[float, ...]
     tokens: int
+
+    @property
+    def nats(self) -> float:
+        """Of all windows."""
+        return sum(self.windows)
 
     @property
     def perplexity(self) -> float:
         """exp of the mean negative log-likelihood."""
-        return float(torch.tensor(self.nats / self.tokens, dtype=torch.float64).exp())
+        return perplexity(self.nats, self.tokens)
+
+
+def perplexity(nats: float, tokens: int) -> float:
+    """exp of the nats per token; infinite where that is beyond a float."""
+    return float(torch.tensor(nats / tokens, dtype=torch.float64).exp())
 
 
 def evaluate(
@@ -152,14 +164,14 @@ def evaluate(
     Raises:
         InputError: the loss is not finite.
     """
-    nats = 0.0
+    nats: list[float] = []
     for part in windows.batches(batch):
         stream = network.enter(part)
         hidden = stream.hidden
         for index in range(len(network)):
             hidden = network.run(index, hidden, stream.calls, index in dropped)
-        nats += network.loss(part, hidden)
-    return Quality(nats=nats, tokens=windows.tokens)
+        nats += network.losses(part, hidden)
+    return Quality(windows=tuple(nats), tokens=windows.tokens)
 
 
 def load_network(

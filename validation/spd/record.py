@@ -21,11 +21,15 @@ TENSORS = "corrections.safetensors"
 
 
 class StepRecord(Schema):
-    """A recovery step's loss on held-back text before and after it, in nats per token."""
+    """A recovery step's loss on held-back text before and after it, in nats per token.
+
+    It was kept where it lowered the loss by more than `noise`, the standard error of the change.
+    """
 
     step: Step
     before: float
     after: float
+    noise: float = 0.0
     kept: bool
     note: str = ""
 

@@ -1,14 +1,21 @@
-"""Recovery of dropped syncs, block after block.
+"""Recovery of dropped syncs, step after step over all blocks.
 
-The blocks are repaired from the first to the last, on the hidden states that the repaired
-blocks before them give.
+First every dropped block that is to have a bias correction gets it, from the first to the last;
+then heads are grouped in all of them, then neurons, then blocks are distilled. Each block is
+repaired on the hidden states that the network as it stands then gives: the blocks before it are
+a step further, those after it are not. A step is judged by the loss on held-back text of the
+whole drop set as it stands, and kept only where it lowers that by more than noise: by more than
+the standard error of the change over the held-back windows (of a single window: at all).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from simulator.errors import InputError
 from simulator.treatment import STEPS
+from validation.spd.block import Block
 from validation.spd.network import Network, Quality, evaluate
 from validation.spd.repair import (
     Repaired,
@@ -16,7 +23,7 @@ from validation.spd.repair import (
     StepResult,
     Texts,
     block_record,
-    repair,
+    candidate,
 )
 from validation.spd.text import Windows
 
@@ -34,10 +41,7 @@ Progress = Callable[[int, int], object]
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
     """A repaired network, and its held-back losses: `whole` with every sync, `zero_shot` with
-    the syncs dropped and nothing repaired, `recovered`.
-
-    Where the repairs together did not help, none is in it (`blocks` is empty).
-    """
+    the syncs dropped and nothing repaired, `recovered`, `synced` repaired but with every sync."""
 
     network: Network
     dropped: tuple[int, ...]
@@ -58,63 +62,124 @@ def recover(
     settings: Settings | None = None,
     done: Mapping[int, Repaired] | None = None,
     on_block: Callable[[Repaired], object] = lambda _: None,
+    on_stage: Callable[[str, Network], object] = lambda *_: None,
     on_progress: Progress | None = None,
 ) -> Recovery:
     """Repair the blocks whose syncs are dropped, by the same steps or by each block's own.
 
-    The network given is left as it is. `done` has blocks repaired before (by an interrupted
-    run), `on_block` is told of each new one.
+    The network given is left as it is. `on_block` is told of a block after each of its steps,
+    and `done` has what an interrupted run told last of each. `on_stage` is told of the network
+    after each step has been taken through all blocks; it is repaired further afterwards.
 
     Raises:
         InputError: an unknown step or block, or a loss that is not finite.
     """
     settings = settings or Settings()
-    plan = _plan(network, dropped, steps)
-    repaired, finished = network.branch(), []
-    data = Texts(
-        calibration=[repaired.enter(part) for part in calibration.batches(settings.batch)],
-        held_back=[repaired.enter(part) for part in held_back.batches(settings.batch)],
+    run = _Run(
+        original=network,
+        network=network.branch(),
+        plan=_plan(network, dropped, steps),
+        calibration=calibration,
+        held_back=held_back,
         settings=settings,
     )
-    for index in range(len(network)):
-        if index in plan:
-            known = (done or {}).get(index)
-            found = known or repair(repaired, index, plan[index], data)
-            if known is None:
-                on_block(found)
-            repaired.replace(index, found.block(repaired.block(index)))
-            finished.append(found)
-        for stream in (*data.calibration, *data.held_back):
-            stream.hidden = repaired.run(index, stream.hidden, stream.calls, index in plan)
-        if on_progress:
-            on_progress(index + 1, len(network))
-    return _judged(network, repaired, tuple(finished), held_back, data)
+    run.start(done or {})
+    stages = [step for step in STEPS if any(step in own for own in run.plan.values())]
+    size = len(network)
+    for number, step in enumerate(stages):
+
+        def tick(index: int, before: int = number * size) -> None:
+            if on_progress:
+                on_progress(before + index, len(stages) * size)
+
+        if run.stage(step, on_block, tick):
+            on_stage(step, run.network)
+        tick(size)
+    return run.result()
 
 
-def _judged(
-    network: Network,
-    repaired: Network,
-    blocks: tuple[Repaired, ...],
-    held_back: Windows,
-    data: Texts,
-) -> Recovery:
-    """The recovery, or none where it did not help on the whole."""
-    dropped, batch = tuple(one.index for one in blocks), data.settings.batch
-    whole = evaluate(network, held_back, batch=batch)
-    zero_shot = evaluate(network, held_back, dropped=dropped, batch=batch)
-    nats = sum(repaired.loss(stream.windows, stream.hidden) for stream in data.held_back)
-    recovered = Quality(nats=nats, tokens=held_back.tokens)
-    if recovered.nats > zero_shot.nats:
-        repaired, blocks, recovered = network.branch(), (), zero_shot
-    return Recovery(
-        network=repaired,
-        dropped=dropped,
-        blocks=blocks,
-        whole=whole,
-        zero_shot=zero_shot,
-        recovered=recovered,
-        synced=evaluate(repaired, held_back, batch=batch),
-    )
+@dataclass(kw_only=True)
+class _Run:
+    """A recovery under way: the network as it stands, its held-back loss, and what became of each
+    dropped block."""
+
+    original: Network
+    network: Network
+    plan: Mapping[int, tuple[str, ...]]
+    calibration: Windows
+    held_back: Windows
+    settings: Settings
+    blocks: dict[int, Repaired] = field(default_factory=dict)
+    standing: Quality = field(init=False)
+
+    def start(self, done: Mapping[int, Repaired]) -> None:
+        """Begin, or go on where an interrupted run was."""
+        for index in self.plan:
+            self._put(done.get(index) or Repaired(index=index, steps=()))
+        self.standing = self._evaluate(self.network, self.plan)
+
+    def stage(
+        self, step: str, on_block: Callable[[Repaired], object], tick: Callable[[int], object]
+    ) -> bool:
+        """Take a step through the blocks that have it; False where all had been taken through."""
+        waiting = [
+            index
+            for index, steps in self.plan.items()
+            if step in steps and len(self.blocks[index].steps) <= steps.index(step)
+        ]
+        if not waiting:
+            return False
+        texts = Texts.enter(self.network, self.calibration, self.held_back, self.settings)
+        for index in range(waiting[-1] + 1):
+            if index in waiting:
+                self._repair(step, index, texts)
+                on_block(self.blocks[index])
+            texts.run(self.network, index, index in self.plan)
+            tick(index + 1)
+        return True
+
+    def _repair(self, step: str, index: int, texts: Texts) -> None:
+        """One block taken through one step, which is undone where it does not help."""
+        now, original = self.blocks[index], self.original.block(index)
+        offered, note = candidate(step, self.network.block(index), original, now, texts)
+        after = self.standing
+        if offered is not None:
+            after = self._judged(index, offered.block(original), texts)
+        result = StepResult.of(step, self.standing, after, note)
+        told = (*now.steps, result)
+        if offered is not None and result.kept:
+            now, self.standing = offered, after
+        self._put(replace(now, steps=told))
+
+    def _judged(self, index: int, block: Block, texts: Texts) -> Quality:
+        """Held-back loss of the drop set as it stands, with another block in place of one."""
+        nats: list[float] = []
+        for stream in texts.held_back:
+            with torch.no_grad():
+                hidden = block.dropped(stream.hidden, stream.calls[index])
+            for after in range(index + 1, len(self.network)):
+                hidden = self.network.run(after, hidden, stream.calls, after in self.plan)
+            nats += self.network.losses(stream.windows, hidden)
+        return Quality(windows=tuple(nats), tokens=self.held_back.tokens)
+
+    def _put(self, block: Repaired) -> None:
+        self.blocks[block.index] = block
+        self.network.replace(block.index, block.block(self.original.block(block.index)))
+
+    def _evaluate(self, network: Network, dropped: Collection[int] = ()) -> Quality:
+        return evaluate(network, self.held_back, dropped=dropped, batch=self.settings.batch)
+
+    def result(self) -> Recovery:
+        """What was won back."""
+        return Recovery(
+            network=self.network,
+            dropped=tuple(self.plan),
+            blocks=tuple(self.blocks[index] for index in self.plan),
+            whole=self._evaluate(self.original),
+            zero_shot=self._evaluate(self.original, self.plan),
+            recovered=self.standing,
+            synced=self._evaluate(self.network),
+        )
 
 
 def _plan(

@@ -1,13 +1,12 @@
-"""One dropped block taken through the recovery steps, each kept only where it helps.
+"""What each recovery step makes of one dropped block.
 
-A step is judged by the loss on held-back text with the blocks after this one still whole; one
-that does not lower it is undone and said to be.
+A step gives a candidate, or says why there is nothing to do; `validation.spd.recover` judges it.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,10 +14,12 @@ from torch import Tensor
 from validation.spd.block import Block
 from validation.spd.distil import Training, distil
 from validation.spd.grouping import group_heads, group_neurons
-from validation.spd.network import Network, Stream
+from validation.spd.network import Network, Quality, Stream
+from validation.spd.paired import Change
 from validation.spd.permute import HeadUnits, permute_heads, permute_neurons
 from validation.spd.record import BlockRecord, StepRecord
 from validation.spd.sample import Sample, missing_mean, take_sample
+from validation.spd.text import Windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,31 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """A step's loss on held-back text (nats per token) before and after it, and whether it was
-    kept; `note` says why there was nothing to do."""
+    """A step's loss on held-back text (nats per token) before and after it.
+
+    It was `kept` where it lowered the loss by more than the standard error of the change over
+    the windows, `noise`. `note` says why there was nothing to do.
+    """
 
     step: str
     before: float
     after: float
+    noise: float
     kept: bool
     note: str = ""
+
+    @classmethod
+    def of(cls, step: str, before: Quality, after: Quality, note: str) -> Self:
+        """Judge a step by both losses."""
+        change = Change.of(before.windows, after.windows, before.tokens)
+        return cls(
+            step=step,
+            before=before.nats / before.tokens,
+            after=after.nats / after.tokens,
+            noise=change.error,
+            kept=change.lower,
+            note=note,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +91,27 @@ class Texts:
     held_back: Sequence[Stream]
     settings: Settings
 
+    @classmethod
+    def enter(
+        cls, network: Network, calibration: Windows, held_back: Windows, settings: Settings
+    ) -> Self:
+        """Both texts before the first block."""
+        return cls(
+            calibration=[network.enter(part) for part in calibration.batches(settings.batch)],
+            held_back=[network.enter(part) for part in held_back.batches(settings.batch)],
+            settings=settings,
+        )
+
+    def run(self, network: Network, index: int, drop: bool) -> None:
+        """Take both through a block."""
+        for stream in (*self.calibration, *self.held_back):
+            stream.hidden = network.run(index, stream.hidden, stream.calls, drop)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _State:
-    """A block on its way through the steps; the sample is in the order of its heads."""
+    """A block as the steps before left it, but its correction is of the present hidden states;
+    `sample` has its heads in their present order."""
 
     block: Block
     teacher: Block
@@ -85,49 +120,28 @@ class _State:
     texts: Texts
 
 
-def repair(network: Network, index: int, steps: Sequence[str], texts: Texts) -> Repaired:
-    """Take a block through its steps.
+def candidate(
+    step: str, block: Block, teacher: Block, repaired: Repaired, texts: Texts
+) -> tuple[Repaired | None, str]:
+    """The block after one more step, and a note; None where there is nothing to do.
 
-    Raises:
-        InputError: a loss that is not finite.
+    `block` is `repaired` on its ranks, `teacher` the block as it was. Blocks before this one have
+    changed since its correction was made: whatever the step, the correction is made anew.
     """
-    nothing = Repaired(index=index, steps=())
-    if not steps:
-        return nothing
-    teacher, settings = network.block(index), texts.settings
-    sample = take_sample(teacher, texts.calibration, index, settings.sample, settings.seed)
-    state = _State(block=teacher, teacher=teacher, repaired=nothing, sample=sample, texts=texts)
-    loss = _tail_loss(network, index, teacher, texts)
-    for step in steps:
-        candidate, note = _STEPS[step](state)
-        after = loss if candidate is None else _tail_loss(network, index, candidate.block, texts)
-        kept = candidate is not None and after < loss
-        told = (
-            *state.repaired.steps,
-            StepResult(step=step, before=loss, after=after, kept=kept, note=note),
-        )
-        if candidate is not None and kept:
-            state, loss = candidate, after
-        state = replace(state, repaired=replace(state.repaired, steps=told))
-    layer = state.block.layer
+    settings = texts.settings
+    sample = take_sample(block, texts.calibration, repaired.index, settings.sample, settings.seed)
+    if block.missing is not None:
+        block = replace(block, missing=missing_mean(block, sample.mean))
+    state = _State(block=block, teacher=teacher, repaired=repaired, sample=sample, texts=texts)
+    found, note = _STEPS[step](state)
+    if found is None:
+        return None, note
+    layer = found.block.layer
     return replace(
-        state.repaired,
-        missing=state.block.missing,
+        found.repaired,
+        missing=found.block.missing,
         layer=None if layer is teacher.layer else layer,
-    )
-
-
-def _tail_loss(network: Network, index: int, block: Block, texts: Texts) -> float:
-    """Held-back loss, nats per token, with this block dropped and those after it whole."""
-    nats, tokens = 0.0, 0
-    for stream in texts.held_back:
-        with torch.no_grad():
-            hidden = block.dropped(stream.hidden, stream.calls[index])
-        for after in range(index + 1, len(network)):
-            hidden = network.run(after, hidden, stream.calls, drop=False)
-        nats += network.loss(stream.windows, hidden)
-        tokens += stream.windows.tokens
-    return nats / tokens
+    ), note
 
 
 _Step = tuple[_State | None, str]
@@ -149,11 +163,11 @@ def _heads(state: _State) -> _Step:
     order = units.order(rank)
     layer = copy.deepcopy(state.block.layer)
     permute_heads(layer, order)
-    block, sample = replace(state.block, layer=layer), state.sample.permuted(order)
+    block = replace(state.block, layer=layer)
     if corrected:
-        block = replace(block, missing=missing_mean(block, sample.mean))
+        block = replace(block, missing=missing_mean(block, state.sample.permuted(order).mean))
     record = replace(state.repaired, query_order=order.query, key_order=order.key)
-    return replace(state, block=block, sample=sample, repaired=record), ""
+    return replace(state, block=block, repaired=record), ""
 
 
 def _neurons(state: _State) -> _Step:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from simulator.errors import InputError
 from simulator.files import write_text
-from validation.spd.network import Network, Quality, Stream
+from validation.spd.network import Network, Stream, perplexity
 from validation.spd.text import Windows
 from validation.weights import weight_files
 
@@ -67,7 +67,7 @@ class Scan:
         return tuple((ppl - then) / base for ppl, then in zip(self.cumulative, after, strict=True))
 
     def _perplexity(self, nats: float) -> float:
-        return Quality(nats=nats, tokens=self.tokens).perplexity
+        return perplexity(nats, self.tokens)
 
 
 @dataclass(kw_only=True)
@@ -160,7 +160,7 @@ def _scan(network: Network, stream: Stream, tick: Callable[[], None]) -> Nats:
         inputs.append(hidden)
         hidden = network.run(index, hidden, calls, drop=False)
         tick()
-    whole = network.loss(windows, hidden)
+    whole = sum(network.losses(windows, hidden))
     single, cumulative = [], []
     for first in range(last, -1, -1):
         alone = together = network.run(first, inputs.pop(), calls, drop=True)
@@ -170,8 +170,9 @@ def _scan(network: Network, stream: Stream, tick: Callable[[], None]) -> Nats:
             together = network.run(index, together, calls, drop=True)
             tick()
             tick()
-        single.append(network.loss(windows, alone))
-        cumulative.append(single[-1] if first == last else network.loss(windows, together))
+        single.append(sum(network.losses(windows, alone)))
+        both = single[-1] if first == last else sum(network.losses(windows, together))
+        cumulative.append(both)
     return Nats(whole=whole, single=tuple(single[::-1]), cumulative=tuple(cumulative[::-1]))
 
 
