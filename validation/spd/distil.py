@@ -77,7 +77,7 @@ def _train(
     steps = training.epochs * len(calibration)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda at: 1.0 - at / (steps + 1))
     generator = torch.Generator().manual_seed(training.seed + index)
-    errors, best, chosen = [_error(student, teacher, index, held_back)], _frozen(student), 0
+    errors, best, chosen = [block_error(student, teacher, index, held_back)], _frozen(student), 0
     for epoch in range(1, training.epochs + 1):
         for at in torch.randperm(len(calibration), generator=generator).tolist():
             optimiser.zero_grad()
@@ -85,7 +85,7 @@ def _train(
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
-        error = _error(student, teacher, index, held_back)
+        error = block_error(student, teacher, index, held_back)
         if error < min(errors):  # never true of NaN
             best, chosen = _frozen(student), epoch
         errors.append(error)
@@ -114,7 +114,8 @@ def _loss(student: Block, teacher: Block, index: int, stream: Stream) -> Tensor:
     return (student.dropped(stream.hidden, call) - target).square().mean() / scale
 
 
-def _error(student: Block, teacher: Block, index: int, streams: Sequence[Stream]) -> float:
+def block_error(student: Block, teacher: Block, index: int, streams: Sequence[Stream]) -> float:
+    """Error of a block with its sync dropped, as a share of the power of what the teacher adds."""
     with torch.no_grad():
         losses = [
             float(_loss(student, teacher, index, stream)) * len(stream.windows)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from validation.spd.block import Block
-from validation.spd.distil import Training, distil
+from validation.spd.distil import Training, block_error, distil
 from validation.spd.grouping import group_heads, group_neurons
 from validation.spd.network import Network, Quality, Stream
 from validation.spd.paired import Change
@@ -163,11 +163,11 @@ def _heads(state: _State) -> _Step:
     order = units.order(rank)
     layer = copy.deepcopy(state.block.layer)
     permute_heads(layer, order)
-    block = replace(state.block, layer=layer)
+    block, sample = replace(state.block, layer=layer), state.sample.permuted(order)
     if corrected:
-        block = replace(block, missing=missing_mean(block, state.sample.permuted(order).mean))
+        block = replace(block, missing=missing_mean(block, sample.mean))
     record = replace(state.repaired, query_order=order.query, key_order=order.key)
-    return replace(state, block=block, repaired=record), ""
+    return replace(state, block=block, sample=sample, repaired=record), ""
 
 
 def _neurons(state: _State) -> _Step:
@@ -183,6 +183,7 @@ def _neurons(state: _State) -> _Step:
 
 
 def _distil(state: _State) -> _Step:
+    state, grouped = _regrouped(state)
     texts, index = state.texts, state.repaired.index
     found = distil(
         state.block,
@@ -195,8 +196,27 @@ def _distil(state: _State) -> _Step:
     if found.epoch == 0:
         return None, "training did not lower the block's error on held-back text"
     note = f"best after epoch {found.epoch}"
+    if grouped:
+        note += f", from grouped {' and '.join(grouped)}"
     record = replace(state.repaired, distilled=True)
     return replace(state, block=found.block, repaired=record), note
+
+
+def _regrouped(state: _State) -> tuple[_State, list[str]]:
+    """Where training starts: with the groupings that were not kept but bring the block closer to
+    its teacher. What does not help the network by itself may still be the better start (the paper
+    distils from grouped heads)."""
+    texts, index, used = state.texts, state.repaired.index, []
+    tried = [step.step for step in state.repaired.steps if not step.kept]
+    least = block_error(state.block, state.teacher, index, texts.held_back)
+    for step in ("heads", "neurons"):
+        found, _ = _STEPS[step](state) if step in tried else (None, "")
+        if found is None:
+            continue
+        error = block_error(found.block, state.teacher, index, texts.held_back)
+        if error < least:
+            state, least, used = found, error, [*used, step]
+    return state, used
 
 
 _STEPS: Mapping[str, Callable[[_State], _Step]] = {
