@@ -99,6 +99,25 @@ def test_a_step_is_kept_where_it_lowers_the_loss_of_the_whole_set_by_more_than_n
     assert loss == found.recovered.nats / found.recovered.tokens
 
 
+def test_distillation_may_start_from_groupings_that_were_not_kept_by_themselves(recovered):
+    started = 0
+    for _, found in recovered.values():
+        for block in found.blocks:
+            steps = {result.step: result for result in block.steps}
+            distilled = steps["distil"]
+            moved = {
+                "heads": block.query_order is not None,
+                "neurons": block.neuron_order is not None,
+            }
+            for name, has_moved in moved.items():
+                used = distilled.kept and "from grouped" in distilled.note
+                used = used and name in distilled.note.partition("from grouped")[2]
+                assert has_moved == (steps[name].kept or used)
+                assert not (used and steps[name].kept)
+                started += used
+    assert started
+
+
 def test_a_change_within_its_standard_error_is_noise():
     before = (10.0, 20.0, 30.0)
     lower = Change.of(before, (9.0, 18.0, 27.0), 6)

@@ -206,7 +206,8 @@ def _regrouped(state: _State) -> tuple[_State, list[str]]:
     """Where training starts: with the groupings that were not kept but bring the block closer to
     its teacher. What does not help the network by itself may still be the better start (the paper
     distils from grouped heads)."""
-    texts, index, used = state.texts, state.repaired.index, []
+    texts, index = state.texts, state.repaired.index
+    used: list[str] = []
     tried = [step.step for step in state.repaired.steps if not step.kept]
     least = block_error(state.block, state.teacher, index, texts.held_back)
     for step in ("heads", "neurons"):
