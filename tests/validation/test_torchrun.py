@@ -108,24 +108,28 @@ def gone(pid):
 
 
 @pytest.mark.parametrize(
-    ("how", "nodes", "words"),
+    ("how", "nodes", "words", "stated_s"),
     [
-        ("die", 1, "was killed by SIGKILL, as when memory runs out"),
-        ("raise", 2, "ValueError: no such thing"),
-        ("hang", 2, "did nothing for 5 s"),
+        ("die", 1, "was killed by SIGKILL, as when memory runs out", 0),
+        ("raise", 2, "ValueError: no such thing", 0),
+        ("hang", 2, "did nothing for 5 s", 5),
     ],
 )
-def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(how, nodes, words):
-    begin = time.monotonic()
+def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(
+    how, nodes, words, stated_s
+):
     runs = agents(nodes, Path(__file__).with_name("jobs.py"), how)
     (out, err), *others = [run.communicate(timeout=300) for run in runs]
-    assert time.monotonic() - begin < 90
+    over = time.monotonic()
     assert [run.returncode for run in runs] == [1] * nodes, err
     found = json.loads(out)
     assert found["failure"] == f"rank 1 of 2 (measuring, step 3) {words}"
     assert found["measured"] == 2
     assert len(found["pids"]) == 2
     assert all(map(gone, found["pids"]))
+    # Counted from the failure: to start takes as long as the machine is busy.
+    assert stated_s <= found["ended"] - found["fails"] < stated_s + 20
+    assert over - found["fails"] < stated_s + 45  # torchrun gives processes 30 s to end
     # The other node's processes say nothing; torchrun has a word of its own.
     assert all("isotune:" not in text for pair in others for text in pair)
 
