@@ -50,7 +50,7 @@ FAST = ("--json", "--device", "cpu", "--repeat", "2", "--warmup", "1")
 
 def test_torchrun_starts_the_ranks_of_one_machine(plan):
     run = torchrun(*("--nproc-per-node", 2, "--master-port", free_port()), *VALIDATE, plan, *FAST)
-    out, err = run.communicate(timeout=180)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     found = json.loads(out)
     assert found["numbers"]["ok"]
@@ -67,10 +67,19 @@ def test_two_agents_are_two_nodes_of_one_run(plan):
         )
         for node in range(2)
     ]
-    outputs = [agent.communicate(timeout=180) for agent in agents]
+    outputs = [agent.communicate(timeout=300) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], outputs
     assert json.loads(outputs[0][0])["complete"]
     assert outputs[1][0] == ""
+
+
+def test_bad_input_is_one_line_whatever_the_number_of_ranks(plan):
+    (run,) = agents(1, *VALIDATE, plan, "--device", "cpu", "--layers", 3)
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 1  # torchrun's own
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("isotune:")]
+    assert "--layers: tiny has 2 blocks (allowed: 1 to 2)" in line
 
 
 def test_a_measured_search_with_a_storage_runs_under_torchrun(tmp_path):
@@ -138,7 +147,7 @@ def test_a_rank_killed_in_the_middle_of_a_validation_leaves_one_line_and_the_rep
     options = ("--device", "cpu", "--repeat", 1000, "--check-dtype", "none", "--json")
     program = Path(__file__).with_name("dying.py")
     (run,) = agents(1, program, "validate", plan, *options)
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 1
     (line,) = [line for line in err.splitlines() if line.startswith("isotune:")]
     assert "rank 1 of 2 (measuring, " in line
