@@ -48,7 +48,7 @@ app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
 
-_FIRST_RANK_S = 10.0
+_FIRST_RANK_S = 30.0
 """How long the other ranks leave a complaint to the first one of their machine."""
 
 # Typer carries its own copy of click in newer versions; the exceptions are found through it.

@@ -24,7 +24,8 @@ def measure(
     """Rows measured, and the one line of a run that ended early; None on a rank that is not 0.
 
     Raises:
-        InputError: too few GPUs, nothing to measure on one rank, or another number of ranks than torchrun started.
+        InputError: too few GPUs, nothing to measure on one rank, or another number of ranks
+            than torchrun started.
     """
     todo, visits = cases(wanted), list[Row]()
     if not todo:
