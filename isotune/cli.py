@@ -1,7 +1,9 @@
 """The command line: one file per command in `isotune.commands`, no modelling anywhere in it."""
 
 import io
+import os
 import sys
+import time
 from typing import Annotated, NoReturn
 
 import typer
@@ -46,6 +48,8 @@ app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")
 
+_FIRST_RANK_S = 30.0
+"""How long the other ranks leave a complaint to the first one of their machine."""
 
 # Typer carries its own copy of click in newer versions; the exceptions are found through it.
 _UsageProblem: type[Exception] = next(
@@ -92,8 +96,19 @@ def _with_bare_robust(arguments: list[str]) -> list[str]:
 
 
 def _fail(message: str) -> NoReturn:
+    _let_the_first_rank_say_it()
     print(f"isotune: {printable(message)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _let_the_first_rank_say_it() -> None:
+    """Under torchrun all ranks of a machine meet the same bad input, and one line is enough.
+
+    The others wait for torchrun, which ends them when the first has ended. One that nobody ends
+    is alone with its complaint, and makes it.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_FIRST_RANK_S)
 
 
 def _version(asked: bool) -> None:

@@ -78,7 +78,7 @@ class DrivenJob:
     def __call__(self, rank: Rank) -> None:
         """See `Job`."""
         setup = self.setup
-        agree(rank, repr((setup.scenario, setup.repeat)))
+        agree(rank, setup.agreed)
         turns = Turns(rank, open_session(rank, setup, setup.scenario.workload.dtype), setup)
         rank.at("measuring")
         if rank.index == 0:

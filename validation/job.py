@@ -85,7 +85,7 @@ class ValidateJob:
         Raises:
             DisagreementError: another rank runs another plan.
         """
-        agree(rank, repr((self.setup.scenario, self.setup.plan, self.setup.check_dtype)))
+        agree(rank, repr((self.setup.agreed, self.setup.plan)))
         if self.setup.check_dtype != "none":
             numbers = self._check(rank)
             if numbers is not None:
@@ -215,7 +215,8 @@ def agree(rank: Rank, asked: str) -> None:
     others = [str(index) for index, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise DisagreementError(
-            f"rank {', '.join(others)} disagrees with rank 0 about the plan, model or workload"
+            f"rank {', '.join(others)} disagrees with rank 0 about the plan, model, "
+            "workload, hardware or options"
         )
 
 

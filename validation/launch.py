@@ -1,7 +1,9 @@
 """Starts the ranks of a run on this machine, watches them, and ends them all if one fails."""
 
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch.multiprocessing as mp
 from validation.rank import Job, Seat, spawned
 from validation.watch import COLLECTIVE_S, Child, OnMessage, RunFailedError, watch
 
-__all__ = ["RunFailedError", "launch", "started"]
+__all__ = ["RunFailedError", "asked_to_end", "launch", "started"]
 
 
 def launch(
@@ -27,10 +29,10 @@ def launch(
 
     A rank that reports nothing for `timeout_s` seconds (a starting one: three minutes, if that
     is more) counts as hung; whatever fails, every process has ended when this returns or raises.
-    `where` words a step of the program.
+    `where` words a step of the program. A SIGTERM, as schedulers send it, is a failure too.
 
     Raises:
-        RunFailedError: a rank died, hung, ran out of memory or raised.
+        RunFailedError: a rank died, hung, ran out of memory or raised, or the run was to end.
         InputError: a rank refused its input.
     """
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -40,8 +42,25 @@ def launch(
             Seat(rank=i, ranks=ranks, local_rank=i, local_ranks=ranks, device=device)
             for i in range(ranks)
         ]
-        with started(job, seats, meeting) as children:
-            watch(children, timeout_s, on_message, where)
+        with asked_to_end("ended by SIGTERM") as stopped, started(job, seats, meeting) as children:
+            watch(children, timeout_s, on_message, where, stopped)
+
+
+@contextmanager
+def asked_to_end(words: str) -> Iterator[Callable[[], str | None]]:
+    """Within the block SIGTERM is noted; what is yielded gives `words` from then on.
+
+    What was measured can still be shown then. Only the main thread hears of signals.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    try:
+        yield lambda: words if asked else None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -55,7 +74,8 @@ def started(job: Job, seats: Sequence[Seat], meeting: str) -> Iterator[list[Chil
             progress = context.Array("q", [0, -1, 0], lock=False)
             arguments = (job, seat, meeting, COLLECTIVE_S, theirs, progress)
             process = context.Process(target=spawned, args=arguments, daemon=True)
-            process.start()
+            with _inheriting_deafness():
+                process.start()
             theirs.close()
             children.append(Child(seat.rank, mine, progress, process=process))
         yield children
@@ -64,3 +84,20 @@ def started(job: Job, seats: Sequence[Seat], meeting: str) -> Iterator[list[Chil
             child.process.kill()
         for child in children:
             child.process.join()
+
+
+@contextmanager
+def _inheriting_deafness() -> Iterator[None]:
+    """A process started in the block ignores SIGTERM from its first moment.
+
+    A launcher sends it to whole process groups, and it is for the process that watches to end
+    the rank, after it has heard which one failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

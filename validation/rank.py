@@ -6,7 +6,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing import connection, parent_process
@@ -22,6 +22,7 @@ from validation.collectives import nccl_options
 PHASES = ("starting", "joining", "loading", "checking numbers", "warming up", "measuring")
 """What a rank may be doing, in order."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
 
 
 @dataclass
@@ -160,6 +161,7 @@ def spawned(  # the entry of a process that `started` starts
     The process ends with the one that started it, however that one ends.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_killed_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cuda = seat.device == "cuda"
     use_cores(seat.local_rank, seat.local_ranks, keep_to_them=not cuda)
@@ -203,6 +205,12 @@ def describe(error: BaseException) -> tuple[str, str]:
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs):
         return "peers", f"lost the other ranks: {text}"
     return "error", f"{type(error).__name__}: {text}"
+
+
+def _be_killed_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, also while it is stopped."""
+    with suppress(OSError, AttributeError):  # not Linux; a thread watches as well
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

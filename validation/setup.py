@@ -103,6 +103,12 @@ class Setup:
         )
 
     @property
+    def agreed(self) -> str:
+        """What all ranks must share beside the plan; a folder's place may differ by node."""
+        same = (self.scenario, self.baseline, self.weights is None, self.seed)
+        return repr((*same, self.check_dtype, self.repeat, self.warmup, self.device))
+
+    @property
     def ranks(self) -> int:
         """Processes the plan needs: one for each rank, or one that plays a rank."""
         return 1 if self.emulated else self.scenario.workload.tp

@@ -13,7 +13,7 @@ from multiprocessing import connection
 from typing import Any
 
 from simulator.errors import InputError
-from validation.launch import started
+from validation.launch import asked_to_end, started
 from validation.link import Door, call, said_over
 from validation.rank import STORE, Job, Seat, meeting_store
 from validation.watch import START_S, Child, OnMessage, RunFailedError, Watched, obituary, watch
@@ -88,18 +88,14 @@ def _lead(
     # Kept to the end: without torchrun this process holds the store at which the ranks meet.
     store = meeting_store(max(timeout_s, START_S), host=True)
     others = [Watched(index) for index in range(1, seat.ranks)]
-    # torchrun ends all processes when one has ended. The child leaves that to this one, which
-    # first hears which rank failed, and after that has still to show what was measured.
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with Door(store, others), started(job, [seat], STORE) as (first,):
-        asked: list[int] = []
-        signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-        watch([first, *others], timeout_s, on_message, where, lambda: _stopped(asked))
-    signal.signal(signal.SIGTERM, before)
-
-
-def _stopped(asked: list[int]) -> str | None:
-    return "the launcher ended the run" if asked else None
+    # torchrun ends all processes when one has ended: this one first hears which rank failed,
+    # and has still to show what was measured.
+    with (
+        asked_to_end("the launcher ended the run") as stopped,
+        Door(store, others),
+        started(job, [seat], STORE) as (first,),
+    ):
+        watch([first, *others], timeout_s, on_message, where, stopped)
 
 
 def _follow(job: Job, seat: Seat, timeout_s: float) -> bool:

@@ -79,12 +79,18 @@ def measure(
         "algorithm": "nccl" if wanted.cuda else "gloo",
         "source": source_text(wanted),
     }
+    if not rows:  # a table of an earlier run stays as it is
+        _end(failure)
     write_text(output, measurements_csv(rows, **about))
     show(f"wrote {output}: {sum(row.case.op != 'contention' for row in rows)} rows")
     if any(row.case.op == "contention" for row in rows):
         beside = output.with_name(f"{output.stem}-contention.csv")
         write_text(beside, contention_csv(rows, **about))
         show(f"wrote {beside}")
+    _end(failure)
+
+
+def _end(failure: str | None) -> None:
     if failure is not None:
         typer.echo(f"isotune: {failure}", err=True)
         raise typer.Exit(130 if failure == "interrupted" else 1)

@@ -30,6 +30,7 @@ class Failing:
         rank.step(3)
         dist.barrier()
         if rank.index == 1:
+            rank.send(("fails", time.monotonic()))
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "hang":
@@ -54,7 +55,9 @@ def main() -> None:
     if first:
         pids = [message for message in sent if isinstance(message, int)]
         measured = sum(isinstance(message, Timed) for message in sent)
-        print(json.dumps({"failure": failure, "pids": pids, "measured": measured}))
+        (fails,) = [message[1] for message in sent if isinstance(message, tuple)]
+        found = {"failure": failure, "pids": pids, "measured": measured, "fails": fails}
+        print(json.dumps(found | {"ended": time.monotonic()}))
         sys.exit(failure is not None)
 
 

@@ -49,6 +49,20 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path):
         assert math.isfinite(float(row["skew_us"]))
 
 
+@pytest.mark.parametrize(("failure", "code"), [("interrupted", 130), ("rank 1 died", 1)])
+def test_a_run_that_measured_nothing_leaves_an_earlier_table_alone(
+    tmp_path, capsys, monkeypatch, failure, code
+):
+    monkeypatch.setattr("validation.measure.run.measure", lambda *_, **__: ([], failure))
+    table = tmp_path / "table.csv"
+    table.write_text("an earlier table\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["measure", "-o", str(table), "--device", "cpu"])
+    assert stop.value.code == code
+    assert table.read_text() == "an earlier table\n"
+    assert capsys.readouterr() == ("", f"isotune: {failure}\n")
+
+
 def test_a_row_is_the_median_of_its_visits():
     slow, case = Case("rms_norm", {"tokens": 64, "hidden": 64}), Case("gemm", {"m": 1})
     visits = [Row(slow, 1.0), Row(case, 5.0), Row(slow, 9.0), Row(slow, 2.0, skew_s=0.3)]
@@ -75,6 +89,7 @@ def test_shapes_are_those_of_the_models_shards(tmp_path):
     ("arguments", "parts"),
     [
         (["--ops", "gemm,sort"], ["--ops", "sort", "all_reduce"]),
+        (["--ops", "all_reduce", "--device", "cpu"], ["all_reduce", "--nproc 2 or more"]),
         (["--dtype", "fp64"], ["--dtype", "bf16, fp16"]),
         (["--device", "tpu"], ["--device", "cpu, cuda"]),
         (["--tokens", "many"], ["--tokens", "'many'"]),

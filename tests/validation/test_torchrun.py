@@ -50,7 +50,7 @@ FAST = ("--json", "--device", "cpu", "--repeat", "2", "--warmup", "1")
 
 def test_torchrun_starts_the_ranks_of_one_machine(plan):
     run = torchrun(*("--nproc-per-node", 2, "--master-port", free_port()), *VALIDATE, plan, *FAST)
-    out, err = run.communicate(timeout=180)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     found = json.loads(out)
     assert found["numbers"]["ok"]
@@ -67,10 +67,19 @@ def test_two_agents_are_two_nodes_of_one_run(plan):
         )
         for node in range(2)
     ]
-    outputs = [agent.communicate(timeout=180) for agent in agents]
+    outputs = [agent.communicate(timeout=300) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], outputs
     assert json.loads(outputs[0][0])["complete"]
     assert outputs[1][0] == ""
+
+
+def test_bad_input_is_one_line_whatever_the_number_of_ranks(plan):
+    (run,) = agents(1, *VALIDATE, plan, "--device", "cpu", "--layers", 3)
+    out, err = run.communicate(timeout=300)
+    assert run.returncode == 1  # torchrun's own
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("isotune:")]
+    assert "--layers: tiny has 2 blocks (allowed: 1 to 2)" in line
 
 
 def test_a_measured_search_with_a_storage_runs_under_torchrun(tmp_path):
@@ -108,24 +117,28 @@ def gone(pid):
 
 
 @pytest.mark.parametrize(
-    ("how", "nodes", "words"),
+    ("how", "nodes", "words", "stated_s"),
     [
-        ("die", 1, "was killed by SIGKILL, as when memory runs out"),
-        ("raise", 2, "ValueError: no such thing"),
-        ("hang", 2, "did nothing for 5 s"),
+        ("die", 1, "was killed by SIGKILL, as when memory runs out", 0),
+        ("raise", 2, "ValueError: no such thing", 0),
+        ("hang", 2, "did nothing for 5 s", 5),
     ],
 )
-def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(how, nodes, words):
-    begin = time.monotonic()
+def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(
+    how, nodes, words, stated_s
+):
     runs = agents(nodes, Path(__file__).with_name("jobs.py"), how)
     (out, err), *others = [run.communicate(timeout=300) for run in runs]
-    assert time.monotonic() - begin < 90
+    over = time.monotonic()
     assert [run.returncode for run in runs] == [1] * nodes, err
     found = json.loads(out)
     assert found["failure"] == f"rank 1 of 2 (measuring, step 3) {words}"
     assert found["measured"] == 2
     assert len(found["pids"]) == 2
     assert all(map(gone, found["pids"]))
+    # Counted from the failure: to start takes as long as the machine is busy.
+    assert stated_s <= found["ended"] - found["fails"] < stated_s + 20
+    assert over - found["fails"] < stated_s + 45  # torchrun gives processes 30 s to end
     # The other node's processes say nothing; torchrun has a word of its own.
     assert all("isotune:" not in text for pair in others for text in pair)
 
@@ -134,7 +147,7 @@ def test_a_rank_killed_in_the_middle_of_a_validation_leaves_one_line_and_the_rep
     options = ("--device", "cpu", "--repeat", 1000, "--check-dtype", "none", "--json")
     program = Path(__file__).with_name("dying.py")
     (run,) = agents(1, program, "validate", plan, *options)
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=300)
     assert run.returncode == 1
     (line,) = [line for line in err.splitlines() if line.startswith("isotune:")]
     assert "rank 1 of 2 (measuring, " in line

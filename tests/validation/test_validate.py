@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import pytest
@@ -183,6 +184,16 @@ def test_a_missing_package_names_the_extra_to_install(isotune, plan, monkeypatch
     assert code == 2
     assert "torch" in err
     assert "pip install 'isotune[validate]'" in err
+
+
+def test_ranks_must_share_the_options_but_not_the_place_of_the_model(plan, tmp_path):
+    path = plan()
+    setup = Setup.of(read_plan(path), path.parent, device="cpu")
+    elsewhere = replace(setup, config=tmp_path / "another" / "config.json")
+    assert elsewhere.agreed == setup.agreed
+    others = [{"repeat": 3}, {"warmup": 0}, {"check_dtype": "none"}, {"weights": tmp_path}]
+    for other in others:
+        assert replace(setup, **other).agreed != setup.agreed, other
 
 
 def test_cutting_the_model_cuts_its_drop_set_and_its_prediction(plan):

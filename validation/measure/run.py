@@ -24,9 +24,13 @@ def measure(
     """Rows measured, and the one line of a run that ended early; None on a rank that is not 0.
 
     Raises:
-        InputError: too few GPUs, or another number of ranks than torchrun started.
+        InputError: too few GPUs, nothing to measure on one rank, or another number of ranks
+            than torchrun started.
     """
     todo, visits = cases(wanted), list[Row]()
+    if not todo:
+        ops = ", ".join(wanted.ops)
+        raise InputError(f"--ops: {ops} takes several ranks (allowed: --nproc 2 or more)")
     device = "cuda" if wanted.cuda else "cpu"
 
     def take(_: int, row: Any) -> None:
