@@ -319,10 +319,11 @@ Made on {machine}, {cores} cores, load average {load:.1f} when it began (an idle
 Targets: latencies within 15 %, savings within 6 points, the predicted best split within 3 % of the
 best measured one. {verdict}
 
-A prediction is of steps that take the same time every time. Where a sync takes about as long as the
-compute beside it, whatever delays one rank (the kernel schedules its network threads by ticks of some
-milliseconds) is seen at once, by both; that is when plans come out too fast. Rotary embeddings, which
-transformers computes in eager ops, and what modules cost beside their kernels are not in it either.
+A prediction is of steps that take the same time every time. Where a sync takes about as long as
+the compute beside it, whatever delays one rank (the kernel schedules its network threads by ticks
+of some milliseconds) is seen at once, by both; that is when plans come out too fast. Rotary
+embeddings, which transformers computes in eager ops, and what modules cost beside their kernels
+are not in it either.
 """
 
 
