@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 from isotune.render import cautions, new_table, ops_table, sources, times_table
 from isotune.words import (
+    gap_text,
     milliseconds,
     pays_text,
     percent,
@@ -78,7 +79,7 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield (
             f"Exact optimum over {result.exact.compared} plans of up to three chunks{alike}: "
             f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
-            f"Optuna's gap {result.gap_to_exact * 100:+.2f} %."
+            f"{gap_text(result.gap_to_exact)}."
         )
     if result.trials.stopped_at_bound:
         yield "Stopped early: no plan of this space is faster."

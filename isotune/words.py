@@ -144,6 +144,13 @@ def pays_text(first: int | None, surely: int | None) -> str:
     return f"ISO pays from prompts of about {first} tokens on{shortest}, {doubt}."
 
 
+def gap_text(gap: float) -> str:
+    """How far Optuna's best lies above the exact optimum of chunked plans, or below it."""
+    if gap < -5e-5:
+        return f"Optuna's best, a plan of another kind, is {-gap * 100:.2f} % below"
+    return f"Optuna's gap {gap * 100:+.2f} %"
+
+
 def verdict(prediction: Timed) -> str:
     """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)

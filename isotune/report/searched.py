@@ -10,6 +10,7 @@ from isotune.report.sensitivity import sensitivity_figure
 from isotune.report.study import study_figures
 from isotune.report.timeline import timeline_figure
 from isotune.words import (
+    gap_text,
     milliseconds,
     pays_text,
     percent,
@@ -118,7 +119,7 @@ def _search_notes(result: Search) -> list[str]:
             f"(budget {result.accuracy_budget * 100:g} %)."
         )
     if exact is not None:
-        gap = "" if exact.gap is None else f"; Optuna's gap {exact.gap * 100:+.2f} %"
+        gap = "" if exact.gap is None else f"; {gap_text(exact.gap)}"
         notes.append(
             f"Exact optimum over {exact.compared:,} plans: {milliseconds(exact.latency_s)} "
             f"(proven to {(exact.latency_s / exact.bound_s - 1) * 100:.2f} %){gap}."
