@@ -317,7 +317,8 @@ Made on {machine}, {cores} cores, load average {load:.1f} when it began (an idle
 ```
 
 Targets: latencies within 15 %, savings within 6 points, the predicted best split within 3 % of the
-best measured one. {verdict}
+best measured one. {verdict} The serial run, measured three times at each rate, took up to
+{spread:.1%} longer at its slowest than at its fastest: what the machine itself varies by.
 
 A prediction is of steps that take the same time every time. Where a sync takes about as long as
 the compute beside it, whatever delays one rank (the kernel schedules its network threads by ticks
@@ -335,6 +336,8 @@ def _page(loop: "Loop", load: float) -> str:
     close = [abs(t[f"{p}predicted_s"] / t[f"{p}measured_s"] - 1) <= 0.15 for t, p in pairs]
     savings = [abs(t["predicted_saving"] - t["measured_saving"]) <= 0.06 for t in loop.times]
     splits = [off <= 0.03 for off in loop.splits_off]
+    serial = [t["serial_measured_s"] for t in loop.times]
+    rates = [serial[first : first + 3] for first in range(0, len(serial), 3)]
     return _PAGE.format(
         blocks=MODEL["num_hidden_layers"],
         hidden=MODEL["hidden_size"],
@@ -346,6 +349,7 @@ def _page(loop: "Loop", load: float) -> str:
         verdict=f"Met here by {sum(close[::2])} of {len(savings)} serial runs, "
         f"{sum(close[1::2])} of {len(savings)} plans, {sum(savings)} of {len(savings)} savings and "
         f"{sum(splits)} of {len(splits)} splits.",
+        spread=max(max(three) / min(three) for three in rates) - 1.0,
     )
 
 
