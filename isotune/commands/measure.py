@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from isotune.commands.options import read, tokens
-from isotune.commands.output import progress, show
+from isotune.commands.options import Json, read, tokens
+from isotune.commands.output import print_json, progress, show
 from simulator.errors import InputError
 from simulator.files import check_writable, write_text
 from simulator.model import check_tp, load_model
@@ -39,6 +39,7 @@ def measure(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1.0, help="Seconds without progress allowed.")
     ] = 120.0,
+    as_json: Json = False,
 ) -> None:
     """Measure GEMMs, attention, norms, all-reduces and their contention into a table."""
     wanted_ops = _ops(ops)
@@ -68,7 +69,7 @@ def measure(
         ops=wanted_ops,
         cuda=(device or default_device()) == "cuda",
     )
-    with progress("measuring", wanted=True) as report:
+    with progress("measuring", wanted=not as_json) as report:
         done = run(wanted, dtype=dtype, budget_s=budget, timeout_s=timeout, on_row=report)
     if done is None:
         return
@@ -81,12 +82,21 @@ def measure(
     }
     if not rows:  # a table of an earlier run stays as it is
         _end(failure)
-    write_text(output, measurements_csv(rows, **about))
-    show(f"wrote {output}: {sum(row.case.op != 'contention' for row in rows)} rows")
-    if any(row.case.op == "contention" for row in rows):
-        beside = output.with_name(f"{output.stem}-contention.csv")
-        write_text(beside, contention_csv(rows, **about))
-        show(f"wrote {beside}")
+    contended = sum(row.case.op == "contention" for row in rows)
+    beside = output.with_name(f"{output.stem}-contention.csv")
+    tables = (
+        (output, measurements_csv, len(rows) - contended),
+        (beside, contention_csv, contended),
+    )
+    written = {}
+    for path, csv_of, count in tables:
+        if count:
+            write_text(path, csv_of(rows, **about))
+            written[str(path)] = count
+    if as_json:
+        print_json({"rows": written, "failure": failure})
+    else:
+        show("\n".join(f"wrote {path}: {count} rows" for path, count in written.items()))
     _end(failure)
 
 

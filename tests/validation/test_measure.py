@@ -1,6 +1,7 @@
 """`isotune measure` writes the table that calibrate reads."""
 
 import csv
+import json
 import math
 from dataclasses import replace
 
@@ -24,10 +25,10 @@ SIZES = {
 }
 
 
-def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path):
+def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path, capsys):
     folder, table = write_config(tmp_path / "tiny", "llama"), tmp_path / "table.csv"
     arguments = ["measure", "-o", table, "--name", "here", "--model", folder, "--nproc", "2"]
-    small = ["--tokens", "96", "--device", "cpu", "--seconds", "0.005"]
+    small = ["--tokens", "96", "--device", "cpu", "--seconds", "0.005", "--json"]
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments + small])
     assert not stop.value.code
@@ -35,15 +36,18 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path):
     with table.open() as file:
         rows = list(csv.DictReader(file))
     assert {row["op"] for row in rows} == set(SIZES)
+    beside = tmp_path / "table-contention.csv"
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"rows": {str(table): len(rows), str(beside): 5}, "failure": None}
     for row in rows:
         assert {name for name in set().union(*SIZES.values()) if row[name]} == SIZES[row["op"]]
         assert (row["hw"], row["dtype"]) == ("here", "bf16")
         assert float(row["latency_us"]) > 0
         assert "torch" in row["source"]
-    with (tmp_path / "table-contention.csv").open() as file:
-        beside = list(csv.DictReader(file))
-    assert [row["op"] for row in beside] == ["gemm"] * 4 + ["attention"]
-    for row in beside:
+    with beside.open() as file:
+        contended = list(csv.DictReader(file))
+    assert [row["op"] for row in contended] == ["gemm"] * 4 + ["attention"]
+    for row in contended:
         for name in ("alone_us", "beside_us", "all_reduce_alone_us", "all_reduce_beside_us"):
             assert float(row[name]) > 0
         assert math.isfinite(float(row["skew_us"]))
