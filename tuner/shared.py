@@ -95,13 +95,23 @@ def create(shared: Shared, starts: list[Plan], definition: dict[str, Any]) -> No
     known = study.user_attrs.get("definition")
     if known is not None and known != definition:
         raise InputError(
-            f"study {shared.name!r} exists and searches something else; choose another --study, "
+            f"study {shared.name!r} exists and searches something else "
+            f"({_difference(known, definition)}); choose another --study, "
             "or --join it"
         )
     study.set_user_attr("definition", definition)
     first = [shared.space.parameters(plan) for plan in starts[: shared.trials]]
     study.set_user_attr("starts", first)
     _put_up(study, shared, _slots(study.get_trials(deepcopy=False)))
+
+
+def _difference(known: dict[str, Any], asked: dict[str, Any]) -> str:
+    """The first setting that two definitions do not share."""
+    key = next(key for key in known | asked if known.get(key) != asked.get(key))
+    one, two = known.get(key), asked.get(key)
+    if isinstance(one, dict) and isinstance(two, dict):
+        return _difference(one, two)
+    return f"{key} {one!s:.40}, not {two!s:.40}"
 
 
 def definition_of(storage: BaseStorage, name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 TRIALS, WORKERS, KILLED = 40, 8, 3
-DEFINITION = {"what": "test"}
+DEFINITION = {"what": "test", "options": {"trials": 8}}
 
 
 def case():
@@ -181,8 +181,8 @@ def test_joining_what_is_not_there_names_what_is(tmp_path):
     create(there, [], DEFINITION)
     with pytest.raises(InputError, match=r"no study 'two' in this storage \(there are: one\)"):
         definition_of(there.storage, "two")
-    with pytest.raises(InputError, match="searches something else"):
-        create(there, [], {"what": "else"})
+    with pytest.raises(InputError, match=r"something else \(trials 8, not 9\)"):
+        create(there, [], DEFINITION | {"options": {"trials": 9}})
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://", "study.db", "postgresql://"])
