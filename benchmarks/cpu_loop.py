@@ -318,8 +318,8 @@ Made on {machine}, {cores} cores, load average {load:.1f} when it began (an idle
 
 Targets: latencies within 15 %, savings within 6 points, the predicted best split within 3 % of the
 best measured one. {verdict}
-The serial run, measured three times at each rate, took up to {spread:.1%} longer at its slowest than
-at its fastest: what the machine itself varies by.
+The serial run, measured three times at each rate, took up to {spread:.1%} longer at its slowest
+than at its fastest: what the machine itself varies by.
 
 A prediction is of steps that take the same time every time. Where a sync takes about as long as
 the compute beside it, whatever delays one rank (the kernel schedules its network threads by ticks
