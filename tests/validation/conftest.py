@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,16 @@ from validation.runs import read_runs
 NEED_TORCH = [
     *("emulation", "gpu", "launch", "loop", "measure", "measured", "numbers", "sharding"),
     *("torchrun", "validate"),
-    *("quality", "recover", "sensitivity", "spd", "spd_text"),
+    *("quality", "recover", "recovered", "sensitivity", "spd", "spd_text"),
 ]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
 if MISSING:
-    collect_ignore = ["runs.py", "learned.py", *(f"test_{name}.py" for name in NEED_TORCH)]
+    collect_ignore = [
+        "runs.py",
+        "learned.py",
+        "recovering.py",
+        *(f"test_{name}.py" for name in NEED_TORCH),
+    ]
 
 
 def pytest_report_header() -> str:
@@ -44,6 +50,22 @@ def isotune(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return int(stop.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small models that have learned, by family; see `recovering`."""
+    from recovering import learned_models
+
+    return learned_models(tmp_path_factory.mktemp("learned"))
+
+
+@pytest.fixture(scope="session")
+def recovered(models: dict[str, Path]) -> Any:
+    """The same, recovered with all syncs dropped; see `recovering`."""
+    from recovering import recovered_models
+
+    return recovered_models(models)
 
 
 @pytest.fixture(scope="session")

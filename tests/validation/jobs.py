@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch.distributed as dist
 
@@ -41,6 +42,15 @@ class Failing:
                 raise ValueError("no such thing")
         rank.step(4)
         dist.barrier()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie that waits for its parent has)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
 
 
 def main() -> None:

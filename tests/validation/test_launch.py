@@ -8,19 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import Failing
+from jobs import Failing, gone
 
 from validation.job import Timed
 from validation.launch import RunFailedError, launch
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie that waits for its parent has)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +53,7 @@ def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_ranks_end_with_the_process_that_started_them_even_a_stopped_one(how):
     code = (
-        "from jobs import Failing\nfrom validation.launch import launch\n"
+        "from jobs import Failing, gone\nfrom validation.launch import launch\n"
         "if __name__ == '__main__':\n"
         "    launch(Failing('hang'), 2, device='cpu', timeout_s=100,\n"
         "        on_message=lambda _, m: isinstance(m, int) and print(m, flush=True))\n"

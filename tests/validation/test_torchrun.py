@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jobs import gone
 from tiny_models import model_reference, write_config
 
 
@@ -105,15 +106,6 @@ def agents(nodes, *arguments):
         torchrun("--nnodes", nodes, "--node-rank", node, *ranks, *arguments)
         for node in range(nodes)
     ]
-
-
-def gone(pid):
-    """Whether a process has ended (a zombie that waits for its parent has)."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
 
 
 @pytest.mark.parametrize(
