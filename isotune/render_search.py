@@ -75,9 +75,8 @@ def _search_notes(result: "SearchResult") -> Iterator[str]:
         yield pays_text(result.iso_pays_from, result.iso_surely_pays_from)
     yield from trials_notes(result.trials, result.options.seed)
     if result.exact is not None and result.gap_to_exact is not None:
-        alike = ", the same in all blocks" if result.options.groups > 1 else ""
         yield (
-            f"Exact optimum over {result.exact.compared} plans of up to three chunks{alike}: "
+            f"Exact optimum over {result.exact.compared} plans of up to three chunks: "
             f"{milliseconds(result.exact.latency_s)} (proven to {result.exact.gap * 100:.2f} %); "
             f"{gap_text(result.gap_to_exact)}."
         )

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from isotune.text import count, printable
 from simulator.memory import Memory
-from simulator.plan import Group as Blocks
 from simulator.plan import Plan
 from simulator.policy import TILE
 from simulator.scenario import Scenario
@@ -60,10 +59,7 @@ def percent(share: float) -> str:
 
 def plan_text(plan: Plan) -> str:
     """A plan in one line."""
-    first, *later = plan.all_groups
-    parts = [_cut_text(first)]
-    parts += [f"from block {group.first} on {_cut_text(group)}" for group in later]
-    parts.append(f"{plan.comm_dtype} transfer")
+    parts = [_cut_text(plan), f"{plan.comm_dtype} transfer"]
     if plan.overlaps:
         held = "its default number of SMs" if plan.comm_sms is None else count(plan.comm_sms, "SM")
         parts.append(f"collective on {held}")
@@ -81,15 +77,10 @@ def treatments_text(treatments: Mapping[int, str]) -> str:
     return ", ".join(f"{times} {name}" for name, times in counts) or "none"
 
 
-def _cut_text(group: Blocks) -> str:
-    unit = "requests" if group.strategy == "request_overlap" else "tokens"
-    cut = f", chunks of {_sizes(group.chunks)} {unit}" if group.chunks else ""
-    return _NAMES[group.strategy] + cut
-
-
-def _strategies(plan: Plan) -> str:
-    said = ", then ".join(dict.fromkeys(_NAMES[group.strategy] for group in plan.all_groups))
-    return said[0].upper() + said[1:]
+def _cut_text(plan: Plan) -> str:
+    unit = "requests" if plan.strategy == "request_overlap" else "tokens"
+    cut = f", chunks of {_sizes(plan.chunks)} {unit}" if plan.chunks else ""
+    return _NAMES[plan.strategy] + cut
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:
@@ -158,8 +149,9 @@ def verdict(prediction: Timed) -> str:
         return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
     change = "saves" if prediction.saving >= 0 else "loses"
     doubt = "" if prediction.saving_is_certain else ", which is less than its error"
+    name = strategy_text(prediction.plan.strategy)
     return (
-        f"{_strategies(prediction.plan)} takes {now} instead of {before}: "
+        f"{name[0].upper()}{name[1:]} takes {now} instead of {before}: "
         f"{change} {percent(abs(prediction.saving))}{doubt} "
         f"(80 % interval: {saving_interval(prediction)}){loss_text(prediction.plan)}."
     )

@@ -109,9 +109,7 @@ def _by_cut(batch: Batch, whole: Structure, drops: DropSets) -> Array:
 
 
 def _structure(scenario: Scenario, plan: Plan, cuts: Cuts) -> Structure:
-    assert not plan.groups, "their cuts differ from block to block: see simulator.grouped"
-    chunks = cuts.sizes.shape[1]
-    return structure(scenario.model, scenario.workload.tp, plan.strategy, chunks)
+    return structure(scenario.model, scenario.workload.tp, plan.strategy, cuts.sizes.shape[1])
 
 
 def _prices(batch: Batch, whole: Structure, drops: DropSets, cuts: Cuts) -> Prices:

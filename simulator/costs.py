@@ -162,8 +162,7 @@ class Pricer:
                 return self._elementwise(shape.rows, 4 * hidden * width)
             case Op.FINAL_NORM:
                 return self._elementwise(shape.requests, 3 * hidden * width)
-            case Op.PARTIAL_ADD | Op.RECUT:
-                # A recut reads residual and partial sum, and writes their sum elsewhere.
+            case Op.PARTIAL_ADD:
                 return self._elementwise(shape.rows, 3 * hidden * width)
             case Op.QKV:
                 return self._gemm(shape.rows, (heads + 2 * kv_heads) * model.head_dim, hidden)

@@ -84,19 +84,14 @@ class Layout(NamedTuple):
 def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
     part: int,
     layout: Layout,
-    tail: int,
-    tail_after: int,
     seconds: Array,
     slowdowns: Array,
     wait: float,
     state: Array,
     times: Array,
 ) -> float:
-    """Run one part from `state`, leave the new state there, and return the time elapsed.
-
-    `tail` syncs of the part before may be in flight at its start, `tail_after` at its end.
-    """
-    steps = layout.compute.shape[1]
+    """Run one part from `state`, leave the new state there, and return the time elapsed."""
+    steps, tail = layout.compute.shape[1], layout.tail
     syncs, most = layout.syncs[part], layout.syncs.shape[1]
     at, started, left = int(state[0]), state[1] > 0.0, state[2]
     for index in range(tail):
@@ -158,9 +153,9 @@ def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around
         while known < most and layout.after[part, known] == step:
             times[known] = now + wait
             known += 1
-    first = known - tail_after
+    first = known - tail
     state[0], state[1], state[2] = at - first, started, left if started else 0.0
-    for index in range(tail_after):
+    for index in range(tail):
         time = times[first + index] - now
         state[_HEAD + index] = max(time, -wait if first + index < at else 0.0)
     if started:
@@ -270,17 +265,7 @@ def walk(  # noqa: PLR0915
                 took = elapsed[here, kind]
             else:
                 _copy(states[here], scratch)
-                took = _part(
-                    part,
-                    layout,
-                    layout.tail,
-                    layout.tail,
-                    seconds[cut],
-                    slowdowns[cut],
-                    wait,
-                    scratch,
-                    times,
-                )
+                took = _part(part, layout, seconds[cut], slowdowns[cut], wait, scratch, times)
                 then = _find(states, known, scratch)
                 if then == STATES:  # full: keep the first state, forget the others
                     _begin(states, following, layout.tail)
@@ -294,36 +279,6 @@ def walk(  # noqa: PLR0915
             here = then
             block += 1
         latency[plan] = total
-
-
-@_compiled
-def follow(
-    layout: Layout,
-    tails: Index,
-    parts: Index,
-    seconds: Array,
-    slowdowns: Array,
-    wait: float,
-) -> float:
-    """Seconds of `parts` one after the other, the tail before and after each in `tails` [all, 2].
-
-    For programs whose blocks differ from group to group; `layout.tail` is the longest tail.
-    """
-    state, times = np.zeros(_HEAD + layout.tail), np.empty(layout.syncs.shape[1])
-    total = 0.0
-    for part in parts:
-        total += _part(
-            part,
-            layout,
-            tails[part, 0],
-            tails[part, 1],
-            seconds,
-            slowdowns,
-            wait,
-            state,
-            times,
-        )
-    return total
 
 
 class Transitions(NamedTuple):
@@ -352,8 +307,7 @@ def transitions(
 
     def after(part: int, before: Array) -> tuple[Array, float]:
         then = before.copy()
-        tail = layout.tail
-        took = _part(part, layout, tail, tail, seconds, slowdowns, wait, then, times)
+        took = _part(part, layout, seconds, slowdowns, wait, then, times)
         return then, float(took)
 
     first, head = after(2, state)

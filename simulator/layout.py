@@ -2,8 +2,7 @@
 
 Blocks are identical but for their drop, so two programs of two blocks show everything: the steps
 before the first block, a whole and a dropped block that follow another, and the steps after the
-last. Where a plan has groups, each shows its first block and one that follows another. Nothing
-here knows a strategy; a new expansion is read like the others.
+last. Nothing here knows a strategy; a new expansion is read like the others.
 """
 
 from dataclasses import dataclass, replace
@@ -34,26 +33,10 @@ class Structure:
     roles_of: tuple[frozenset[int], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class GroupedStructure:
-    """The layout of one plan whose blocks come in groups, and the order of its parts.
-
-    Unlike those of a `Structure` its `players` are the plan's own steps, sizes and all. Part
-    4 g + k is the first block of group g, 4 g + 2 + k any later one; k is 1 where it is dropped.
-    """
-
-    layout: Layout
-    tails: Index
-    order: Index
-    players: tuple[Step, ...]
-    pairs: tuple[tuple[int, int], ...]
-
-
 @dataclass(frozen=True)
 class _Part:
     """Roles of the steps of each stream, and what they wait for (see `Layout`)."""
 
-    tail: int
     compute: list[int]
     syncs: list[int]
     needs: list[int]
@@ -65,9 +48,9 @@ def structure(model: Model, tp: int, strategy: Strategy, chunks: int) -> Structu
     """The structure of all programs that differ in their sizes and drop set only."""
     small = replace(model, num_hidden_layers=2)
     workload = Workload(tp=min(tp, 2))
-    plan = Plan(strategy=strategy, chunks=(1,) * chunks)
-    whole = expand(small, workload, plan)
-    dropped = expand(small, workload, plan.model_copy(update={"dropped": (0, 1)}))
+    sizes = (1,) * chunks
+    whole = expand(small, workload, Plan(strategy=strategy, chunks=sizes))
+    dropped = expand(small, workload, Plan(strategy=strategy, chunks=sizes, dropped=(0, 1)))
     roles = _Roles()
     parts = [
         _part(whole, 1, roles),
@@ -86,47 +69,6 @@ def structure(model: Model, tp: int, strategy: Strategy, chunks: int) -> Structu
         tuple(pairs),
         tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
     )
-
-
-def grouped_structure(model: Model, workload: Workload, plan: Plan) -> GroupedStructure:
-    """The structure of a plan's program, read off two blocks of each group."""
-    groups = plan.all_groups
-    few = tuple(
-        group.model_copy(update={"first": 2 * index}) for index, group in enumerate(groups) if index
-    )
-    small = replace(model, num_hidden_layers=2 * len(groups))
-    condensed = plan.model_copy(update={"groups": few, "dropped": ()})
-    whole = dropped = expand(small, workload, condensed)
-    if plan.dropped:
-        every = tuple(range(small.num_hidden_layers))
-        dropped = expand(small, workload, condensed.model_copy(update={"dropped": every}))
-    roles = _Roles()
-    kinds = (whole, dropped)
-    blocks = [_part(kind, block, roles) for block in range(2 * len(groups)) for kind in kinds]
-    ends = [_part(whole, block, roles) for block in (-1, small.num_hidden_layers)]
-    parts = [*blocks, *ends]
-    after = [part.tail for part in blocks[2::4] for _ in range(4)]
-    for part, tail in zip(blocks, after, strict=True):
-        assert max(part.needs) >= len(part.syncs) - tail - 1
-    pairs = _pairs(parts)
-    return GroupedStructure(
-        _layout(parts, max(after), pairs, len(roles.players)),
-        np.array([(part.tail, tail) for part, tail in zip(parts, [*after, 0, 0], strict=True)]),
-        _order(plan, model.num_hidden_layers, len(blocks)),
-        tuple(roles.players),
-        tuple(pairs),
-    )
-
-
-def _order(plan: Plan, blocks: int, head: int) -> Index:
-    """Which part each block of a plan is, the head before them and the end after them."""
-    order = np.full(blocks + 2, head, dtype=np.int64)
-    order[-1] = head + 1
-    for number, group in enumerate(plan.all_groups):
-        order[1 + group.first :][:1] = 4 * number
-        order[2 + group.first : -1] = 4 * number + 2
-    order[[1 + block for block in plan.dropped]] += 1
-    return order
 
 
 class _Roles:
@@ -154,7 +96,6 @@ def _part(program: Program, block: int, roles: _Roles) -> _Part:
     place = {index: number for number, index in enumerate([*tail, *syncs])}
     order = {index: number for number, index in enumerate(compute)}
     return _Part(
-        tail=len(tail),
         compute=[roles.of(steps[index]) for index in compute],
         syncs=[roles.of(steps[index]) for index in (*tail, *syncs)],
         needs=[max((place.get(d, -1) for d in steps[i].depends_on), default=-1) for i in compute],

@@ -1,9 +1,8 @@
 """The plan: how one forward pass is cut, overlapped and thinned of its all-reduces."""
 
-from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.model import Model
@@ -19,23 +18,12 @@ MAX_CHUNKS = 256
 """More would have a name for every tile; no schedule gains from so many."""
 
 
-class Group(Schema):
-    """Consecutive blocks that are cut and overlapped alike, from block `first` on."""
-
-    first: Annotated[int, Field(ge=0, strict=True)]
-    strategy: Strategy = "serial"
-    chunks: tuple[_Count, ...] = Field(default=(), max_length=MAX_CHUNKS)
-
-
 class Plan(Schema):
     """What to run.
 
     `chunks` says how the work is cut, in the strategy's own unit: tokens of the prompt
     (`iso`), requests of the batch (`request_overlap`), or token tiles of the row-parallel
     GEMMs (`gemm_overlap`). They add up to the whole. `serial` has no chunks.
-
-    `groups` lets later blocks be run otherwise than the first ones: each has a strategy and
-    chunks of its own, from its `first` block up to the next group's.
     """
 
     strategy: Strategy = "serial"
@@ -47,26 +35,6 @@ class Plan(Schema):
     dropped: tuple[Annotated[int, Field(strict=True)], ...] = Field(
         default=(), description="drop set: blocks whose attention sync is dropped (SPD), sorted"
     )
-
-    groups: tuple[Group, ...] = Field(
-        default=(), description="blocks that are cut or overlapped otherwise than those before"
-    )
-
-    @field_validator("groups")
-    @classmethod
-    def _ascending(cls, groups: tuple[Group, ...]) -> tuple[Group, ...]:
-        firsts = [0, *(group.first for group in groups)]
-        if any(one >= other for one, other in pairwise(firsts)):
-            raise ValueError("the first blocks must be above 0 and ascending")
-        return groups
-
-    @model_serializer(mode="wrap")
-    def _without_empty_groups(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Few plans have groups; those without are written as if there were no such thing."""
-        data: dict[str, Any] = dump(self)
-        if not self.groups:
-            data.pop("groups", None)
-        return data
 
     @field_validator("dropped")
     @classmethod
@@ -81,14 +49,9 @@ class Plan(Schema):
         return bool(self.dropped) or self.comm_dtype != "bf16"
 
     @property
-    def all_groups(self) -> tuple[Group, ...]:
-        """The whole model in groups, the blocks before the first of `groups` among them."""
-        return (Group(first=0, strategy=self.strategy, chunks=self.chunks), *self.groups)
-
-    @property
     def overlaps(self) -> bool:
-        """Whether any block is run otherwise than serially."""
-        return any(group.strategy != "serial" for group in self.all_groups)
+        """Whether the blocks are run otherwise than serially."""
+        return self.strategy != "serial"
 
 
 def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
@@ -107,26 +70,20 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         raise InputError(
             "plan: comm_sms: a serial plan has nothing to share SMs with (allowed: null)"
         )
-    if plan.groups and plan.groups[-1].first >= blocks:
-        raise InputError(
-            f"plan: groups: {model.name} has blocks 0 to {blocks - 1}, so no group can begin at "
-            f"{plan.groups[-1].first}"
-        )
-    for index, group in enumerate(plan.all_groups):
-        _check_chunks(group, workload, f"groups.{index - 1}.chunks" if index else "chunks")
+    _check_chunks(plan, workload)
 
 
-def _check_chunks(group: Group, workload: Workload, where: str) -> None:
-    chunks = group.chunks
-    if group.strategy == "serial":
+def _check_chunks(plan: Plan, workload: Workload) -> None:
+    chunks = plan.chunks
+    if plan.strategy == "serial":
         if chunks:
-            raise InputError(f"plan: {where}: a serial plan has none (allowed: [])")
+            raise InputError("plan: chunks: a serial plan has none (allowed: [])")
         return
-    whole = chunked_total(group.strategy, workload)
+    whole = chunked_total(plan.strategy, workload)
     if not chunks or sum(chunks) != whole:
         raise InputError(
-            f"plan: {where}: {list(chunks)} add up to {sum(chunks)}; {group.strategy} "
-            f"needs chunks that add up to {whole} ({_UNITS[group.strategy]})"
+            f"plan: chunks: {list(chunks)} add up to {sum(chunks)}; {plan.strategy} "
+            f"needs chunks that add up to {whole} ({_UNITS[plan.strategy]})"
         )
 
 

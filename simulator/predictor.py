@@ -12,7 +12,6 @@ from simulator.batch import Batch, run
 from simulator.costs import Pricer
 from simulator.drops import DropSets
 from simulator.engine import Array, Automaton, Index, walk
-from simulator.grouped import grouped_latencies
 from simulator.layout import DROPPED, WHOLE, Structure, structure
 from simulator.plan import CommDtype, Plan, Strategy, check_plan
 from simulator.prices import Cuts, price
@@ -62,8 +61,6 @@ class Predictor:
         """
         scenario = self.scenario
         check_plan(plan, scenario.model, scenario.workload)
-        if plan.groups:
-            return float(grouped_latencies(scenario, [plan])[0])
         drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
         priced = self._priced.get(key) or self._price(key)
@@ -89,18 +86,13 @@ class Predictor:
             InputError: a plan does not suit the scenario.
         """
         alike: dict[tuple[Strategy, int, CommDtype, int | None], list[int]] = {}
-        grouped: list[int] = []
         for index, plan in enumerate(plans):
             check_plan(plan, self.scenario.model, self.scenario.workload)
-            if plan.groups:
-                grouped.append(index)
-                continue
             shape = plan.strategy, len(plan.chunks), plan.comm_dtype, plan.comm_sms
             alike.setdefault(shape, []).append(index)
         seconds = np.empty(len(plans))
         for members in alike.values():
             seconds[members] = self._together([plans[index] for index in members])
-        seconds[grouped] = grouped_latencies(self.scenario, [plans[index] for index in grouped])
         return seconds
 
     def _together(self, plans: list[Plan]) -> Array:

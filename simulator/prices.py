@@ -4,7 +4,6 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -104,67 +103,39 @@ def price(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
     players = structure.players
-
-    def priced(ops: tuple[Op, ...], roles: list[int]) -> StepCost:
-        shapes = [_shape(strategy, cuts, players[role]) for role in roles]
-        return cuts.step(pricer, strategy, ops, tuple(roles), shapes)
-
-    prices = Prices.unknown(len(cuts), len(players), len(structure.pairs))
-    _fill(prices, players, structure.pairs, used, priced, pricer, factors)
-    return prices
-
-
-def price_steps(
-    pricer: Pricer,
-    players: Sequence[Step],
-    pairs: Sequence[tuple[int, int]],
-    factors: Factors | None = None,
-) -> Prices:
-    """Prices of steps as they are, as if all belonged to one cut."""
-
-    def priced(ops: tuple[Op, ...], roles: list[int]) -> StepCost:
-        steps = [players[role] for role in roles]
-        sizes = [(s.rows, s.chunk.requests, s.chunk.tokens, s.chunk.start) for s in steps]
-        return pricer.step(ops, Rows(*np.array(sizes, dtype=np.int64).T[:, None, :]))
-
-    prices = Prices.unknown(1, len(players), len(pairs))
-    _fill(prices, players, pairs, frozenset(range(len(players))), priced, pricer, factors)
-    return prices
-
-
-def _fill(
-    into: Prices,
-    players: Sequence[Step],
-    pairs: Sequence[tuple[int, int]],
-    used: frozenset[int],
-    priced: Callable[[tuple[Op, ...], list[int]], StepCost],
-    pricer: Pricer,
-    factors: Factors | None,
-) -> None:
-    """Price the roles in `used` and the pairs of them; roles with the same ops in one call."""
-    groups: dict[tuple[Op, ...], list[int]] = {}
+    alike: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):
-        groups.setdefault(players[role].ops, []).append(role)
-    prices: dict[tuple[Op, ...], StepCost] = {}
-    place: dict[int, int] = {}
-    for ops, roles in groups.items():
-        prices[ops] = priced(ops, roles)
-        into.seconds[:, roles] = _seconds(prices[ops], factors)
-        place |= {role: index for index, role in enumerate(roles)}
-    meetings: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
-    for column, (role, sync) in enumerate(pairs):
-        if role in used and sync in used:
-            key = players[role].ops, players[sync].ops
-            meetings.setdefault(key, []).append(column)
-    for (ops, sync_ops), columns in meetings.items():
-        compute = _take(prices[ops], [place[pairs[column][0]] for column in columns])
-        sync = _take(prices[sync_ops], [place[pairs[column][1]] for column in columns])
+        alike.setdefault(players[role].ops, []).append(role)
+    prices = Prices.unknown(len(cuts), len(players), len(structure.pairs))
+    costs: dict[tuple[Op, ...], StepCost] = {}
+    for ops, roles in alike.items():
+        shapes = [_shape(strategy, cuts, players[role]) for role in roles]
+        costs[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
+        prices.seconds[:, roles] = _seconds(costs[ops], factors)
+    place = {role: index for roles in alike.values() for index, role in enumerate(roles)}
+    share = factors.contention if factors else 1.0
+    for (ops, sync_ops), columns in _meetings(structure, used).items():
+        pairs = [structure.pairs[column] for column in columns]
+        compute = _take(costs[ops], [place[role] for role, _ in pairs])
+        sync = _take(costs[sync_ops], [place[sync] for _, sync in pairs])
         slower, slower_sync = pricer.slowdowns(compute, sync)
-        share = factors.contention if factors else 1.0
-        into.slowdowns[:, [2 * column for column in columns]] = 1.0 + share * (slower - 1.0)
-        into.slowdowns[:, [2 * column + 1 for column in columns]] = 1.0 + share * (
+        prices.slowdowns[:, [2 * column for column in columns]] = 1.0 + share * (slower - 1.0)
+        prices.slowdowns[:, [2 * column + 1 for column in columns]] = 1.0 + share * (
             slower_sync - 1.0
         )
+    return prices
+
+
+def _meetings(
+    structure: Structure, used: frozenset[int]
+) -> dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]]:
+    """The pairs of roles in `used`, those of the same ops together."""
+    found: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
+    for column, (role, sync) in enumerate(structure.pairs):
+        if role in used and sync in used:
+            key = structure.players[role].ops, structure.players[sync].ops
+            found.setdefault(key, []).append(column)
+    return found
 
 
 def _seconds(cost: StepCost, factors: Factors | None) -> Array:

@@ -13,10 +13,6 @@ the previous one is in flight:
 
 (ISO, arXiv 2409.11155; SPD, arXiv 2502.20727.) With nothing to overlap the syncs stand in
 the compute stream itself, as in any serial engine.
-
-Where a group of blocks cuts the work otherwise than the blocks before it, each new chunk is
-first gathered (`Op.RECUT`) from the old chunks that share rows with it, once their syncs are
-done; chunks that stay as they were go on as ever.
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +20,7 @@ from enum import StrEnum
 from typing import Final
 
 from simulator.model import Model
-from simulator.plan import Group, Plan
+from simulator.plan import Plan
 from simulator.workload import Workload
 
 
@@ -41,13 +37,10 @@ class Op(StrEnum):
     `PARTIAL_ADD` belongs to blocks without attention sync: the rank's own attention output
     joins what its MLP hands to the block's one all-reduce.
 
-    `RECUT` gathers a chunk's rows from those of another cut, between two groups of blocks.
-
     `HOST` is in no program: it names the engine's own time per pass in a breakdown.
     """
 
     EMBED = "embed"
-    RECUT = "recut"
     ATTENTION_NORM = "attention_norm"
     QKV = "qkv"
     ROPE = "rope"
@@ -86,19 +79,8 @@ class Chunk:
         """Rows of the activation matrix: all the chunk's tokens."""
         return self.requests * self.tokens
 
-    def shared(self, other: "Chunk") -> tuple[range, range]:
-        """The requests and the positions that two chunks have in common."""
-        return (
-            _common(self.first_request, self.requests, other.first_request, other.requests),
-            _common(self.start, self.tokens, other.start, other.tokens),
-        )
 
-
-def _common(first: int, count: int, other: int, others: int) -> range:
-    return range(max(first, other), min(first + count, other + others))
-
-
-Role = tuple[tuple[Op, ...], int, int | None, int]
+Role = tuple[tuple[Op, ...], int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +109,8 @@ class Step:
 
     @property
     def role(self) -> Role:
-        """What it shares with all steps that cost the same (`rows`: groups may tile unlike)."""
-        return self.ops, self.chunk.index, self.tile, self.rows
+        """What it shares with all steps that cost the same."""
+        return self.ops, self.chunk.index, self.tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +118,7 @@ class Program:
     """Steps in issue order; each stream runs its own in that order.
 
     The order is part of the meaning: a chunk attends to the keys and values of the chunk
-    before it, which its stream has issued earlier; no dependency repeats that. `chunks` are
-    those of the last blocks.
+    before it, which its stream has issued earlier; no dependency repeats that.
     """
 
     steps: tuple[Step, ...]
@@ -161,76 +142,46 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """Compute between two sync points; `tiles` cuts its last op and the sync by rows."""
+    """Compute between two sync points."""
 
     block: int
     ops: tuple[tuple[Op, ...], ...]
     sync: Op
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """How a group of blocks is run; `tiles` is empty unless row-parallel GEMMs are tiled."""
-
-    blocks: range
-    chunks: tuple[Chunk, ...]
-    tiles: tuple[int, ...]
-
-    @property
-    def overlapped(self) -> bool:
-        return len(self.chunks) > 1 or bool(self.tiles)
-
-
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
-    cuts = _cuts(model, workload, plan)
-    emitter = _Emitter(overlaps=workload.tp > 1)
-    for chunk in cuts[0].chunks:
+    chunks = _chunks(workload, plan)
+    emitter = _Emitter(_sync_stream(workload, plan))
+    for chunk in chunks:
         emitter.compute(chunk, -1, (Op.EMBED,))
     dropped = frozenset(plan.dropped) if workload.tp > 1 else frozenset[int]()
-    for cut in cuts:
-        emitter.enter(cut)
-        for segment in _segments(cut.blocks, dropped):
-            for chunk in cut.chunks:
-                emitter.segment(chunk, segment, cut.tiles or (chunk.rows,))
-    count = 1 + max(chunk.index for cut in cuts for chunk in cut.chunks)
-    everything = Chunk(count, 0, workload.batch, 0, 1)
+    tiles = plan.chunks if plan.strategy == "gemm_overlap" else ()
+    for segment in _segments(model.num_hidden_layers, dropped):
+        for chunk in chunks:
+            emitter.segment(chunk, segment, tiles or (chunk.rows,))
+    everything = Chunk(len(chunks), 0, workload.batch, 0, 1)
     emitter.join(everything)
     emitter.compute(everything, model.num_hidden_layers, (Op.FINAL_NORM, Op.LM_HEAD))
-    return Program(tuple(emitter.steps), cuts[-1].chunks)
+    return Program(tuple(emitter.steps), chunks)
 
 
-def _cuts(model: Model, workload: Workload, plan: Plan) -> list[_Cut]:
-    """The cut of each group; a chunk that stays as it was keeps its index."""
-    groups = plan.all_groups
-    ends = [*(group.first for group in groups[1:]), model.num_hidden_layers]
-    cuts: list[_Cut] = []
-    number = 0
-    for group, end in zip(groups, ends, strict=True):
-        chunks = _chunks(workload, group)
-        before = {replace(chunk, index=0): chunk for chunk in cuts[-1].chunks} if cuts else {}
-        kept = [before.get(replace(chunk, index=0)) for chunk in chunks]
-        numbers = iter(range(number, number + len(chunks)))
-        named = tuple(
-            old or replace(chunk, index=next(numbers))
-            for old, chunk in zip(kept, chunks, strict=True)
-        )
-        number += kept.count(None)
-        # A single tile is no cut: the plan is the serial one.
-        tiled = group.strategy == "gemm_overlap" and len(group.chunks) > 1
-        cuts.append(_Cut(range(group.first, end), named, group.chunks if tiled else ()))
-    return cuts
+def _sync_stream(workload: Workload, plan: Plan) -> Stream | None:
+    """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
+    if workload.tp == 1:
+        return None
+    return Stream.COMM if len(plan.chunks) > 1 else Stream.COMPUTE
 
 
-def _chunks(workload: Workload, group: Group) -> tuple[Chunk, ...]:
+def _chunks(workload: Workload, plan: Plan) -> tuple[Chunk, ...]:
     batch, tokens, context = workload.batch, workload.tokens, workload.context
-    by_requests = group.strategy == "request_overlap"
-    by_tokens = group.strategy == "iso"
+    by_requests = plan.strategy == "request_overlap"
+    by_tokens = plan.strategy == "iso"
     if not (by_requests or by_tokens):
         return (Chunk(0, 0, batch, context, tokens),)
     chunks: list[Chunk] = []
     done = 0
-    for index, size in enumerate(group.chunks):
+    for index, size in enumerate(plan.chunks):
         if by_requests:
             chunks.append(Chunk(index, done, size, context, tokens))
         else:
@@ -239,9 +190,9 @@ def _chunks(workload: Workload, group: Group) -> tuple[Chunk, ...]:
     return tuple(chunks)
 
 
-def _segments(blocks: range, dropped: frozenset[int]) -> list[_Segment]:
+def _segments(blocks: int, dropped: frozenset[int]) -> list[_Segment]:
     segments: list[_Segment] = []
-    for block in blocks:
+    for block in range(blocks):
         if block in dropped:
             segments.append(_Segment(block, (_ATTENTION, _MLP_AFTER_DROP), Op.MLP_SYNC))
         else:
@@ -253,31 +204,17 @@ def _segments(blocks: range, dropped: frozenset[int]) -> list[_Segment]:
 class _Emitter:
     """Appends steps and remembers what each chunk's next step must wait for."""
 
-    def __init__(self, overlaps: bool) -> None:
+    def __init__(self, sync_stream: Stream | None) -> None:
         self.steps: list[Step] = []
-        self._syncs = overlaps
-        self._sync_stream = Stream.COMPUTE
+        self._sync_stream = sync_stream
         self._pending: dict[Chunk, tuple[int, ...]] = {}
-        self._recut: set[Chunk] = set()
-
-    def enter(self, cut: _Cut) -> None:
-        """Go on with other chunks: new ones wait for all old ones that share rows with them."""
-        self._sync_stream = Stream.COMM if cut.overlapped else Stream.COMPUTE
-        before, self._pending = self._pending, {}
-        self._recut = set(cut.chunks) - set(before) if before else set()
-        for chunk in cut.chunks:
-            awaited = [steps for old, steps in before.items() if all(map(len, chunk.shared(old)))]
-            self._pending[chunk] = tuple(sorted(sum(awaited, ())))
 
     def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
         """Work on all rows of a chunk."""
         self._append(Step(Stream.COMPUTE, ops, block, chunk, None, 0, chunk.rows, ()))
 
     def segment(self, chunk: Chunk, segment: _Segment, tiles: tuple[int, ...]) -> None:
-        """The compute up to the next sync point, and the sync."""
-        if chunk in self._recut:
-            self._recut.remove(chunk)
-            self.compute(chunk, segment.block, (Op.RECUT,))
+        """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.ops
         for ops in whole:
             self.compute(chunk, segment.block, ops)
@@ -290,7 +227,7 @@ class _Emitter:
             tile = index if len(tiles) > 1 else None
             place = (segment.block, chunk, tile, first_row, rows)
             done = self._append(Step(Stream.COMPUTE, last, *place, ()))
-            if self._syncs:
+            if self._sync_stream:
                 sync = Step(self._sync_stream, (segment.sync,), *place, (done,))
                 syncs.append(self._append(sync))
             first_row += rows

@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 
 from simulator.hardware import HardwareProfile, read_profile
 from simulator.model import load_model
-from simulator.plan import COMM_DTYPES, STRATEGIES, Group, Plan, Strategy, chunked_total
+from simulator.plan import COMM_DTYPES, STRATEGIES, Plan, Strategy, chunked_total
 from simulator.scenario import Scenario
 from simulator.workload import Workload
 
@@ -55,26 +55,17 @@ def _plans(
     scenario: Scenario,
     strategies: tuple[Strategy, ...] = STRATEGIES,
     most_chunks: int = 4,
-    most_groups: int = 0,
 ) -> Plan:
-    blocks = scenario.model.num_hidden_layers
-
-    def cut() -> dict[str, Any]:
-        strategy = draw(st.sampled_from(strategies))
-        total = chunked_total(strategy, scenario.workload)
-        chunks = () if strategy == "serial" else draw(_chunks(total, most_chunks))
-        return {"strategy": strategy, "chunks": chunks}
-
-    first, firsts = cut(), st.sets(st.integers(1, blocks - 1), max_size=most_groups)
-    later = sorted(draw(firsts)) if blocks > 1 and most_groups else []
-    groups = tuple(Group(first=block, **cut()) for block in later)
-    serial = all(g.strategy == "serial" for g in (Group(first=0, **first), *groups))
+    strategy = draw(st.sampled_from(strategies))
+    serial = strategy == "serial"
+    blocks = st.integers(0, scenario.model.num_hidden_layers - 1)
+    total = chunked_total(strategy, scenario.workload)
     return Plan(
-        **first,
-        groups=groups,
+        strategy=strategy,
+        chunks=() if serial else draw(_chunks(total, most_chunks)),
         comm_dtype=draw(st.sampled_from(COMM_DTYPES)),
         comm_sms=None if serial else draw(st.none() | st.integers(1, 40)),
-        dropped=tuple(sorted(draw(st.sets(st.integers(0, blocks - 1))))),
+        dropped=tuple(sorted(draw(st.sets(blocks)))),
     )
 
 

@@ -36,7 +36,6 @@ class DeploymentSpace(Space):
             comm_dtypes=self.comm_dtypes,
             drop_order=self.drop_order,
             most_chunks=self.most_chunks,
-            most_groups=self.most_groups,
         )
 
     def plan(self, trial: optuna.trial.BaseTrial) -> Deployment:
@@ -111,7 +110,6 @@ def search_deployments(
         comm_dtypes=widest.comm_dtypes,
         drop_order=widest.drop_order,
         most_chunks=widest.most_chunks,
-        most_groups=widest.most_groups,
         tps=tuple(tps),
         batches=tuple(batches),
     )

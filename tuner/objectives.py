@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 
 from simulator.errors import DoesNotFitError, InputError
 from simulator.memory import check_memory
-from simulator.plan import Group, Plan
+from simulator.plan import Plan, Strategy
 from simulator.predictor import Predictor
 from simulator.scenario import Scenario
 from tuner.accuracy import Sensitivity
@@ -116,7 +116,7 @@ class Evaluator:
         self._scenario, self._objective = scenario, objective
         self._predictor = Predictor(scenario)
         self._known: dict[Plan, Outcome] = {}
-        self._fits: dict[tuple[Group, ...], str] = {}
+        self._fits: dict[tuple[Strategy, tuple[int, ...]], str] = {}
 
     def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
         """One outcome per plan; a plan that occurred before is not evaluated again."""
@@ -141,7 +141,7 @@ class Evaluator:
 
     def _misfit(self, plan: Plan) -> str:
         """Why the plan does not fit in memory, which its chunks alone decide; else nothing."""
-        shape = plan.all_groups
+        shape = plan.strategy, plan.chunks
         if shape not in self._fits:
             try:
                 check_memory(self._scenario, plan)

@@ -14,7 +14,6 @@ import numpy as np
 from simulator.batch import Batch, run
 from simulator.engine import Array
 from simulator.errors import InputError
-from simulator.grouped import grouped_latencies
 from simulator.hardware import HardwareProfile
 from simulator.memory import memory_of
 from simulator.plan import Plan
@@ -142,10 +141,4 @@ def _single(scenario: Scenario, plan: Plan) -> Batch:
 
 
 def _times(batches: list[Batch], factors: Factors) -> Array:
-    return np.concatenate([_seconds(batch, factors) for batch in batches])
-
-
-def _seconds(batch: Batch, factors: Factors) -> Array:
-    if batch.plan.groups:
-        return grouped_latencies(batch.scenario, [batch.plan], factors)
-    return run(replace(batch, factors=factors))
+    return np.concatenate([run(replace(batch, factors=factors)) for batch in batches])

@@ -30,8 +30,6 @@ class Options:
     Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by a
     `sensitivity` table; without one, SPD is shown beside the plan but never chosen.
 
-    Blocks form up to `groups` groups of consecutive ones, each cut in its own way.
-
     With several `objectives` the result has a Pareto front; `latency_limit` is in seconds.
     `objective` replaces the prediction by any callable from plan to seconds, such as a real run.
     `exact` solves what can be solved exactly first, and starts and measures the search by it.
@@ -45,7 +43,6 @@ class Options:
     seed: int = 0
     sampler: SamplerName = "auto"
     max_chunks: int = MAX_CHUNKS
-    groups: int = 1
     objectives: tuple[ObjectiveName, ...] = ("latency",)
     sensitivity: Sensitivity | None = None
     accuracy_budget: float = 0.01
@@ -142,7 +139,6 @@ def space_of(scenario: Scenario, options: Options) -> Space:
         comm_dtypes=options.transfers,
         drop_order=_drop_sets(scenario, options)[0],
         most_chunks=options.max_chunks,
-        most_groups=min(options.groups, scenario.model.num_hidden_layers),
     )
 
 
@@ -182,7 +178,7 @@ def optimise(
 
 def _covered(space: Space) -> bool:
     """Whether the exact optimum is over all of the space, so that its bound holds there."""
-    known = set(space.strategies) <= {"serial", "iso"} and space.most_groups == 1
+    known = set(space.strategies) <= {"serial", "iso"}
     return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from simulator.batch import Batch, latencies, run
 from simulator.errors import DoesNotFitError
-from simulator.grouped import grouped_latencies
 from simulator.memory import memory_of
 from simulator.plan import Plan, Strategy
 from simulator.policy import TILE
@@ -94,7 +93,7 @@ def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
     """The best lossless ISO plan known; None where the prompt cannot be split."""
     exact = best_split(scenario)
     plans = [exact.plan] if exact else []
-    if {group.strategy for group in found.all_groups} == {"iso"} and not found.lossy:
+    if found.strategy == "iso" and not found.lossy:
         plans.append(found)
     return _fastest(scenario, plans) if plans else None
 
@@ -116,8 +115,6 @@ def _fastest(scenario: Scenario, plans: Sequence[Plan]) -> Plan:
 
 def latency(scenario: Scenario, plan: Plan) -> float:
     """Seconds of one plan, without the rest of a prediction."""
-    if plan.groups:
-        return float(grouped_latencies(scenario, [plan])[0])
     return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
 
 
@@ -217,7 +214,7 @@ class Passes:
 
 
 def passes(scenario: Scenario, plan: Plan) -> Passes:
-    """An ungrouped plan's passes, by the compiled engine."""
+    """A plan's passes, by the compiled engine."""
     sizes = np.array([plan.chunks], dtype=np.int64)
     batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
     errors = scenario.hardware.class_errors()

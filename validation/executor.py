@@ -35,14 +35,11 @@ class ChunkState:
 
     `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
     the one before it when its sync was dropped, until it becomes the partial sum that the next
-    row-parallel op `accumulates` onto; `work` is what one op leaves for the next. `taken` counts
-    the rows that chunks of a later cut have taken over.
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next.
     """
 
-    chunk: Chunk
     residual: Tensor
     rotation: Rotation | None
-    taken: int = 0
     partial: Tensor | None = None
     carried: Tensor | None = None
     accumulates: bool = False
@@ -142,28 +139,11 @@ class Executor:
         chunk = step.chunk
         requests = slice(chunk.first_request, chunk.first_request + chunk.requests)
         first = chunk.start - self._program.chunks[0].start
-        self._begin(chunk, self._embedded[requests, first : first + chunk.tokens])
-
-    def _begin(self, chunk: Chunk, hidden: Tensor) -> None:
-        """Let a chunk begin with hidden states [requests, tokens, hidden]."""
+        hidden = self._embedded[requests, first : first + chunk.tokens]
         self._chunks[chunk.index] = ChunkState(
-            chunk=chunk,
             residual=hidden.reshape(chunk.rows, -1).clone(),
             rotation=self._shard.rotation(hidden, chunk.start, chunk.tokens, self._end),
         )
-
-    def _recut(self, step: Step) -> None:
-        chunk = step.chunk
-        hidden = self._embedded.new_empty(chunk.requests, chunk.tokens, self._embedded.shape[-1])
-        for state in list(self._chunks.values()):
-            shared = chunk.shared(state.chunk)
-            if not all(map(len, shared)):
-                continue
-            hidden[_inside(chunk, shared)] = self._hidden(state.chunk)[_inside(state.chunk, shared)]
-            state.taken += len(shared[0]) * len(shared[1])
-            if state.taken == state.chunk.rows:
-                del self._chunks[state.chunk.index]
-        self._begin(chunk, hidden)
 
     def _attention_norm(self, step: Step) -> None:
         state = self._chunks[step.chunk.index]
@@ -248,7 +228,7 @@ class Executor:
         last: dict[int, Tensor] = {}
         for chunk in self._program.chunks:
             last[chunk.first_request] = self._hidden(chunk)[:, -1]
-        state = ChunkState(chunk=step.chunk, residual=torch.empty(0), rotation=None)
+        state = ChunkState(residual=torch.empty(0), rotation=None)
         state.work = self._shard.final_norm(torch.cat([last[first] for first in sorted(last)]))
         self._chunks[step.chunk.index] = state
 
@@ -257,15 +237,6 @@ class Executor:
 
     def _head(self, normed: Tensor) -> Tensor:
         return functional.linear(normed, self._shard.head)
-
-
-def _inside(chunk: Chunk, shared: tuple[range, range]) -> tuple[slice, slice]:
-    """Where requests and positions lie in a chunk's hidden states."""
-    requests, positions = shared
-    return (
-        slice(requests.start - chunk.first_request, requests.stop - chunk.first_request),
-        slice(positions.start - chunk.start, positions.stop - chunk.start),
-    )
 
 
 def _rows(step: Step) -> slice:

@@ -151,10 +151,7 @@ def _cut(
         )
     check_plan(plan, scenario.model, scenario.workload)
     cut = replace(scenario.model, num_hidden_layers=layers)
-    kept = {
-        "dropped": tuple(block for block in plan.dropped if block < layers),
-        "groups": tuple(group for group in plan.groups if group.first < layers),
-    }
+    kept = {"dropped": tuple(block for block in plan.dropped if block < layers)}
     notes = (f"model cut to its first {layers} of {blocks} blocks",)
     return replace(scenario, model=cut), plan.model_copy(update=kept), notes
 

@@ -37,7 +37,7 @@ _GOES_WITH: Final = {
     "output": _EVERY,
     "as_json": _EVERY,
     **dict.fromkeys(
-        ("max_chunks", "groups", "objectives", "latency_limit", "sampler", "strategies"), _TRIALS
+        ("max_chunks", "objectives", "latency_limit", "sampler", "strategies"), _TRIALS
     ),
 }
 """Options that do not go with every search; those not named go with all but a joined one."""

@@ -84,12 +84,6 @@ def search(
     max_chunks: Annotated[
         int, typer.Option("--max-chunks", min=2, max=64, help="Most chunks of a prompt.")
     ] = 4,
-    groups: Annotated[
-        int,
-        typer.Option(
-            "--groups", min=1, max=8, help="Most groups of blocks, each cut in its own way."
-        ),
-    ] = 1,
     objectives: Annotated[
         str | None,
         typer.Option(
@@ -225,7 +219,6 @@ def search(
         _options(comm_dtype, strategies, trials, seed, repair, accuracy_budget),
         sampler=cast("SamplerName", sampler),
         max_chunks=max_chunks,
-        groups=groups,
         objectives=_objectives(objectives, several),
         latency_limit=None if latency_limit is None else latency_limit / 1e3,
     )

@@ -30,7 +30,6 @@ _KEPT = (
     "seed",
     "sampler",
     "max_chunks",
-    "groups",
     "objectives",
     "accuracy_budget",
     "latency_limit",

@@ -13,7 +13,7 @@ none the flags would do nothing or stop the server, so they are left out and tha
 
 from itertools import pairwise
 
-from isotune.export.source import Exported, Source, lost_everywhere, no_groups, no_lengths
+from isotune.export.source import Exported, Source, lost_everywhere, no_lengths
 from simulator.errors import InputError
 from simulator.plan import Plan
 
@@ -29,7 +29,6 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("vllm", lengths)
-    no_groups("vllm", source)
     flags = [f"--tensor-parallel-size {source.workload.tp}"]
     overlapped = _overlapped("vllm", source)
     if overlapped is None:
@@ -65,7 +64,6 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("sglang", lengths)
-    no_groups("sglang", source)
     flags = [f"--tensor-parallel-size {source.workload.tp}"]
     overlapped = _overlapped("sglang", source)
     if overlapped is None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from isotune.export.source import Exported, Source, no_groups, no_lengths
+from isotune.export.source import Exported, Source, no_lengths
 from simulator.plan import Plan
 from simulator.planfile import PlanFile
 from simulator.policy import Rule
@@ -25,7 +25,6 @@ def as_json(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
 def as_csv(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     """One row per range of prompt lengths; lists are separated by spaces."""
     no_lengths("csv", lengths)
-    no_groups("csv", source)
     file, work = source.file, source.workload
     common = {
         "hardware": file.hardware,

@@ -106,16 +106,6 @@ def lost_everywhere(source: Source) -> list[str]:
     return found
 
 
-def no_groups(target: str, source: Source) -> None:
-    """Refuse a plan whose blocks are not all cut alike for a target that cuts a batch once."""
-    groups = max(len(plan.all_groups) for _, _, plan in source.cases())
-    if groups > 1:
-        raise InputError(
-            f"export: {target} runs all blocks alike, the plan has {groups} groups of blocks "
-            "(allowed: a plan searched with --groups 1; --to json has them)"
-        )
-
-
 def no_lengths(target: str, lengths: tuple[int, ...]) -> None:
     """Refuse lengths for a target that has no entries by length."""
     if lengths:

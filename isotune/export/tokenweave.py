@@ -8,7 +8,7 @@ tokens the engine takes the entry of the nearest length and cuts after
 
 import json
 
-from isotune.export.source import Exported, Source, lost_everywhere, no_groups
+from isotune.export.source import Exported, Source, lost_everywhere
 from simulator.errors import InputError
 from simulator.plan import Plan
 from simulator.workload import Workload
@@ -30,7 +30,6 @@ def tokenweave(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     Raises:
         InputError: nothing that TokenWeave can express.
     """
-    no_groups("tokenweave", source)
     entries: dict[str, _Entry] = {}
     lost = lost_everywhere(source)
     for prompt in lengths or _lengths(source):

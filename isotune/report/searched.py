@@ -59,8 +59,7 @@ def _runs(result: Prediction) -> dict[str, Any]:
     if not _unless_serial(result):
         runs.pop("plan", None)
     elif "plan" in runs:
-        alike = result.plan.chunks and not result.plan.groups
-        name = strategy_text(result.plan.strategy) if alike else "this plan"
+        name = strategy_text(result.plan.strategy) if result.plan.chunks else "this plan"
         runs[name] = runs.pop("plan")
     return runs
 

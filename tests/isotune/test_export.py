@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from isotune.export import TARGETS, read_source
-from simulator.errors import InputError
 from simulator.model import load_model
 from simulator.plan import Plan
 from simulator.planfile import ModelReference, PlanFile
@@ -46,15 +45,6 @@ def plan_file(tmp_path):
         return str(path)
 
     return write
-
-
-@pytest.mark.parametrize("target", ["tokenweave", "vllm", "sglang", "csv"])
-def test_a_plan_with_groups_goes_only_where_blocks_may_differ(plan_file, target):
-    groups = ({"first": 40, "strategy": "serial"},)
-    path = plan_file(Plan.model_validate(ISO.model_dump() | {"groups": groups}))
-    with pytest.raises(InputError, match="2 groups of blocks"):
-        TARGETS[target](read_source(Path(path)))
-    assert TARGETS["json"](read_source(Path(path))).data["plan"]["groups"][0]["first"] == 40
 
 
 @pytest.fixture

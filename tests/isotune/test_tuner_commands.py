@@ -144,19 +144,6 @@ def test_several_tp_and_batches_give_a_front_and_the_plan_of_the_best(capsys, tm
     assert f"{rates[0]:,.0f} tokens/s per GPU" in out
 
 
-def test_a_plan_with_groups_is_written_read_and_shown(capsys, tmp_path):
-    path = tmp_path / "plan.yaml"
-    scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "1k", "--trials", "24")
-    call(capsys, "search", *scenario, "--groups", "2", "-o", str(path))
-    file = yaml.safe_load(path.read_text())
-    file["plan"]["groups"] = [{"first": 30, "strategy": "iso", "chunks": [256, 768]}]
-    path.write_text(yaml.safe_dump(file))
-    code, out, _ = call(capsys, "predict", "--plan", str(path))
-    assert code == 0
-    assert "from block 30 on ISO, chunks of 256 + 768 tokens" in " ".join(out.split())
-    assert "recut" in out
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -172,7 +159,10 @@ def test_a_plan_with_groups_is_written_read_and_shown(capsys, tmp_path):
         (("search", "--hw", "a800", "--batch", "1,2", "--prompt", "1k:8k"), "with one --prompt"),
         (("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"), "several --tp or --batch"),
         (("search", "--hw", "a800", "--tp", "2,4", "--storage", "sqlite:///x"), "one --tp"),
-        (("search", "--hw", "a800", "--prompt", "1k:2k", "--groups", "2"), "not go with a policy"),
+        (
+            ("search", "--hw", "a800", "--prompt", "1k:2k", "--max-chunks", "2"),
+            "not go with a policy",
+        ),
         (("search", "--hw", "a800", "--study", "s"), "allowed with: --storage"),
         (("search", "--hw", "a800", "--budget", "1h"), "allowed with: --measured"),
         (("search", "--join", "s", "--storage", "sqlite:///x", "--trials", "9"), "--trials does"),

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from simulator.errors import InputError
 from simulator.files import validate
-from simulator.plan import STRATEGIES, Group, Plan, check_plan, chunked_total
+from simulator.plan import STRATEGIES, Plan, check_plan, chunked_total
 from simulator.scenario import Scenario
 
 
@@ -34,9 +34,6 @@ def check(scenario: Scenario, **fields: Any) -> None:
         ({"dropped": [1, 0]}, "dropped: blocks must be in ascending order"),
         ({"dropped": [1, 1]}, "dropped: blocks must be in ascending order"),
         ({"dropped": ["a"]}, "dropped.0: Input should be a valid integer"),
-        ({"groups": [{"first": 0}]}, "groups: the first blocks must be above 0 and ascending"),
-        ({"groups": [{"first": 2}, {"first": 2}]}, "groups: the first blocks must be above 0"),
-        ({"groups": [{"first": -1}]}, "groups.0.first: Input should be greater than or equal"),
         ({"colour": 1}, "colour: Extra inputs are not permitted"),
     ],
 )
@@ -111,24 +108,3 @@ def test_every_plan_made_for_a_scenario_is_accepted_and_survives_a_round_trip(
     plan = data.draw(plans(scenario, STRATEGIES))
     check_plan(plan, scenario.model, scenario.workload)
     assert validate(Plan, plan.model_dump(mode="json"), "plan") == plan
-
-
-@pytest.mark.parametrize(
-    ("group", "message"),
-    [
-        ({"first": 3}, "groups: llama-2-7b has blocks 0 to 2, so no group can begin at 3"),
-        ({"first": 1, "chunks": (1,)}, r"groups.0.chunks: a serial plan has none"),
-        ({"first": 2, "strategy": "iso", "chunks": (1, 2)}, "groups.0.chunks: .* add up to 3; iso"),
-    ],
-)
-def test_a_group_that_cannot_run_is_named(
-    make_scenario: Callable[..., Scenario], group: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        check(make_scenario(prompt=100), groups=(Group(**group),))
-
-
-def test_a_plan_without_groups_is_written_without_them() -> None:
-    assert "groups" not in Plan(strategy="iso", chunks=(1, 1)).model_dump()
-    grouped = Plan(groups=(Group(first=4, strategy="iso", chunks=(3, 5)),), comm_sms=4)
-    assert Plan.model_validate(grouped.model_dump(mode="json")) == grouped

@@ -79,6 +79,7 @@ def test_the_prediction_in_a_plan_file_may_be_absent(file: Path) -> None:
         ("", {"plan": "serial"}, "plan: Input should be a valid dictionary"),
         ("plan", {"strategy": "isso"}, "plan.strategy: Input should be 'serial', 'gemm_overlap'"),
         ("plan", {"chunks": [600, -1]}, "plan.chunks.1: Input should be greater than 0 (got -1)"),
+        ("plan", {"groups": [{"first": 9}]}, "plan.groups: Extra inputs are not permitted"),
         ("workload", {"prompt": 0}, "workload.prompt: Input should be greater than or equal to 1"),
         ("workload", {"prompt": "1k"}, "workload.prompt: Input should be a valid integer"),
         ("workload", {"batch": True}, "workload.batch: Input should be a valid integer (got True)"),

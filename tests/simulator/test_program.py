@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.plan import Group, Plan
+from simulator.plan import Plan
 from simulator.program import SYNCS, Op, Program, Step, Stream, expand
 from simulator.scenario import Scenario
 
@@ -19,7 +19,6 @@ MLP = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
 MLP_AFTER_DROP = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.PARTIAL_ADD, Op.MLP_DOWN)
 SHORT = {
     (Op.EMBED,): "embed",
-    (Op.RECUT,): "recut",
     ATTENTION: "attn",
     ATTENTION[:-1]: "attn-",
     (Op.ATTENTION_OUT,): "out",
@@ -150,41 +149,6 @@ def test_any_strategy_with_one_chunk_is_the_serial_program(
     assert single == program(scenario, dropped=dropped)
 
 
-def test_a_group_of_blocks_cut_otherwise_waits_only_for_the_rows_it_needs(
-    make_scenario: MakeScenario,
-) -> None:
-    later = Group(first=1, strategy="iso", chunks=(20, 40, 40))
-    iso = program(
-        make_scenario(blocks=2, prompt=100), strategy="iso", chunks=(60, 40), groups=(later,)
-    )
-    assert names(iso, Stream.COMPUTE) == (
-        "embed(A)0 | embed(B)0 | attn(A)0 | attn(B)0 | mlp(A)0 | mlp(B)0 | "
-        "recut(C)1 | attn(C)1 | recut(D)1 | attn(D)1 | attn(B)1 | "
-        "mlp(C)1 | mlp(D)1 | mlp(B)1 | head"
-    )
-    needs = waits(iso)
-    assert (needs["recut(C)1"], needs["recut(D)1"]) == ("AR'(A)0", "AR'(A)0")
-    assert (needs["attn(C)1"], needs["attn(B)1"]) == ("", "AR'(B)0")
-    assert needs["head"] == "AR'(C)1 AR'(D)1 AR'(B)1"
-
-
-def test_groups_that_only_overlap_otherwise_recut_nothing(make_scenario: MakeScenario) -> None:
-    later = Group(first=1, strategy="gemm_overlap", chunks=(70, 30))
-    mixed = program(make_scenario(blocks=2, prompt=100), groups=(later,))
-    assert names(mixed, Stream.COMPUTE) == (
-        "embed(A)0 | attn(A)0 | AR(A)0 | mlp(A)0 | AR'(A)0 | "
-        "attn-(A)1 | out(A0)1 | out(A1)1 | mlp-(A)1 | down(A0)1 | down(A1)1 | head"
-    )
-    assert names(mixed, Stream.COMM) == "AR(A0)1 | AR(A1)1 | AR'(A0)1 | AR'(A1)1"
-
-
-def test_groups_that_are_all_alike_are_one_plan(make_scenario: MakeScenario) -> None:
-    scenario = make_scenario(blocks=3, prompt=100)
-    same = Group(first=2, strategy="iso", chunks=(60, 40))
-    grouped = program(scenario, strategy="iso", chunks=(60, 40), groups=(same,))
-    assert grouped == program(scenario, strategy="iso", chunks=(60, 40))
-
-
 def test_one_gpu_has_nothing_to_sync(make_scenario: MakeScenario) -> None:
     scenario = make_scenario(prompt=100, tp=1)
     for plan in ({}, {"strategy": "iso", "chunks": (60, 40)}, {"dropped": (0, 1)}):
@@ -239,7 +203,7 @@ def cases(draw: st.DrawFn, make: MakeScenario, plans: Callable[..., Any]) -> tup
     scenario = make(
         blocks=draw(st.integers(1, 5)), phase=phase, tp=draw(st.sampled_from([1, 8])), **size
     )
-    return scenario, draw(plans(scenario, most_groups=3))
+    return scenario, draw(plans(scenario))
 
 
 @settings(max_examples=100)
@@ -253,9 +217,6 @@ def test_every_token_of_every_block_is_computed_and_synced_exactly_once(
     for step in expand(scenario.model, workload, plan).steps[:-1]:
         for op in step.ops:
             done.update((op, step.block, cell) for cell in cells(scenario, step))
-    recut = [key for key in done if key[0] is Op.RECUT]
-    assert {block for _, block, _ in recut} <= {group.first for group in plan.groups}
-    assert all(done.pop(key) == 1 for key in recut)
     rows = [
         (request, position)
         for request in range(workload.batch)
@@ -279,7 +240,7 @@ def test_chunks_add_up_and_follow_each_other(
     workload = scenario.workload
     chunks = expand(scenario.model, workload, plan).chunks
     assert sum(chunk.rows for chunk in chunks) == workload.batch * workload.tokens
-    if plan.all_groups[-1].strategy == "iso":
+    if plan.strategy == "iso":
         assert chunks[0].start == workload.context
         assert all(a.start + a.tokens == b.start for a, b in pairwise(chunks))
 

@@ -17,41 +17,33 @@ DROP_ORDER = (2, 0, 1)
 SHARES = st.floats(0.0, 1.0)
 
 
-def space_of(scenario: Scenario, groups: int = 1) -> Space:
+def space_of(scenario: Scenario) -> Space:
     return Space(
         scenario=scenario,
         strategies=STRATEGIES,
         comm_dtypes=COMM_DTYPES,
         drop_order=DROP_ORDER,
-        most_groups=groups,
     )
 
 
 @st.composite
-def trials(draw: st.DrawFn, scenario: Scenario, groups: int) -> dict[str, object]:
+def trials(draw: st.DrawFn, scenario: Scenario) -> dict[str, object]:
     """Any point of the space."""
-    found: dict[str, object] = {
+    return {
         "comm_dtype": draw(st.sampled_from(COMM_DTYPES)),
         "drops": draw(st.integers(0, len(DROP_ORDER))),
         "comm_sms": draw(st.integers(0, len(sm_budgets(scenario)) - 1)),
-    }
-    for group in range(groups):
-        mark = f"_{group}" if group else ""
-        found |= {
-            f"strategy{mark}": draw(st.sampled_from(STRATEGIES)),
-            f"chunks{mark}": draw(st.integers(2, MAX_CHUNKS)),
-            f"from_{group}": draw(SHARES),
-        } | {f"share{mark}_{index}": draw(SHARES) for index in range(MAX_CHUNKS - 1)}
-    return found
+        "strategy": draw(st.sampled_from(STRATEGIES)),
+        "chunks": draw(st.integers(2, MAX_CHUNKS)),
+    } | {f"share_{index}": draw(SHARES) for index in range(MAX_CHUNKS - 1)}
 
 
 def draw_case(data: st.DataObject, make: MakeScenario) -> tuple[Space, Plan]:
     prompt, batch = data.draw(st.integers(1, 9000)), data.draw(st.integers(1, 9))
     phase = data.draw(st.sampled_from(["prefill", "decode"]))
-    blocks, groups = data.draw(st.integers(3, 9)), data.draw(st.integers(1, 3))
-    scenario = make(blocks=blocks, prompt=prompt, batch=batch, phase=phase)
-    space = space_of(scenario, groups)
-    return space, space.plan(optuna.trial.FixedTrial(data.draw(trials(scenario, groups))))
+    scenario = make(prompt=prompt, batch=batch, phase=phase)
+    space = space_of(scenario)
+    return space, space.plan(optuna.trial.FixedTrial(data.draw(trials(scenario))))
 
 
 @settings(max_examples=120)
@@ -61,8 +53,7 @@ def test_every_trial_stands_for_a_legal_plan(
 ) -> None:
     space, plan = draw_case(data, make_scenario)
     check_plan(plan, space.scenario.model, space.scenario.workload)
-    assert len(plan.all_groups) <= space.most_groups
-    assert all(len(group.chunks) <= MAX_CHUNKS for group in plan.all_groups)
+    assert len(plan.chunks) <= MAX_CHUNKS
     assert set(plan.dropped) == set(DROP_ORDER[: len(plan.dropped)])
 
 
@@ -70,10 +61,9 @@ def test_every_trial_stands_for_a_legal_plan(
 @given(data=st.data())
 def test_split_points_fall_on_the_grain(make_scenario: MakeScenario, data: st.DataObject) -> None:
     space, plan = draw_case(data, make_scenario)
-    for group in plan.all_groups:
-        if group.strategy in ("iso", "gemm_overlap"):
-            grain = granularity(chunked_total(group.strategy, space.scenario.workload))
-            assert all(size % grain == 0 for size in group.chunks[:-1])
+    if plan.strategy in ("iso", "gemm_overlap"):
+        grain = granularity(chunked_total(plan.strategy, space.scenario.workload))
+        assert all(size % grain == 0 for size in plan.chunks[:-1])
 
 
 @settings(max_examples=60)
@@ -136,11 +126,3 @@ def test_the_search_can_start_from_an_even_split(
     plan = space.even("iso", count)
     if plan is not None:
         assert space.plan(optuna.trial.FixedTrial(space.parameters(plan))) == plan
-
-
-def test_a_uniform_plan_is_where_a_search_over_groups_starts(make_scenario: MakeScenario) -> None:
-    space = space_of(make_scenario("llama-2-70b", blocks=80), groups=4)
-    plan = Plan(strategy="iso", chunks=(2048, 2048), comm_sms=4, dropped=(0, 1, 2))
-    assert space.plan(optuna.trial.FixedTrial(space.parameters(plan))) == plan
-    grouped = [other for other in space.neighbours(plan) if other.groups]
-    assert {other.groups[0].first for other in grouped} >= {3, 40, 79}

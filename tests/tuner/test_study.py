@@ -144,18 +144,6 @@ def test_the_search_never_ends_above_the_exact_optimum():
     assert result.accuracy_cost <= 0.004 + 1e-12
 
 
-def test_groups_of_blocks_are_used_where_they_help():
-    """Dropped blocks have less to hide than whole ones, so another split suits them."""
-    case = replace(CASE, workload=Workload(prompt=4096))
-    table = Sensitivity(model="any", blocks=(1.0,) * 3 + (0.0,) * 5)
-    options = Options(sensitivity=table, accuracy_budget=0.0, strategies=("serial", "iso"))
-    grouped = search(case, replace(options, groups=2, trials=600))
-    assert grouped.best.plan.groups
-    assert grouped.best.latency_s < grouped.exact.latency_s
-    assert grouped.best.latency_s == predict(case, grouped.best.plan).latency_s
-    assert not grouped.trials.stopped_at_bound
-
-
 def test_a_latency_no_plan_reaches_is_an_error_in_words():
     with pytest.raises(InputError, match="no plan within the limits"):
         search(CASE, Options(latency_limit=1e-6, trials=16))

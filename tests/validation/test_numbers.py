@@ -8,7 +8,7 @@ import torch
 from runs import Case, ids, run_cases, save_random_model, unsharded
 from tiny_models import VARIANTS, write_config
 
-from simulator.plan import Group, Plan
+from simulator.plan import Plan
 from validation.reference import lossy
 
 BATCH = 3
@@ -18,17 +18,6 @@ LOSSLESS = (
     Plan(strategy="iso", chunks=(1, 7, 2, 11)),
     Plan(strategy="request_overlap", chunks=(1, 2)),
     Plan(strategy="gemm_overlap", chunks=(17, 5, 41)),
-    Plan(
-        strategy="iso",
-        chunks=(13, 8),
-        groups=(Group(first=1, strategy="iso", chunks=(5, 8, 8)),),
-    ),
-    Plan(groups=(Group(first=1, strategy="request_overlap", chunks=(1, 2)),)),
-    Plan(
-        strategy="request_overlap",
-        chunks=(2, 1),
-        groups=(Group(first=1, strategy="iso", chunks=(4, 17)),),
-    ),
 )
 LOSSY = (
     Plan(dropped=(0,)),
@@ -38,12 +27,6 @@ LOSSY = (
     Plan(strategy="request_overlap", chunks=(2, 1), dropped=(0, 1)),
     Plan(strategy="gemm_overlap", chunks=(40, 23), dropped=(0,)),
     Plan(strategy="gemm_overlap", chunks=(40, 23), dropped=(1,), comm_dtype="fp8"),
-    Plan(
-        strategy="iso",
-        chunks=(9, 12),
-        dropped=(0, 1),
-        groups=(Group(first=1, strategy="gemm_overlap", chunks=(40, 23)),),
-    ),
 )
 
 
