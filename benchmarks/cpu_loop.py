@@ -22,10 +22,10 @@ from typing import Any
 import yaml
 from first_in_line import first_in_line
 
-from simulator.hardware import HardwareProfile, read_profile
-from simulator.model import load_model
-from simulator.planfile import ModelReference
-from validation.netns import Network, NoNamespacesError, network
+from isotune.simulator.architecture import load_model
+from isotune.simulator.files import ModelReference
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.validation.netns import Network, NoNamespacesError, network
 
 SKIPPED = 77
 RATIOS = (0.5, 1.0, 2.0)

@@ -13,9 +13,9 @@ import argparse
 import statistics
 from pathlib import Path
 
-from simulator.hardware import read_profile
-from validation.end_to_end import run_seconds
-from validation.runs import Run, read_runs
+from isotune.simulator.machine import read_profile
+from isotune.validation.check.measured_passes import run_seconds
+from isotune.validation.tables import Run, read_runs
 
 SHOWN = ("serial", "no_comm", "spd_all")
 

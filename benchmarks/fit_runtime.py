@@ -4,9 +4,9 @@
 
 Prints, each with its error on the rows it was fitted to and on runs of 4 GPUs, which are held
 back: `runtime.sustained_clock` and `runtime.eager_step` (vLLM prefills), the states of the
-ladder-residual engine in `validation/engines.py` (its runs without communication), and
-`runtime.memory_interference` (savings of overlapped prefills on NVLink, at least 4 requests in
-the ladder runs: fewer are bound by the host). Nothing is written.
+ladder-residual engine in `validation/check/measured_engines.py` (its runs without
+communication), and `runtime.memory_interference` (savings of overlapped prefills on NVLink, at
+least 4 requests in the ladder runs: fewer are bound by the host). Nothing is written.
 """
 
 import argparse
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from simulator.hardware import HardwareProfile, read_profile
-from validation.end_to_end import HELD_BACK_TP, run_seconds
-from validation.engines import LADDER_STATES, Engine
-from validation.runs import Run, read_runs
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.validation.check.measured_engines import LADDER_STATES, Engine
+from isotune.validation.check.measured_passes import HELD_BACK_TP, run_seconds
+from isotune.validation.tables import Run, read_runs
 
 Vector = npt.NDArray[np.float64]
 OVERLAPPED = ("ladder", "split_overlap_fused_norm")

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import isotune
-from simulator.errors import DoesNotFitError
-from simulator.plan import CommDtype, Plan
-from tuner.exact import best_split
-from tuner.search import Options, search
-from tuner.techniques import latency
+from isotune.simulator.errors import DoesNotFitError
+from isotune.simulator.schedule import CommDtype, Plan
+from isotune.tuner.exact import best_split
+from isotune.tuner.search import Options, search
+from isotune.tuner.techniques import latency
 
 PROMPTS = [1024 << power for power in range(8)]
 MACHINES: list[tuple[str, CommDtype]] = [("rtx4090", "int8"), ("a800", "bf16")]

@@ -21,14 +21,9 @@ from dataclasses import replace
 import numpy as np
 
 import isotune
-from simulator.batch import Batch, latencies, run
-from simulator.drops import DropSets
-from simulator.engine import Index
-from simulator.plan import Plan
-from simulator.predict import predict
-from simulator.predictor import Predictor
-from simulator.prices import Cuts
-from simulator.scenario import Scenario
+from isotune.simulator.batch import Batch, Cuts, DropSets, Index, Predictor, latencies, run
+from isotune.simulator.predict import Scenario, predict
+from isotune.simulator.schedule import Plan
 
 TILE = 128
 

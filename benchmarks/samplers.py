@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 import isotune
-from simulator.errors import IsotuneError
-from simulator.memory import check_memory
-from simulator.plan import Plan
-from simulator.predictor import Predictor
-from simulator.scenario import Scenario
-from tuner.exact import best_split
-from tuner.objectives import Evaluator, Judge
-from tuner.search import starts
-from tuner.space import Space
-from tuner.study import Settings, run_study
+from isotune.simulator.batch import Predictor
+from isotune.simulator.errors import IsotuneError
+from isotune.simulator.predict import Scenario, check_memory
+from isotune.simulator.schedule import Plan
+from isotune.tuner.exact import best_split
+from isotune.tuner.search import Evaluator, Settings, run_study, starts
+from isotune.tuner.search.objectives import Judge
+from isotune.tuner.space import Space
 
 
 def random_scenarios(count: int, seed: int) -> list[Scenario]:

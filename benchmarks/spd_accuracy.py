@@ -29,13 +29,19 @@ from typing import Any
 import torch
 from spd_page import ABOUT, ORDERED, RANDOM, REPAIRS, Results, page, trained
 
-from simulator.files import write_text
-from validation.spd.distil import Training
-from validation.spd.network import Network, Quality, evaluate, load_network
-from validation.spd.paired import Change
-from validation.spd.recover import Settings, recover
-from validation.spd.scan import scan
-from validation.spd.text import Windows, read_corpus, read_tokenizer
+from isotune.simulator.io import write_text
+from isotune.validation.spd.model import (
+    Network,
+    Quality,
+    Windows,
+    evaluate,
+    load_network,
+    read_corpus,
+    read_tokenizer,
+    scan,
+)
+from isotune.validation.spd.recover import Settings, Training, recover
+from isotune.validation.spd.recover.paired import Change
 
 ALL_TP = (2, 4, 8)
 SHARES = (0.25, 0.5, 0.65, 0.85, 1.0)

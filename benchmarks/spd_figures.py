@@ -11,8 +11,7 @@ first, the order of the paper's scan.
 import argparse
 
 import isotune
-from simulator.plan import Plan
-from simulator.workload import Phase
+from isotune.simulator.schedule import Phase, Plan
 
 MACHINES = ["a100", "a100-lbw"]
 PHASES: list[Phase] = ["prefill", "decode"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import isotune
-from simulator.plan import Plan
+from isotune.simulator.schedule import Plan
 
 ABOUT = """# SPD on real weights
 

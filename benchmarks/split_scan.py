@@ -11,11 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.plan import Plan
-from simulator.planfile import read_plan
-from validation.drive import drive
-from validation.driven import Bench
-from validation.setup import Setup
+from isotune.simulator.files import read_plan
+from isotune.simulator.schedule import Plan
+from isotune.validation.real_run import Bench, Setup, drive
 
 
 @dataclass(frozen=True)

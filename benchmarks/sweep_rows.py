@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tuner.sweep import Grid, sweep
+from isotune.tuner.sweep import Grid, sweep
 
 GRID = Grid(
     hardware=("a800", "a100", "h100", "h200", "rtx4090", "l40s"),

@@ -23,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from simulator.files import write_text
+from isotune.simulator.io import write_text
 
 END = "<|end|>"
 SKIPPED = {"site-packages", "test", "tests", "idle_test", "encodings", "__pycache__"}

@@ -23,20 +23,18 @@ from isotune.api import (
     write_policy,
     write_profile,
 )
-from simulator.errors import DoesNotFitError, InputError, IsotuneError
-from simulator.hardware import HardwareProfile, read_profile
-from simulator.model import Model, load_model
-from simulator.plan import Plan
-from simulator.planfile import PlanFile
-from simulator.policy import Policy
-from simulator.scenario import Scenario
-from simulator.workload import Workload
+from isotune.simulator.architecture import Model, load_model
+from isotune.simulator.errors import DoesNotFitError, InputError, IsotuneError
+from isotune.simulator.files import PlanFile, Policy
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
     from isotune.api_tuner import SearchResult, Sweep, search, sweep
-    from simulator.predictor import Predictor
-    from tuner.search import Options
-    from tuner.sweep import Grid
+    from isotune.simulator.batch import Predictor
+    from isotune.tuner.search import Options
+    from isotune.tuner.sweep import Grid
 
 __all__ = [
     "DoesNotFitError",
@@ -71,9 +69,9 @@ __all__ = [
 ]
 
 _LATE = {
-    "Grid": "tuner.sweep",
-    "Options": "tuner.search",
-    "Predictor": "simulator.predictor",
+    "Grid": "isotune.tuner.sweep",
+    "Options": "isotune.tuner.search",
+    "Predictor": "isotune.simulator.batch",
     "SearchResult": "isotune.api_tuner",
     "Sweep": "isotune.api_tuner",
     "search": "isotune.api_tuner",

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from isotune.shown import Shown
-from simulator import planfile, policy, profile_file
-from simulator import predict as simulated
-from simulator.files import checked
-from simulator.hardware import HardwareProfile, read_profile
-from simulator.model import load_model
-from simulator.plan import Plan
-from simulator.scenario import Scenario
-from simulator.workload import Workload
+from isotune.simulator import files, machine
+from isotune.simulator import predict as simulated
+from isotune.simulator.architecture import load_model
+from isotune.simulator.io import checked
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction(simulated.Prediction, Shown):
-    """What a plan takes (see the fields of `simulator.predict.Prediction`); times in seconds."""
+    """What a plan takes (see the fields of `predict.prediction.Prediction`); times in seconds."""
 
     @classmethod
     def of(cls, found: simulated.Prediction) -> Self:
@@ -117,26 +116,26 @@ def scenario(
     )
 
 
-def read_plan(path: str | Path) -> planfile.PlanFile:
+def read_plan(path: str | Path) -> files.PlanFile:
     """The plan in a file, with the scenario it was made for.
 
     Raises:
         InputError: unreadable or malformed file, or a field of the wrong type or range.
     """
-    return planfile.read_plan(Path(path))
+    return files.read_plan(Path(path))
 
 
-def read_policy(path: str | Path) -> policy.Policy:
+def read_policy(path: str | Path) -> files.Policy:
     """The policy in a file: plans by prompt length.
 
     Raises:
         InputError: unreadable or malformed file, or a field of the wrong type or range.
     """
-    return policy.read_policy(Path(path))
+    return files.read_policy(Path(path))
 
 
 def scenario_of(
-    file: planfile.PlanFile | policy.Policy,
+    file: files.PlanFile | files.Policy,
     folder: str | Path = ".",
     *,
     hardware: str | None = None,
@@ -156,9 +155,7 @@ def scenario_of(
         InputError: the hardware or the model cannot be read, the model is another one, or a field
             has the wrong type or range.
     """
-    return planfile.scenario_of(
-        file, Path(folder), hardware=hardware, model=model, workload=workload
-    )
+    return files.scenario_of(file, Path(folder), hardware=hardware, model=model, workload=workload)
 
 
 def write_plan(
@@ -181,10 +178,10 @@ def write_plan(
     """
     scenario = prediction.scenario
     names = hardware or scenario.hardware.name, model or scenario.model.name
-    planfile.PlanFile.of(prediction, *names).write(Path(path))
+    files.PlanFile.of(prediction, *names).write(Path(path))
 
 
-def write_policy(found: policy.Policy, path: str | Path) -> None:
+def write_policy(found: files.Policy, path: str | Path) -> None:
     """Write a policy, whole or not at all.
 
     Raises:
@@ -199,4 +196,4 @@ def write_profile(profile: HardwareProfile, path: str | Path, *, comment: str = 
     Raises:
         InputError: it cannot be written there.
     """
-    profile_file.write_profile(profile, Path(path), comment or profile.description)
+    machine.write_profile(profile, Path(path), comment or profile.description)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from isotune.api import Prediction
 from isotune.shown import Shown
-from simulator.scenario import Scenario
-from tuner import search as searched
-from tuner import sweep as swept
-from tuner.tables import none_for_nan
+from isotune.simulator.predict import Scenario
+from isotune.tuner import search as searched
+from isotune.tuner import sweep as swept
+from isotune.tuner.sweep import none_for_nan
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,7 +86,7 @@ def search(
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Sweep(Shown):
-    """The rows of a sweep by column (see `tuner.tables.COLUMNS`); seconds, bytes, fractions."""
+    """The rows of a sweep by column (see `sweep.table_file.COLUMNS`); seconds, bytes, fractions."""
 
     columns: dict[str, list[Any]]
     skipped: dict[str, int]

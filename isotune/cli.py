@@ -23,8 +23,8 @@ from isotune.commands.search import search
 from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
+from isotune.simulator.errors import IsotuneError
 from isotune.text import printable
-from simulator.errors import IsotuneError
 
 app = typer.Typer(
     name="isotune",

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.priced import PricedRun
-from simulator.program import Program
-from simulator.timeline import Timeline
-from validation.measured import kind_of
+from isotune.simulator.predict import PricedRun
+from isotune.simulator.schedule import Program, Timeline, kind_of
 
 if TYPE_CHECKING:
-    from validation.compare import Comparison, Validation
+    from isotune.validation.real_run import Comparison, Validation
 
 
 def block_of(run: PricedRun) -> dict[str, Any]:

@@ -7,11 +7,9 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from simulator.plan import Plan
-from simulator.predict import SERIAL, Prediction, predict
-from simulator.scenario import Scenario
-from validation.drive import DrivenRun
-from validation.measured import Measurement, kind_seconds
+from isotune.simulator.predict import SERIAL, Prediction, Scenario, predict
+from isotune.simulator.schedule import Measurement, Plan, kind_seconds
+from isotune.validation.real_run import DrivenRun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.plan import Plan
-from simulator.predict import SERIAL
-from simulator.scenario import Scenario
-from tuner.objectives import Evaluator, Outcome
-from tuner.search import Options, exact_of, judge_of, space_of, starts
-from tuner.study import Settings, run_study
+from isotune.simulator.predict import SERIAL, Scenario
+from isotune.simulator.schedule import Plan
+from isotune.tuner.search import (
+    Evaluator,
+    Options,
+    Outcome,
+    Settings,
+    exact_of,
+    judge_of,
+    run_study,
+    space_of,
+    starts,
+)
 
 if TYPE_CHECKING:
-    from validation.driven import Bench
+    from isotune.validation.real_run import Bench
 
 CANDIDATES = 8
 """Plans of the simulator that are measured before Optuna goes on."""
@@ -52,7 +59,7 @@ class SearchDriver:
     shared: Shared | None = None
 
     def __call__(self, bench: "Bench") -> None:
-        """See `validation.driven.Driver`."""
+        """See `isotune.validation.real_run.benchmark_job.Driver`."""
         measuring = _Measuring(bench, self.budget_s, self.scenario)
         try:
             measuring.begin((SERIAL, *self.candidates))
@@ -73,8 +80,8 @@ class SearchDriver:
         run_study(space, judge, measuring, settings, self.candidates)
 
     def _share(self, measuring: "_Measuring") -> None:
-        from tuner.shared import Shared as SharedStudy
-        from tuner.shared import open_storage, work
+        from isotune.tuner.search import Shared as SharedStudy
+        from isotune.tuner.search import open_storage, work
 
         assert self.shared is not None
         shared = SharedStudy(

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from isotune.measured_result import MeasuredSearch
 from isotune.render import new_table
+from isotune.simulator.predict import SERIAL
+from isotune.simulator.schedule import Plan
 from isotune.text import printable
 from isotune.words import loss_text, milliseconds, percent, plan_text
-from simulator.plan import Plan
-from simulator.predict import SERIAL
 
 _SHOWN = 12
 

@@ -4,8 +4,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from simulator.treatment import ZERO_SHOT
-from validation.spd.record import BlockRecord, Perplexities, Record
+from isotune.simulator.schedule import ZERO_SHOT
+from isotune.validation.spd.checkpoint import BlockRecord, Perplexities, Record
 
 
 def recovery_view(record: Record) -> RenderableType:

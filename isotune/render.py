@@ -7,6 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.bar import Bar
+from isotune.simulator.architecture import Model
+from isotune.simulator.predict import SERIAL, Prediction, memory_of
+from isotune.simulator.schedule import SYNCS, Op
 from isotune.text import printable
 from isotune.words import (
     milliseconds,
@@ -17,10 +20,6 @@ from isotune.words import (
     serial_misfit,
     verdict,
 )
-from simulator.memory import memory_of
-from simulator.model import Model
-from simulator.predict import SERIAL, Prediction
-from simulator.program import SYNCS, Op
 
 NOTHING = "-"
 

@@ -8,11 +8,11 @@ from rich.text import Text
 
 from isotune.render import new_table
 from isotune.text import count as plural
+from isotune.validation.calibrate import get
 from isotune.words import figure, percent
-from validation.estimate import get
 
 if TYPE_CHECKING:
-    from validation.calibrate import Calibrated, SectionReport
+    from isotune.validation.calibrate import Calibrated, SectionReport
 
 
 def calibration_view(done: "Calibrated") -> RenderableType:

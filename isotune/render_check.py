@@ -9,9 +9,8 @@ from rich.text import Text
 from isotune.render import new_table
 from isotune.text import count as plural
 from isotune.text import printable
+from isotune.validation.check import Check, Part, Score
 from isotune.words import percent
-from validation.check import Check, Part
-from validation.score import Score
 
 _COLUMNS = ("rows", "MAPE", "median", "p90", "bias")
 

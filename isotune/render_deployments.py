@@ -7,16 +7,16 @@ from rich.text import Text
 
 from isotune.render import new_table
 from isotune.render_search import trials_notes
+from isotune.simulator.schedule import Plan
 from isotune.words import milliseconds, plan_text, scenario_text, verdict
-from simulator.plan import Plan
 
 if TYPE_CHECKING:
-    from tuner.deployments import DeploymentResult
+    from isotune.tuner.search import DeploymentResult
 
 
 def deployments_view(result: "DeploymentResult") -> RenderableType:
     """The chosen deployment, and the front it was chosen from."""
-    from tuner.deployments import front_rows
+    from isotune.tuner.search import front_rows
 
     best, options, rows = result.best, result.options, front_rows(result)
     work = best.scenario.workload

@@ -5,9 +5,9 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.render import new_table
+from isotune.simulator.machine import HardwareProfile
 from isotune.text import printable
 from isotune.words import figure, percent
-from simulator.hardware import HardwareProfile
 
 
 def profiles_view(profiles: list[HardwareProfile]) -> RenderableType:

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from isotune.simulator.files import Policy
 from isotune.text import count
-from simulator.policy import Policy
 
 if TYPE_CHECKING:
-    from tuner.policy import PolicyResult
+    from isotune.tuner.policy import PolicyResult
 
 from isotune.render import NOTHING, new_table
 from isotune.words import percent

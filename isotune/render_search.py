@@ -10,10 +10,9 @@ from rich.text import Text
 from isotune.text import printable
 
 if TYPE_CHECKING:
-    from tuner.robust import RobustChoice
-    from tuner.search import SearchResult
-    from tuner.study import Trials
-    from tuner.techniques import Technique
+    from isotune.tuner.robust import RobustChoice
+    from isotune.tuner.search import SearchResult, Trials
+    from isotune.tuner.techniques import Technique
 
 from isotune.render import cautions, new_table, ops_table, sources, times_table
 from isotune.words import (

@@ -4,18 +4,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from isotune.drawing import block_of
-from simulator.plan import Plan
-from simulator.policy import Policy
-from simulator.predict import Prediction, predict
-from simulator.scenario import Scenario
+from isotune.simulator.files import Policy
+from isotune.simulator.predict import Prediction, Scenario, predict
+from isotune.simulator.schedule import Plan
 
 if TYPE_CHECKING:
-    from tuner.history import History
-    from tuner.lengths import AtLength
-    from tuner.robust import RobustChoice
-    from tuner.search import SearchResult
-    from tuner.study import Evaluated, Trials
-    from tuner.techniques import Technique
+    from isotune.tuner.robust import RobustChoice
+    from isotune.tuner.savings_by_length import AtLength
+    from isotune.tuner.search import Evaluated, History, SearchResult, Trials
+    from isotune.tuner.techniques import Technique
 
 
 def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) -> dict[str, Any]:
@@ -129,7 +126,7 @@ def policy_dict(policy: Policy, scenario: Scenario) -> dict[str, Any]:
 
 def policy_points(policy: Policy, scenario: Scenario) -> list[dict[str, Any]]:
     """What a policy saves at lengths of all its buckets."""
-    from tuner.lengths import by_length
+    from isotune.tuner.savings_by_length import by_length
 
     def plan_at(there: Scenario) -> Plan:
         prompt = there.workload.prompt
@@ -141,7 +138,7 @@ def policy_points(policy: Policy, scenario: Scenario) -> list[dict[str, Any]]:
 
 def _curves(result: "SearchResult") -> list[dict[str, Any]]:
     """ISO by prompt length: lossless, and as the plan has it where that loses something."""
-    from tuner.lengths import best_iso, by_length
+    from isotune.tuner.savings_by_length import best_iso, by_length
 
     plan, scenario = result.best.plan, result.best.scenario
     choices = {"ISO": best_iso()}

@@ -4,7 +4,7 @@ import io
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
     import pandas

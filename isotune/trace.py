@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from isotune._version import __version__
-from simulator.files import write_text
-from simulator.predict import Prediction
-from simulator.program import Op, Program, Step, Stream
-from simulator.timeline import Timeline
+from isotune.simulator.io import write_text
+from isotune.simulator.predict import Prediction
+from isotune.simulator.schedule import Op, Program, Step, Stream, Timeline
 
 Timed = tuple[Program, Timeline]
 Event = dict[str, Any]

@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.text import count, printable
+from isotune.validation.real_run import Validation
 from isotune.words import milliseconds, percent, plan_text, scenario_text
-from validation.compare import Validation
 
 
 def validation_view(result: Validation) -> RenderableType:

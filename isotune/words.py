@@ -4,12 +4,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
+from isotune.simulator.files import TILE
+from isotune.simulator.predict import Memory, Scenario
+from isotune.simulator.schedule import Plan, Workload
 from isotune.text import count, printable
-from simulator.memory import Memory
-from simulator.plan import Plan
-from simulator.policy import TILE
-from simulator.scenario import Scenario
-from simulator.workload import Workload
 
 _NAMES = {
     "serial": "serial",

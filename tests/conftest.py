@@ -10,11 +10,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from simulator.hardware import HardwareProfile, read_profile
-from simulator.model import load_model
-from simulator.plan import COMM_DTYPES, STRATEGIES, Plan, Strategy, chunked_total
-from simulator.scenario import Scenario
-from simulator.workload import Workload
+from isotune.simulator.architecture import load_model
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import STRATEGIES, Plan, Strategy, Workload, chunked_total
+from isotune.simulator.schedule.plan import COMM_DTYPES
 
 settings.register_profile("isotune", derandomize=True, deadline=None, database=None)
 settings.load_profile("isotune")

@@ -4,7 +4,7 @@ A rule that stays within `loss` of the per-length optimum from one length on to 
 possible other makes the first bucket; the next begins after it. Greedy is optimal here: a bucket
 that ends later never makes the rest harder.
 
-A length is solved by `tuner.optima`, with up to three chunks. Not every length is: between those
+A length is solved by `exact.by_length`, with up to three chunks. Not every length is: between those
 that are, the rules are checked wherever they or the kernels turn (see `_turns`) against the
 optimum interpolated there; where a rule may lose too much the length is solved as well, and the
 rules are chosen anew.
@@ -18,15 +18,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from simulator.engine import Array
-from simulator.errors import DoesNotFitError, InputError
-from simulator.files import read_text
-from simulator.memory import check_memory
-from simulator.plan import CommDtype, Plan
-from simulator.policy import TILE, Bucket, Rule
-from simulator.scenario import Scenario
-from tuner.optima import solve as lengths_solved
-from tuner.optima import times as seconds_of
+from isotune.simulator.batch import Array
+from isotune.simulator.errors import DoesNotFitError, InputError
+from isotune.simulator.files import TILE, Bucket, Rule
+from isotune.simulator.io import read_text
+from isotune.simulator.predict import Scenario, check_memory
+from isotune.simulator.schedule import CommDtype, Plan
+from isotune.tuner.exact import solve as lengths_solved
+from isotune.tuner.exact import times as seconds_of
 
 LENGTHS = 64
 """Lengths of a range that are solved exactly at first."""

@@ -1,6 +1,6 @@
 """The plan that is best over the errors of the profile, not only at its nominal figures.
 
-Every operation class of `simulator.uncertainty` (contention among them) gets one factor per draw,
+Every operation class of `predict.uncertainty` (contention among them) gets one factor per draw,
 log-normal with the relative error of its calibration; all candidates are timed under the same
 draws, so that they are compared, not their noise.
 """
@@ -11,16 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.batch import Batch, run
-from simulator.engine import Array
-from simulator.errors import InputError
-from simulator.hardware import HardwareProfile
-from simulator.memory import memory_of
-from simulator.plan import Plan
-from simulator.prices import Cuts
-from simulator.scenario import Scenario
-from simulator.uncertainty import CLASSES, Factors
-from tuner.exact import chosen_plan, spaces
+from isotune.simulator.batch import Array, Batch, Cuts, run
+from isotune.simulator.errors import InputError
+from isotune.simulator.machine import CLASSES, HardwareProfile
+from isotune.simulator.predict import Factors, Scenario, memory_of
+from isotune.simulator.schedule import Plan
+from isotune.tuner.exact import chosen_plan, spaces
 
 DRAWS = 64
 NEAR = 0.01

@@ -6,18 +6,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.batch import Batch, latencies, run
-from simulator.errors import DoesNotFitError
-from simulator.memory import memory_of
-from simulator.plan import Plan, Strategy
-from simulator.policy import TILE
-from simulator.predict import SERIAL, Prediction, predict
-from simulator.prices import Cuts
-from simulator.scenario import Scenario
-from simulator.uncertainty import CLASSES, Factors, saving_interval
-from tuner.accuracy import Sensitivity
-from tuner.exact import best_split, sm_budgets, split_sizes
-from tuner.space import Space
+from isotune.simulator.batch import Batch, Cuts, latencies, run
+from isotune.simulator.errors import DoesNotFitError
+from isotune.simulator.files import TILE
+from isotune.simulator.machine import CLASSES
+from isotune.simulator.predict import (
+    SERIAL,
+    Factors,
+    Prediction,
+    Scenario,
+    memory_of,
+    predict,
+    saving_interval,
+)
+from isotune.simulator.schedule import Plan, Strategy
+from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.exact import best_split, sm_budgets, split_sizes
+from isotune.tuner.space import Space
 
 LONGEST_PROMPT = 131_072
 _MAX_TILES = 8

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 PACKAGES = ("torch", "transformers", "safetensors")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from simulator.errors import IsotuneError
+from isotune.simulator.errors import IsotuneError
 
 PORT = 29400
 LINK = "pacedlink"

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from simulator.plan import CommDtype
-from validation.shard import decoder_of, empty_model, fill, parameters, settle
-from validation.weights import Weights
+from isotune.simulator.schedule import CommDtype
+from isotune.validation.executor import decoder_of, empty_model, fill, parameters, settle
+from isotune.validation.weights import Weights
 
 _GROUP = 128
 _NAMES = ("self_attn.o_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")

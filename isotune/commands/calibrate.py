@@ -10,11 +10,11 @@ import typer
 import isotune
 from isotune.commands.options import Json
 from isotune.commands.output import print_result, show
-from simulator.errors import InputError
-from simulator.files import check_writable
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable
 
 if TYPE_CHECKING:
-    from validation.calibrate import Calibrated
+    from isotune.validation.calibrate import Calibrated
 
 
 def calibrate(
@@ -53,10 +53,10 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Fit a profile to measurements, and say how far it is off and what the rows left open."""
-    from simulator.profile_file import write_profile
-    from validation.calibrate import calibrate as run
-    from validation.contention import read_contention, with_contention
-    from validation.table import read_table
+    from isotune.simulator.machine import write_profile
+    from isotune.validation.calibrate import calibrate as run
+    from isotune.validation.calibrate import read_contention, with_contention
+    from isotune.validation.tables import read_table
 
     check_writable(output)
     beside = None if contention is None else read_contention(contention)

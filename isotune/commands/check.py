@@ -9,10 +9,10 @@ import typer
 import isotune
 from isotune.commands.options import Json
 from isotune.commands.output import print_result, progress, show
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from validation.check import Check, Scored
+    from isotune.validation.check import Check, Scored
 
 
 def check(
@@ -71,10 +71,8 @@ def _folder(folder: Path, hw: str | None, worst: int, held_back: bool, as_json: 
 
 
 def _check(path: Path, hw: str | None, held_back: bool, *, wanted: bool) -> "Check":
-    from validation.check import check_runs, check_table
-    from validation.csvfile import csv_header
-    from validation.runs import is_run_table, read_runs
-    from validation.table import read_table
+    from isotune.validation.check import check_runs, check_table
+    from isotune.validation.tables import csv_header, is_run_table, read_runs, read_table
 
     if is_run_table(csv_header(path)):
         runs = read_runs(path)

@@ -8,11 +8,11 @@ import typer
 from isotune.commands.output import print_result, progress, show
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.results import prediction_dict, trials_dict
-from simulator.planfile import PlanFile
-from simulator.scenario import Scenario
+from isotune.simulator.files import PlanFile
+from isotune.simulator.predict import Scenario
 
 if TYPE_CHECKING:
-    from tuner.search import Options
+    from isotune.tuner.search import Options
 
 Axis = tuple[int, ...]
 Axes = tuple[Axis, Axis]
@@ -29,7 +29,7 @@ def deploy(
     as_json: bool,
 ) -> None:
     """Find, write and show the best deployment; `names` are those of hardware and model."""
-    from tuner.deployments import front_rows, search_deployments
+    from isotune.tuner.search import front_rows, search_deployments
 
     with progress("searching", not as_json) as report:
         result = search_deployments(scenario, *axes, options, report)

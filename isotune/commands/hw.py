@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-import hw_profiles
 import isotune
+from isotune import hw_profiles
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
-from simulator.hardware import HardwareProfile
+from isotune.simulator.machine import HardwareProfile
 
 app = typer.Typer(help="Hardware profiles.", no_args_is_help=True)
 
@@ -71,8 +71,8 @@ def hw_new(
     output: Annotated[Path | None, typer.Option("-o", "--output", show_default="NAME.yaml")] = None,
 ) -> None:
     """Write a commented template of a machine that nobody measured yet; it loads as it is."""
-    from simulator.files import write_text
-    from simulator.template import template
+    from isotune.simulator.io import write_text
+    from isotune.simulator.machine import template
 
     path = output or Path(f"{name}.yaml")
     write_text(path, template(name, isotune.read_profile(base)))

@@ -8,8 +8,8 @@ import typer
 import isotune
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
-from simulator.errors import InputError
-from simulator.files import check_writable, write_text
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable, write_text
 
 app = typer.Typer(help="Read what other tools wrote.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def nccl_tests(
     as_json: Json = False,
 ) -> None:
     """An nccl-tests log to all-reduce measurements for `isotune calibrate`."""
-    from validation.importers.nccl_tests import read_log, table_text
+    from isotune.validation.importers import read_log, table_text
 
     check_writable(output)
     if any(character in hw for character in ',"\n'):
@@ -55,7 +55,7 @@ def aiconfigurator(
     nodes: Annotated[int, typer.Option("--nodes", min=1, max=1024, help="Nodes.")] = 1,
 ) -> None:
     """An aiconfigurator system file to a profile that inherits its kernels."""
-    from validation.importers.derive import from_aiconfigurator
+    from isotune.validation.importers import from_aiconfigurator
 
     check_writable(output)
     text = from_aiconfigurator(system, _name(name, output), isotune.read_profile(base), nodes)
@@ -75,8 +75,7 @@ def topo(
     as_json: Json = False,
 ) -> None:
     """How the GPUs are joined, PCIe-only pairs first; a profile of it on request."""
-    from validation.importers.derive import from_topology
-    from validation.importers.topo import PCIE, read_topology
+    from isotune.validation.importers import PCIE, from_topology, read_topology
 
     if (base is None) != (output is None):
         raise InputError("--from and -o go together: a profile needs both")

@@ -5,7 +5,7 @@ from typing import Final
 
 import typer
 
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 
 class Kind(StrEnum):

@@ -7,11 +7,11 @@ import typer
 
 from isotune.commands.options import Json, read, tokens
 from isotune.commands.output import print_json, progress, show
-from simulator.errors import InputError
-from simulator.files import check_writable, write_text
-from simulator.model import check_tp, load_model
-from validation.extra import require_validate_extra
-from validation.measure.cases import OPS, Op, Range
+from isotune.simulator.architecture import check_tp, load_model
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable, write_text
+from isotune.validation.extra import require_validate_extra
+from isotune.validation.measure import OPS, Op, Range
 
 _DTYPES = ("bf16", "fp16")
 
@@ -51,10 +51,9 @@ def measure(
     check_tp(shape, tp or nproc)
     check_writable(output)
     require_validate_extra()
-    from validation.measure.run import measure as run
-    from validation.measure.run import source_text
-    from validation.measure.table import contention_csv, measurements_csv
-    from validation.setup import default_device
+    from isotune.validation.measure import contention_csv, measurements_csv, source_text
+    from isotune.validation.measure import measure as run
+    from isotune.validation.real_run import default_device
 
     least, _, last = most.rpartition(":")
     fewest, rows_at_most = (read(tokens, "--tokens", text) or 1 for text in (least or "1", last))

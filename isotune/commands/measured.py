@@ -10,16 +10,14 @@ import typer
 from isotune.commands.output import print_result, progress, show
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.commands.shared import put_up
-from simulator.errors import InputError
-from simulator.memory import check_memory
-from simulator.planfile import PlanFile
-from simulator.predict import SERIAL, predict
-from simulator.scenario import Scenario
-from validation.extra import require_validate_extra
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile
+from isotune.simulator.predict import SERIAL, Scenario, check_memory, predict
+from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from tuner.search import Options
-    from tuner.treatment import Treated
+    from isotune.tuner.accuracy import Treated
+    from isotune.tuner.search import Options
 
 _SCALE = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _TIMEOUT_S = 120.0
@@ -54,10 +52,9 @@ def search_measured(
     require_validate_extra()
     from isotune.measured_result import measured_dict, measured_search
     from isotune.measured_search import SearchDriver, Shared, candidates_of
-    from tuner.search import search as run_search
-    from validation.drive import drive
-    from validation.setup import Setup, default_device
-    from validation.torchrun import place, under_torchrun
+    from isotune.tuner.search import search as run_search
+    from isotune.validation.ranks import place, under_torchrun
+    from isotune.validation.real_run import Setup, default_device, drive
 
     if device not in (None, "cpu", "cuda"):
         raise InputError(f"--device: {device!r} is not a device (allowed: cpu, cuda)")

@@ -8,7 +8,7 @@ import typer
 import isotune
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
-from simulator.model import bundled_models
+from isotune.simulator.architecture import bundled_models
 
 app = typer.Typer(help="Models.", no_args_is_help=True)
 

@@ -10,12 +10,12 @@ import isotune
 from isotune.commands.output import print_result, progress, show, write_timelines
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.results import robust_dict, search_dict
-from simulator.planfile import PlanFile
-from simulator.scenario import Scenario
+from isotune.simulator.files import PlanFile
+from isotune.simulator.predict import Scenario
 
 if TYPE_CHECKING:
-    from tuner.robust import RobustChoice
-    from tuner.search import Options, SearchResult
+    from isotune.tuner.robust import RobustChoice
+    from isotune.tuner.search import Options, SearchResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def search_plan(
     as_json: bool,
 ) -> None:
     """Find, write and show the best plan; `names` are those of hardware and model."""
-    from tuner.search import search as run_search
+    from isotune.tuner.search import search as run_search
 
     with progress("searching", not as_json) as report:
         result = run_search(scenario, options, report)
@@ -69,7 +69,7 @@ def search_plan(
 
 def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
     """The plan that is best over the profile's errors, the search's own among the candidates."""
-    from tuner.robust import errors_of, robust_choice
+    from isotune.tuner.robust import errors_of, robust_choice
 
     return robust_choice(
         scenario,

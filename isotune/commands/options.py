@@ -7,9 +7,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from simulator.errors import InputError
-from simulator.plan import STRATEGIES
-from simulator.treatment import steps_of
+from isotune.simulator.errors import InputError
+from isotune.simulator.schedule import STRATEGIES, steps_of
 
 DEFAULT_MODEL = "llama-2-70b"
 TECHNIQUES = (*STRATEGIES, "spd")

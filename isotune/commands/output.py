@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from isotune._version import __version__
 
 if TYPE_CHECKING:
-    from simulator.predict import Prediction
+    from isotune.simulator.predict import Prediction
 
 invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
 """The arguments this process was called with, for results that say how to reproduce them."""

@@ -9,15 +9,14 @@ from isotune.commands.options import read, tokens
 from isotune.commands.output import print_result, progress, show
 from isotune.commands.repair import Repair, repair_dict, show_repair
 from isotune.results import policy_dict
-from simulator.errors import InputError
-from simulator.plan import Plan
-from simulator.planfile import ModelReference
-from simulator.policy import Policy
-from simulator.scenario import Scenario
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import ModelReference, Policy
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan
 
 if TYPE_CHECKING:
-    from tuner.policy import Lengths
-    from tuner.search import Options
+    from isotune.tuner.policy import Lengths
+    from isotune.tuner.search import Options
 
 
 def search_policy(
@@ -33,7 +32,7 @@ def search_policy(
 
     `names` are those the hardware and the model were asked by.
     """
-    from tuner.policy import find_policy
+    from isotune.tuner.policy import find_policy
 
     wanted = _lengths(*lengths)
     dropped = _dropped(options)
@@ -89,7 +88,7 @@ def _dropped(options: "Options") -> tuple[int, ...]:
 
 
 def _lengths(prompt: str | None, prompts: Path | None) -> "Lengths":
-    from tuner.policy import Lengths, read_lengths
+    from isotune.tuner.policy import Lengths, read_lengths
 
     if prompts is not None:
         if prompt is not None:

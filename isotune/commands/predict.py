@@ -26,12 +26,11 @@ from isotune.commands.options import (
 )
 from isotune.commands.output import print_result, show, write_timelines
 from isotune.results import prediction_dict
-from simulator.errors import InputError
-from simulator.files import check_writable, checked
-from simulator.plan import STRATEGIES, Plan
-from simulator.planfile import read_plan, scenario_of
-from simulator.policy import read_policy
-from simulator.scenario import Scenario
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import read_plan, read_policy, scenario_of
+from isotune.simulator.io import check_writable, checked
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import STRATEGIES, Plan
 
 
 def predict(

@@ -10,13 +10,11 @@ import typer
 from isotune.commands.options import fraction, read
 from isotune.commands.output import progress
 from isotune.commands.textual import read_text_for
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from validation.harness import Score
-    from validation.quality import Limits, Quality
-    from validation.setup import Setup
-    from validation.spd.text import Windows
+    from isotune.validation.real_run import Limits, Quality, Score, Setup
+    from isotune.validation.spd.model import Windows
 
 GateOption = Annotated[
     bool,
@@ -68,8 +66,7 @@ class Gate:
 
     def judge(self, setup: "Setup", as_json: bool) -> "Judged":
         """Run the plan and the original on the text, and on the tasks."""
-        from validation.harness import run_tasks
-        from validation.quality import compare_quality, forwards
+        from isotune.validation.real_run import compare_quality, forwards, run_tasks
 
         with progress("judging", not as_json) as report:
             original, planned = forwards(setup, self.original)
@@ -134,8 +131,7 @@ def read_gate(
     Raises:
         InputError: no text, no weights, a cut model, a bad limit, or no harness.
     """
-    from validation.harness import require_harness
-    from validation.quality import Limits, check_quality
+    from isotune.validation.real_run import Limits, check_quality, require_harness
 
     if not texts:
         raise InputError("--quality needs --text FILE, on which the plan is judged")

@@ -24,17 +24,16 @@ from isotune.commands.textual import (
     read_text_for,
     resumable,
 )
-from simulator.errors import InputError
-from simulator.planfile import read_plan
-from simulator.treatment import STEPS
-from validation.extra import require_validate_extra
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import read_plan
+from isotune.simulator.schedule import STEPS
+from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from validation.spd.network import Network
-    from validation.spd.record import Record
-    from validation.spd.recover import Recovery
-    from validation.spd.text import Corpus
-    from validation.spd.text import Windows as TextWindows
+    from isotune.validation.spd.checkpoint import Record
+    from isotune.validation.spd.model import Corpus, Network
+    from isotune.validation.spd.model import Windows as TextWindows
+    from isotune.validation.spd.recover import Recovery
 
 
 def recover(
@@ -105,14 +104,16 @@ def recover(
     if not 0.0 < share < 1.0:
         raise InputError(f"--held-back: {held_back!r} leaves no text (allowed: between 0 and 1)")
     require_validate_extra()
-    from validation.spd.distil import Training
-    from validation.spd.folder import check_target, write_recovered
-    from validation.spd.network import load_network
-    from validation.spd.record import FOLDER, RECORD, read_record
-    from validation.spd.recover import Settings
-    from validation.spd.recover import recover as run
-    from validation.spd.resume import Kept
-    from validation.spd.scan import digest_of
+    from isotune.validation.spd.checkpoint import FOLDER, RECORD, read_record
+    from isotune.validation.spd.model import digest_of, load_network
+    from isotune.validation.spd.recover import (
+        Kept,
+        Settings,
+        Training,
+        check_target,
+        write_recovered,
+    )
+    from isotune.validation.spd.recover import recover as run
 
     if read_record(folder):
         raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
@@ -169,7 +170,7 @@ def _material(
 ) -> _Material:
     """Windows of the text and of the evaluation text; `share` of the first is held back."""
     context, windows, seed = sizes
-    from validation.spd.text import repair_windows
+    from isotune.validation.spd.model import repair_windows
 
     corpus, dtype = corpus_of(files[0])
     fit, judge = repair_windows(corpus, context, count=windows, seed=seed, share=share)
@@ -193,8 +194,8 @@ def _record(
     batch: int,
     source: tuple[str, int, int],
 ) -> "Record":
-    from validation.spd.record import Perplexities, Record
-    from validation.spd.repair import block_record
+    from isotune.validation.spd.checkpoint import Perplexities, Record
+    from isotune.validation.spd.recover import block_record
 
     dropped = found.dropped
     digest, context, seed = source
@@ -218,8 +219,8 @@ def _record(
 
 
 def _perplexities(network: "Network", found: "Recovery", windows: "TextWindows", batch: int) -> Any:
-    from validation.spd.network import evaluate
-    from validation.spd.record import Perplexities
+    from isotune.validation.spd.checkpoint import Perplexities
+    from isotune.validation.spd.model import evaluate
 
     runs = {
         "whole": (network, ()),

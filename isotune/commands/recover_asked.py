@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isotune.commands.options import blocks, read
-from simulator.errors import InputError
-from simulator.planfile import locate, read_plan
-from simulator.treatment import STEPS, steps_of
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import locate, read_plan
+from isotune.simulator.schedule import STEPS, steps_of
 
 _OF_CLASS = {"ISB": (), "SB": ("distil",), "ESB": ("heads", "distil")}
 """The paper's rule: in-sensitive blocks as they are, sensitive ones distilled, extremely
@@ -38,7 +38,7 @@ def asked(
 def _with_blocks(
     folder: Path, tp: int, dropped: tuple[int, ...]
 ) -> tuple[Path, int, tuple[int, ...]]:
-    from simulator.model import read_model
+    from isotune.simulator.architecture import read_model
 
     if not folder.is_dir():
         raise InputError(f"--model: {folder}: not a folder (allowed: one with its weights)")
@@ -70,8 +70,8 @@ def steps_by_block(
         if block in planned:
             found[block] = read(steps_of, "plan: treatments", planned[block]) or ()
     if sensitivity is not None:
-        from simulator.model import read_model
-        from tuner.accuracy import read_sensitivity
+        from isotune.simulator.architecture import read_model
+        from isotune.tuner.accuracy import read_sensitivity
 
         folder, tp = model
         table = read_sensitivity(sensitivity, read_model(folder), (tp,))

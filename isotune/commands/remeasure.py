@@ -22,17 +22,16 @@ from isotune.commands.textual import (
     read_text_for,
 )
 from isotune.render import new_table
-from simulator.errors import InputError
-from simulator.files import check_writable, write_text
-from simulator.plan import Plan
-from simulator.planfile import PlanFile, locate, read_plan, scenario_of
-from simulator.scenario import Scenario
-from validation.extra import require_validate_extra
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile, locate, read_plan, scenario_of
+from isotune.simulator.io import check_writable, write_text
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan
+from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from tuner.accuracy import Sensitivity
-    from tuner.treatment import Treated
-    from validation.spd.treatments import Measurement
+    from isotune.tuner.accuracy import Sensitivity, Treated
+    from isotune.validation.spd.recover import Measurement
 
 
 def remeasure(
@@ -66,7 +65,7 @@ def remeasure(
     With more rounds, a set that exceeds the budget is replaced by the best plan of the corrected
     table, and that one is measured, until one keeps to the budget.
     """
-    from tuner.accuracy import read_sensitivity
+    from isotune.tuner.accuracy import read_sensitivity
 
     budget = read(fraction, "--accuracy-budget", accuracy_budget) or 0.0
     file = read_plan(plan)
@@ -75,11 +74,8 @@ def remeasure(
     table = read_sensitivity(sensitivity, scenario.model, (scenario.workload.tp,))
     check_writable(sensitivity)
     require_validate_extra()
-    from validation.spd.distil import Training
-    from validation.spd.network import load_network
-    from validation.spd.recover import Settings
-    from validation.spd.text import repair_windows
-    from validation.spd.treatments import Measurement
+    from isotune.validation.spd.model import load_network, repair_windows
+    from isotune.validation.spd.recover import Measurement, Settings, Training
 
     tp, place = scenario.workload.tp, read_device(device)
     corpus, torch_dtype = read_text_for(folder, text, tokenizer, context, tp, dtype)
@@ -140,8 +136,8 @@ class Remeasured:
         Raises:
             InputError: a treatment that the table does not have, or a loss that is not finite.
         """
-        from simulator.treatment import ZERO_SHOT, steps_of
-        from tuner.treatment import corrected, with_check
+        from isotune.simulator.schedule import ZERO_SHOT, steps_of
+        from isotune.tuner.accuracy import corrected, with_check
 
         named, costs = self.file.treatments, corrected(self.table)
         treatments = {block: named.get(block, ZERO_SHOT) for block in self.file.plan.dropped}
@@ -169,8 +165,8 @@ class Remeasured:
     def searched_again(self, scenario: Scenario, budget: float) -> "Remeasured":
         """The best plan of the corrected table."""
         import isotune
-        from tuner.dropping import joint_optimum
-        from tuner.treatment import effective, treat
+        from isotune.tuner.accuracy import effective, treat
+        from isotune.tuner.exact import joint_optimum
 
         transfer = self.file.plan.comm_dtype
         best = joint_optimum(scenario, effective(self.table), budget, comm_dtypes=(transfer,))

@@ -10,16 +10,14 @@ from rich.text import Text
 from isotune.commands.options import read
 from isotune.commands.output import show
 from isotune.render import new_table
+from isotune.simulator.architecture import Model
+from isotune.simulator.schedule import Plan
 from isotune.words import milliseconds, plan_text, treatments_text
-from simulator.model import Model
-from simulator.plan import Plan
 
 if TYPE_CHECKING:
-    from simulator.scenario import Scenario
-    from tuner.accuracy import Sensitivity
-    from tuner.front import Point
-    from tuner.search import Options
-    from tuner.treatment import Treated
+    from isotune.simulator.predict import Scenario
+    from isotune.tuner.accuracy import Sensitivity, Treated
+    from isotune.tuner.search import Options, Point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +37,8 @@ class Repair:
         Raises:
             InputError: a malformed file, one for another model or tp, or an unknown treatment.
         """
-        from simulator.errors import InputError
-        from tuner.accuracy import read_sensitivity
+        from isotune.simulator.errors import InputError
+        from isotune.tuner.accuracy import read_sensitivity
 
         if path is None:
             if names is not None:
@@ -56,21 +54,21 @@ class Repair:
         Raises:
             InputError: an unknown treatment.
         """
-        from tuner.treatment import effective
+        from isotune.tuner.accuracy import effective
 
         return cls(table=table, searched=effective(table, names), names=names)
 
     def treated(self, plan: Plan, options: "Options") -> "Treated":
         """The treatments of a plan's dropped blocks, within what its transfer leaves."""
-        from tuner.treatment import treat
+        from isotune.tuner.accuracy import treat
 
         left = options.accuracy_budget - self.table.transfer.get(plan.comm_dtype, 0.0)
         return treat(self.table, plan.dropped, left, self.names)
 
     def front(self, scenario: "Scenario", options: "Options") -> "tuple[Point, ...]":
         """Latency against perplexity of the plans that the options allow."""
-        from tuner.exact import most_chunks
-        from tuner.front import accuracy_front
+        from isotune.tuner.exact import most_chunks
+        from isotune.tuner.search import accuracy_front
 
         return accuracy_front(
             scenario,

@@ -7,7 +7,7 @@ import typer
 
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
-from simulator.files import check_writable, write_text
+from isotune.simulator.io import check_writable, write_text
 
 
 def report(

@@ -33,14 +33,12 @@ from isotune.commands.options import (
 from isotune.commands.policy import search_policy
 from isotune.commands.repair import Repair
 from isotune.commands.shared import join_search, share_search
-from simulator.errors import InputError
-from simulator.files import check_writable, checked
-from simulator.plan import STRATEGIES, Plan
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable, checked
+from isotune.simulator.schedule import STRATEGIES, Plan
 
 if TYPE_CHECKING:
-    from tuner.objectives import ObjectiveName
-    from tuner.samplers import SamplerName
-    from tuner.search import Options
+    from isotune.tuner.search import ObjectiveName, Options, SamplerName
 
 
 def search(
@@ -263,7 +261,7 @@ def _options(
     repair: Repair | None,
     accuracy_budget: str | None,
 ) -> "Options":
-    from tuner.search import Options
+    from isotune.tuner.search import Options
 
     if accuracy_budget is not None and repair is None:
         raise InputError(

@@ -24,17 +24,14 @@ from isotune.commands.textual import (
     read_text_for,
     resumable,
 )
-from simulator.errors import InputError
-from simulator.files import check_writable, write_text
-from validation.extra import require_validate_extra
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable, write_text
+from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from tuner.accuracy import Sensitivity
-    from tuner.classes import Thresholds
-    from validation.spd.network import Network
-    from validation.spd.scan import Scan
-    from validation.spd.text import Corpus
-    from validation.spd.treatments import Measurement
+    from isotune.tuner.accuracy import Sensitivity, Thresholds
+    from isotune.validation.spd.model import Corpus, Network, Scan
+    from isotune.validation.spd.recover import Measurement
 
 _DEFAULT_QUANTILES = (0.6, 0.9)
 """The paper drops about 60 % of the blocks as they are, and about 91 % after recovery."""
@@ -82,7 +79,7 @@ def sensitivity(
     as_json: Json = False,
 ) -> None:
     """Drop every attention sync of a checkpoint, one by one and together: what does it cost?"""
-    from tuner.accuracy import Measured, Sensitivity
+    from isotune.tuner.accuracy import Measured, Sensitivity
 
     if scan not in ("single", "cumulative"):
         raise InputError(f"--scan: {scan!r:.40} (allowed: single, cumulative)")
@@ -90,9 +87,8 @@ def sensitivity(
     wanted = read(treatment_names, "--treatments", treatments) or ()
     check_writable(output)
     require_validate_extra()
-    from validation.spd.network import load_network
-    from validation.spd.scan import Partial, digest_of
-    from validation.spd.scan import scan as run
+    from isotune.validation.spd.model import Partial, digest_of, load_network
+    from isotune.validation.spd.model import scan as run
 
     where = read_device(device)
     corpus, torch_dtype = read_text_for(model, text, tokenizer, context, tp, dtype)
@@ -143,9 +139,8 @@ def _repairs(
     network: "Network", corpus: "Corpus", sizes: tuple[int, int, int, int]
 ) -> "Measurement":
     """What repairs are fitted on, and the held-back fifth of the text that judges them."""
-    from validation.spd.recover import Settings
-    from validation.spd.text import repair_windows
-    from validation.spd.treatments import Measurement
+    from isotune.validation.spd.model import repair_windows
+    from isotune.validation.spd.recover import Measurement, Settings
 
     context, windows, seed, batch = sizes
     calibration, held_back = repair_windows(corpus, context, count=windows, seed=seed)
@@ -161,7 +156,7 @@ def _gains(
     repairs: "Measurement", wanted: tuple[str, ...], key: str, output: Path, as_json: bool
 ) -> dict[str, tuple[float, ...]]:
     """What each treatment gains; an interrupted run goes on where it was."""
-    from validation.spd.treatments import single_gains
+    from isotune.validation.spd.recover import single_gains
 
     kept = output.with_name(f".{output.name}.gains")
     done: dict[str, float] = {}
@@ -200,7 +195,7 @@ def _asked(tau: str | None, quantiles: str | None, budget: str | None) -> _Asked
 
 
 def _thresholds(asked: _Asked, costs: tuple[float, ...]) -> "Thresholds":
-    from tuner.classes import Thresholds
+    from isotune.tuner.accuracy import Thresholds
 
     name, numbers = asked
     if name == "budget":

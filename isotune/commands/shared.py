@@ -9,17 +9,15 @@ import typer
 import isotune
 from isotune.commands.output import print_result, progress, show
 from isotune.commands.repair import Repair, repair_dict, show_repair
-from simulator.errors import InputError
-from simulator.files import checked
-from simulator.plan import Plan
-from simulator.planfile import PlanFile
-from simulator.scenario import Scenario
-from simulator.workload import Workload
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile
+from isotune.simulator.io import checked
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
-    from tuner.search import Options
-    from tuner.study import Trials
-    from tuner.treatment import Treated
+    from isotune.tuner.accuracy import Treated
+    from isotune.tuner.search import Options, Trials
 
 _KEPT = (
     "strategies",
@@ -49,7 +47,7 @@ def share_search(
 
     `names` are those of hardware and model, `place` the storage's URL and the study's name.
     """
-    from tuner.search import exact_of, space_of, starts
+    from isotune.tuner.search import exact_of, space_of, starts
 
     space = space_of(scenario, options)
     first = list(starts(space, exact_of(space, options)))
@@ -74,7 +72,7 @@ def put_up(
     Raises:
         InputError: a study of that name searches something else.
     """
-    from tuner.shared import create, open_storage
+    from isotune.tuner.search import create, open_storage
 
     storage = open_storage(url)
     hardware, model = names
@@ -96,9 +94,8 @@ def join_search(study: str, url: str | None, output: Path, as_json: bool) -> Non
     Raises:
         InputError: no --storage, or no such study in it.
     """
-    from tuner.accuracy import Sensitivity
-    from tuner.search import Options
-    from tuner.shared import definition_of, open_storage
+    from isotune.tuner.accuracy import Sensitivity
+    from isotune.tuner.search import Options, definition_of, open_storage
 
     if url is None:
         raise InputError("--join needs --storage, where the study is")
@@ -130,8 +127,7 @@ def join_search(study: str, url: str | None, output: Path, as_json: bool) -> Non
 
 
 def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") -> Any:
-    from tuner.search import judge_of, space_of
-    from tuner.shared import Shared
+    from isotune.tuner.search import Shared, judge_of, space_of
 
     return Shared(
         storage=storage,
@@ -147,8 +143,7 @@ def _shared(storage: Any, study: str, scenario: Scenario, options: "Options") ->
 def _work(
     storage: Any, study: str, scenario: Scenario, options: "Options", as_json: bool
 ) -> "Trials":
-    from tuner.objectives import Evaluator
-    from tuner.shared import work
+    from isotune.tuner.search import Evaluator, work
 
     shared = _shared(storage, study, scenario, options)
     with progress(f"study {study}", not as_json) as report:

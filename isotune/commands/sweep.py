@@ -7,11 +7,11 @@ import typer
 
 from isotune.commands.options import DEFAULT_MODEL, Json, read, sizes
 from isotune.commands.output import print_result, progress, show
-from simulator.errors import InputError
-from simulator.files import check_writable, checked
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable, checked
 
 if TYPE_CHECKING:
-    from tuner.sweep import SweepResult
+    from isotune.tuner.sweep import SweepResult
 
 _MOST_SUMMARISED = 200_000
 
@@ -43,8 +43,8 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Predict every combination of hardware, model, tp, batch, length and strategy."""
-    from tuner.sweep import Grid, read_grid
-    from tuner.sweep import sweep as run_sweep
+    from isotune.tuner.sweep import Grid, read_grid
+    from isotune.tuner.sweep import sweep as run_sweep
 
     names = {
         "hardware": hw,
@@ -85,7 +85,7 @@ def sweep(
 
 def _summary(table: Path, result: "SweepResult") -> None:
     from isotune.render_sweep import skipped_view, sweep_view
-    from tuner.tables import read_rows
+    from isotune.tuner.sweep import read_rows
 
     # A table of millions is for other programs, and takes longer to read than to write.
     if result.rows <= _MOST_SUMMARISED:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.errors import InputError
+from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from validation.spd.text import Corpus
+    from isotune.validation.spd.model import Corpus
 
 _DTYPES = ("float32", "bf16", "fp16")
 
@@ -53,7 +53,7 @@ def read_device(wanted: str | None) -> Any:
     """
     import torch
 
-    from validation.setup import default_device
+    from isotune.validation.real_run import default_device
 
     if wanted not in (None, "cpu", "cuda"):
         raise InputError(f"--device: {wanted!r:.40} is not a device (allowed: cpu, cuda)")
@@ -73,10 +73,10 @@ def read_text_for(
         InputError: the model, the tp, the tokenizer, a text file, a context beyond the model's
             positions, or a number type.
     """
-    from simulator.model import check_tp, read_model
-    from validation.families import check_family
-    from validation.job import DTYPES
-    from validation.spd.text import read_corpus, read_tokenizer
+    from isotune.simulator.architecture import check_tp, read_model
+    from isotune.validation.real_run import DTYPES
+    from isotune.validation.spd.model import read_corpus, read_tokenizer
+    from isotune.validation.weights import check_family
 
     if dtype not in _DTYPES:
         raise InputError(f"--dtype: {dtype!r:.40} (allowed: {', '.join(_DTYPES)})")

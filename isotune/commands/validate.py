@@ -20,13 +20,13 @@ from isotune.commands.quality import (
     read_gate,
 )
 from isotune.commands.textual import Context, TokenizerOption, Windows
-from simulator.errors import InputError
-from simulator.files import check_writable
-from simulator.planfile import read_plan
-from validation.extra import require_validate_extra
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import read_plan
+from isotune.simulator.io import check_writable
+from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from validation.compare import Validation
+    from isotune.validation.real_run import Validation
 
 _DEVICES = ("cpu", "cuda")
 _CHECKS = ("float32", "bf16", "fp16", "none")
@@ -105,8 +105,8 @@ def validate(
             raise InputError(f"{option} needs --quality")
     file = read_plan(plan)
     require_validate_extra()
-    from validation.setup import Setup, default_device
-    from validation.validate import validate as run
+    from isotune.validation.real_run import Setup, default_device
+    from isotune.validation.real_run import validate as run
 
     setup = Setup.of(
         file,
@@ -144,9 +144,9 @@ def validate(
 def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
     from isotune.drawing import timelines
     from isotune.trace import write_trace
+    from isotune.validation.real_run import validation_dict
     from isotune.validation_view import validation_view
     from isotune.words import scenario_text
-    from validation.compare import validation_dict
 
     if trace is not None and result.plan.measured is not None:
         prediction, ran = result.plan.prediction, result.plan.measured

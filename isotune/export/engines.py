@@ -14,8 +14,8 @@ none the flags would do nothing or stop the server, so they are left out and tha
 from itertools import pairwise
 
 from isotune.export.source import Exported, Source, lost_everywhere, no_lengths
-from simulator.errors import InputError
-from simulator.plan import Plan
+from isotune.simulator.errors import InputError
+from isotune.simulator.schedule import Plan
 
 SGLANG_THRESHOLD = 0.48
 """SGLang's default: a batch less even than this is cut inside a request ("two-chunk")."""

@@ -5,9 +5,8 @@ import io
 import json
 
 from isotune.export.source import Exported, Source, no_lengths
-from simulator.plan import Plan
-from simulator.planfile import PlanFile
-from simulator.policy import Rule
+from isotune.simulator.files import PlanFile, Rule
+from isotune.simulator.schedule import Plan
 
 COLUMNS = (
     *("hardware", "model", "phase", "batch", "tp", "dtype", "weight_dtype", "runtime"),

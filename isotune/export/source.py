@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from simulator.errors import InputError
-from simulator.files import read_yaml, validate
-from simulator.model import Model, load_model
-from simulator.plan import Plan
-from simulator.planfile import PlanFile, locate
-from simulator.policy import Policy
-from simulator.workload import Workload
+from isotune.simulator.architecture import Model, load_model
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile, Policy, locate
+from isotune.simulator.io import read_yaml, validate
+from isotune.simulator.schedule import Plan, Workload
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,8 @@ tokens the engine takes the entry of the nearest length and cuts after
 import json
 
 from isotune.export.source import Exported, Source, lost_everywhere
-from simulator.errors import InputError
-from simulator.plan import Plan
-from simulator.workload import Workload
+from isotune.simulator.errors import InputError
+from isotune.simulator.schedule import Plan, Workload
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 """Lengths of the published configurations (`artifact/configs_generator/generator.py`)."""

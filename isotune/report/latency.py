@@ -23,7 +23,7 @@ from isotune.report.style import (
     tokens_axis,
     tokens_text,
 )
-from simulator.uncertainty import class_of
+from isotune.simulator.predict import class_of
 
 _COMPUTE = {
     "gemm": ("GEMM", BLUE),

@@ -13,8 +13,8 @@ from typing import Any
 
 from isotune._version import __version__
 from isotune.report.parts import Figure, Section, Table
+from isotune.simulator.errors import InputError
 from isotune.text import printable
-from simulator.errors import InputError
 
 MOST_BYTES = 6_000_000
 

@@ -3,8 +3,8 @@
 from isotune.report.parts import Cell, Column, Section, Table
 from isotune.report.saved_measured import MeasuredSearch, Tried
 from isotune.report.scatter import Point, scatter_figure
+from isotune.simulator.predict import SERIAL
 from isotune.words import loss_text, milliseconds, percent, plan_text, workload_text
-from simulator.predict import SERIAL
 
 
 def measured_section(source: str, done: MeasuredSearch) -> Section:

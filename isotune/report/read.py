@@ -17,11 +17,10 @@ from isotune.report.saved import (
 from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSearch, Validation
 from isotune.report.sweeps import read_sweep
 from isotune.results import policy_dict, prediction_dict
-from simulator.errors import InputError
-from simulator.files import checked, read_json, read_yaml, validate
-from simulator.planfile import PlanFile, scenario_of
-from simulator.policy import Policy
-from tuner.accuracy import Sensitivity
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile, Policy, scenario_of
+from isotune.simulator.io import checked, read_json, read_yaml, validate
+from isotune.tuner.accuracy import Sensitivity
 
 _MOST_BYTES = 100_000_000
 _KINDS: dict[str, type[Saved]] = {

@@ -4,11 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from simulator.plan import Plan
-from simulator.policy import Policy
-from simulator.program import Op
-from simulator.workload import Workload
-from tuner.accuracy import Sensitivity
+from isotune.simulator.files import Policy
+from isotune.simulator.schedule import Op, Plan, Workload
+from isotune.tuner.accuracy import Sensitivity
 
 Seconds = Annotated[float, Field(gt=0)]
 Interval = tuple[float, float]

@@ -3,8 +3,7 @@
 from pydantic import Field
 
 from isotune.report.saved import MOST, Block, Interval, Saved, Seconds, Word
-from simulator.plan import Plan
-from simulator.workload import Workload
+from isotune.simulator.schedule import Plan, Workload
 
 
 class Score(Saved):

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Prediction, Saved
 from isotune.report.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
-from tuner.accuracy import Sensitivity
-from tuner.treatment import names_of
+from isotune.tuner.accuracy import Sensitivity, names_of
 
 _BUDGET = 0.01
 """Growth of perplexity that stands for a budget where none was given (the search's default)."""

@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial
 from isotune.report.parts import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Search, Studied
 from isotune.report.style import BLUE, GREY, ON_BLUE, RED
-from simulator.errors import InputError
-from tuner.history import History, Tried, study_of
+from isotune.simulator.errors import InputError
+from isotune.tuner.search import History, Tried, study_of
 
 _SCALE = {
     "latency": (1e3, "latency (ms)"),

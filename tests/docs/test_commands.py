@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import typer
-from blocks import MARKER, PROGRAMS, ROOT, Block, Line, blocks, pages
+from _support.blocks import MARKER, PROGRAMS, ROOT, Block, Line, blocks, pages
 
 from isotune.cli import app, main
 

@@ -6,7 +6,7 @@ import runpy
 import pytest
 import typer
 import yaml
-from blocks import ROOT
+from _support.blocks import ROOT
 
 import isotune
 from isotune.cli import app

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import isotune
 from isotune.results import prediction_dict
-from simulator.predict import Prediction
+from isotune.simulator.predict import Prediction
 
 ISO = isotune.Plan(strategy="iso", chunks=(640, 384), comm_sms=8)
 
@@ -142,7 +142,7 @@ def test_a_plan_written_is_read_and_predicted_to_the_last_digit(found, tmp_path)
 
 
 def test_a_policy_and_a_profile_are_written_and_read(tmp_path):
-    from tuner.policy import Lengths, find_policy
+    from isotune.tuner.policy import Lengths, find_policy
 
     scenario = isotune.scenario("llama-2-7b", "rtx4090", prompt=2048)
     result = find_policy(scenario, Lengths.between(1024, 1100))

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-import hw_profiles
+from isotune import hw_profiles
 
 CONFIG = {
     "model_type": "llama",

@@ -216,7 +216,7 @@ def test_help_and_predict_import_neither_optuna_nor_torch():
 
 
 def test_an_interrupted_search_keeps_the_best_so_far(isotune, tmp_path, monkeypatch):
-    from tuner.objectives import Evaluator
+    from isotune.tuner.search import Evaluator
 
     evaluate, calls = Evaluator.__call__, []
 

@@ -10,11 +10,9 @@ import pytest
 import yaml
 
 from isotune.export import TARGETS, read_source
-from simulator.model import load_model
-from simulator.plan import Plan
-from simulator.planfile import ModelReference, PlanFile
-from simulator.policy import Bucket, Policy, Rule
-from simulator.workload import Workload
+from isotune.simulator.architecture import load_model
+from isotune.simulator.files import Bucket, ModelReference, PlanFile, Policy, Rule
+from isotune.simulator.schedule import Plan, Workload
 
 ISO = Plan(strategy="iso", chunks=(1664, 2432), comm_sms=8)
 QWEN3_MOE = {

@@ -9,7 +9,7 @@ import yaml
 pytest.importorskip("torch")
 
 from isotune.cli import main
-from validation.compare import Collected
+from isotune.validation.real_run.comparison import Collected
 
 MODEL = {
     "model_type": "llama",

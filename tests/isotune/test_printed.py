@@ -12,11 +12,10 @@ import pytest
 from rich.console import Console
 
 from isotune.bar import WIDTH, Bar
+from isotune.simulator.predict import predict
+from isotune.simulator.schedule import Plan, measurement
+from isotune.validation.real_run import Comparison, Validation
 from isotune.validation_view import validation_view
-from simulator.plan import Plan
-from simulator.predict import predict
-from validation.compare import Comparison, Validation
-from validation.measured import measurement
 
 SMALL = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k")
 CASES = {

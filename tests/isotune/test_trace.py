@@ -4,13 +4,13 @@ import copy
 import json
 
 import pytest
+from _support.trace_format import check_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_format import check_trace
 
+from isotune.simulator.predict import predict
+from isotune.simulator.schedule import Plan
 from isotune.trace import predicted, trace
-from simulator.plan import Plan
-from simulator.predict import predict
 
 ISO = Plan(strategy="iso", chunks=(640, 384))
 

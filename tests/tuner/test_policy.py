@@ -5,16 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simulator.errors import InputError
-from simulator.hardware import read_profile
-from simulator.model import load_model
-from simulator.plan import Plan, check_plan
-from simulator.policy import Bucket, Policy, Rule, granularity, read_policy
-from simulator.predictor import Predictor
-from simulator.scenario import Scenario
-from simulator.workload import Workload
-from tuner.exact import best_split
-from tuner.policy import Lengths, at, find_policy, read_lengths
+from isotune.simulator.architecture import load_model
+from isotune.simulator.batch import Predictor
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import Bucket, Policy, Rule, granularity, read_policy
+from isotune.simulator.machine import read_profile
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan, Workload, check_plan
+from isotune.tuner.exact import best_split
+from isotune.tuner.policy import Lengths, at, find_policy, read_lengths
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),

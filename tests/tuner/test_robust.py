@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.errors import InputError
-from simulator.hardware import read_profile
-from simulator.model import load_model
-from simulator.plan import Plan
-from simulator.predictor import Predictor
-from simulator.scenario import Scenario
-from simulator.workload import Workload
-from tuner.exact import best_split
-from tuner.robust import robust_choice
+from isotune.simulator.architecture import load_model
+from isotune.simulator.batch import Predictor
+from isotune.simulator.errors import InputError
+from isotune.simulator.machine import read_profile
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import Plan, Workload
+from isotune.tuner.exact import best_split
+from isotune.tuner.robust import robust_choice
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),

@@ -4,13 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from simulator.plan import STRATEGIES, Plan
-from simulator.policy import TILE
-from simulator.predict import SERIAL, predict
-from simulator.scenario import Scenario
-from tuner.accuracy import Sensitivity
-from tuner.exact import best_split
-from tuner.techniques import (
+from isotune.simulator.files import TILE
+from isotune.simulator.predict import SERIAL, Scenario, predict
+from isotune.simulator.schedule import STRATEGIES, Plan
+from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.exact import best_split
+from isotune.tuner.techniques import (
     LONGEST_PROMPT,
     Technique,
     best_even,

@@ -8,24 +8,15 @@ from typing import Any
 import pytest
 
 from isotune.cli import main
-from simulator.hardware import HardwareProfile, read_profile
-from validation.end_to_end import run_seconds
-from validation.runs import read_runs
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.validation.check.measured_passes import run_seconds
+from isotune.validation.tables import read_runs
 
-# What needs torch is not collected without the extra `validate`; the header says so.
-NEED_TORCH = [
-    *("emulation", "gpu", "launch", "loop", "measure", "measured", "numbers", "sharding"),
-    *("torchrun", "validate"),
-    *("quality", "recover", "recovered", "sensitivity", "spd", "spd_text"),
-]
+# Rooms that need torch are not collected without the extra `validate`; the header says so.
+NEED_TORCH = ["executor", "measure", "ranks", "real_run", "spd", "weights"]
 MISSING = [name for name in ("torch", "transformers", "safetensors") if find_spec(name) is None]
 if MISSING:
-    collect_ignore = [
-        "runs.py",
-        "learned.py",
-        "recovering.py",
-        *(f"test_{name}.py" for name in NEED_TORCH),
-    ]
+    collect_ignore = NEED_TORCH
 
 
 def pytest_report_header() -> str:

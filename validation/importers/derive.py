@@ -7,13 +7,19 @@ from typing import Any
 import yaml
 from pydantic import Field
 
-from simulator.derived import DERIVED_ERROR_FACTOR
-from simulator.errors import InputError
-from simulator.files import checked, read_yaml
-from simulator.hardware import HardwareProfile
-from simulator.schema import Schema
-from simulator.units import BYTES, BYTES_PER_SECOND, FLOPS, SECONDS, format_quantity
-from validation.importers.topo import PCIE, Topology
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import (
+    BYTES,
+    BYTES_PER_SECOND,
+    FLOPS,
+    SECONDS,
+    Schema,
+    checked,
+    format_quantity,
+    read_yaml,
+)
+from isotune.simulator.machine import DERIVED_ERROR_FACTOR, HardwareProfile
+from isotune.validation.importers.topo import PCIE, Topology
 
 NVLINK_RATE = 25e9
 """Bytes per second of one NVLink 3 or 4, one direction; NVLink 5 has twice that."""

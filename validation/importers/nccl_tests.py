@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.errors import InputError
-from simulator.files import read_text
-from simulator.gpu import Dtype
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import read_text
+from isotune.simulator.kernels import Dtype
 
 _TYPES: dict[str, Dtype] = {
     "float": "fp32",

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from simulator.errors import InputError
-from simulator.files import read_text
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import read_text
 
 _NVLINK = re.compile(r"NV([1-9][0-9]?)$")
 PCIE = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from simulator.model import Model
+from isotune.simulator.architecture import Model
 
 Op = Literal["gemm", "attention", "rms_norm", "all_reduce", "contention"]
 OPS: tuple[Op, ...] = ("gemm", "attention", "rms_norm", "all_reduce", "contention")

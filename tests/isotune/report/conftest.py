@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_cases import results_in
+from _support.report_cases import results_in
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from report_cases import wanted
+from _support.report_cases import wanted
 
 from isotune.report import make_report
 

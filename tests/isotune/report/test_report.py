@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from report_cases import TINY, WANTED, saved
+from _support.report_cases import TINY, WANTED, saved
 
 from isotune.cli import main
 from isotune.report import make_report

@@ -1,0 +1,24 @@
+"""Many plans of one scenario, only timed."""
+
+from isotune.simulator.batch.compiled import Array, Index, Layout, Transitions, transitions
+from isotune.simulator.batch.cost_table import Cuts, Prices
+from isotune.simulator.batch.drop_sets import DropSets
+from isotune.simulator.batch.many_plans import CUTS_AT_ONCE, Batch, latencies, prices_of, run
+from isotune.simulator.batch.timer import Predictor
+
+__all__ = [
+    "CUTS_AT_ONCE",
+    "Array",
+    "Batch",
+    "Cuts",
+    "DropSets",
+    "Index",
+    "Layout",
+    "Predictor",
+    "Prices",
+    "Transitions",
+    "latencies",
+    "prices_of",
+    "run",
+    "transitions",
+]

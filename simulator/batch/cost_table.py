@@ -1,0 +1,168 @@
+"""Prices of every role of a program for many cuts at once: what the compiled engine reads.
+
+A *cut* is one way to cut one pass: its requests, tokens and context, and the chunk sizes. Roles
+that run the same ops are priced in one call, whatever their number.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from isotune.simulator.batch.compiled import Array, Index
+from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure
+from isotune.simulator.predict import Factors, Pricer, Rows, Scenario, StepCost
+from isotune.simulator.schedule import SYNCS, Op, Step, Strategy, Workload
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cuts:
+    """Requests, tokens each puts through, and tokens each holds [cuts]; `sizes` [cuts, chunks]."""
+
+    batch: Index
+    tokens: Index
+    context: Index
+    sizes: Index
+    _known: dict[tuple[Any, ...], tuple[Scenario, StepCost]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    @classmethod
+    def of(cls, workload: Workload, sizes: Index) -> Self:
+        """Cuts of one workload by the rows of `sizes`."""
+        ones = np.ones(len(sizes), dtype=np.int64)
+        return cls(
+            batch=workload.batch * ones,
+            tokens=workload.tokens * ones,
+            context=workload.context * ones,
+            sizes=sizes,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def step(
+        self,
+        pricer: Pricer,
+        strategy: Strategy,
+        ops: tuple[Op, ...],
+        roles: tuple[int, ...],
+        shapes: list[Rows],
+    ) -> StepCost:
+        """Price of ops in some roles [cuts, roles]; compute is priced once for all transfers."""
+        rows = Rows(*(np.stack(sizes, -1) for sizes in zip(*shapes, strict=True)))
+        if ops[0] in SYNCS:
+            return pricer.step(ops, rows)
+        key = (id(pricer.scenario), strategy, ops, roles)
+        if key not in self._known:
+            self._known[key] = pricer.scenario, pricer.step(ops, rows)
+        return self._known[key][1]
+
+    def part(self, rows: slice) -> "Cuts":
+        """Some of the cuts."""
+        return Cuts(
+            batch=self.batch[rows],
+            tokens=self.tokens[rows],
+            context=self.context[rows],
+            sizes=self.sizes[rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """Seconds [cuts, roles] alone, and slowdowns [cuts, 2 * pairs] of the pairs that can meet."""
+
+    seconds: Array
+    slowdowns: Array
+
+    @classmethod
+    def unknown(cls, cuts: int, roles: int, pairs: int) -> Self:
+        """Nothing is priced yet."""
+        return cls(np.full((cuts, roles), np.nan), np.full((cuts, 2 * pairs), np.nan))
+
+
+def price(
+    pricer: Pricer,
+    strategy: Strategy,
+    structure: Structure,
+    cuts: Cuts,
+    kinds: frozenset[int],
+    factors: Factors | None = None,
+) -> Prices:
+    """Prices of the roles that occur where only blocks of the given `kinds` do.
+
+    `factors` asks what if ops and contention took more or less. Roles of the other kind
+    stay NaN, so that an engine that used them would show it.
+    """
+    unused = {WHOLE, DROPPED} - kinds
+    used = frozenset().union(
+        *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
+    )
+    players = structure.players
+    alike: dict[tuple[Op, ...], list[int]] = {}
+    for role in sorted(used):
+        alike.setdefault(players[role].ops, []).append(role)
+    prices = Prices.unknown(len(cuts), len(players), len(structure.pairs))
+    costs: dict[tuple[Op, ...], StepCost] = {}
+    for ops, roles in alike.items():
+        shapes = [_shape(strategy, cuts, players[role]) for role in roles]
+        costs[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
+        prices.seconds[:, roles] = _seconds(costs[ops], factors)
+    place = {role: index for roles in alike.values() for index, role in enumerate(roles)}
+    share = factors.contention if factors else 1.0
+    for (ops, sync_ops), columns in _meetings(structure, used).items():
+        pairs = [structure.pairs[column] for column in columns]
+        compute = _take(costs[ops], [place[role] for role, _ in pairs])
+        sync = _take(costs[sync_ops], [place[sync] for _, sync in pairs])
+        slower, slower_sync = pricer.slowdowns(compute, sync)
+        prices.slowdowns[:, [2 * column for column in columns]] = 1.0 + share * (slower - 1.0)
+        prices.slowdowns[:, [2 * column + 1 for column in columns]] = 1.0 + share * (
+            slower_sync - 1.0
+        )
+    return prices
+
+
+def _meetings(
+    structure: Structure, used: frozenset[int]
+) -> dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]]:
+    """The pairs of roles in `used`, those of the same ops together."""
+    found: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
+    for column, (role, sync) in enumerate(structure.pairs):
+        if role in used and sync in used:
+            key = structure.players[role].ops, structure.players[sync].ops
+            found.setdefault(key, []).append(column)
+    return found
+
+
+def _seconds(cost: StepCost, factors: Factors | None) -> Array:
+    if factors is None:
+        return cost.seconds
+    parts = [factors.ops[op] * part.seconds for op, part in cost.parts]
+    return np.asarray(sum(parts), dtype=np.float64)
+
+
+def _take(cost: Any, roles: list[int]) -> Any:
+    """A step's price with the columns of some roles, in every array it holds."""
+    if isinstance(cost, np.ndarray):
+        return cost[:, roles] if cost.ndim == 2 and cost.shape[1] > 1 else cost
+    if isinstance(cost, tuple):
+        taken = [_take(field, roles) for field in cost]
+        return type(cost)(*taken) if hasattr(cost, "_fields") else tuple(taken)
+    return cost
+
+
+def _shape(strategy: Strategy, cuts: Cuts, step: Step) -> Rows:
+    """The step's rows in every cut [cuts], by its chunk's or tile's place."""
+    index, sizes = step.chunk.index, cuts.sizes
+    if step.tile is not None:
+        return Rows(sizes[:, step.tile], cuts.batch, cuts.tokens, cuts.context)
+    if index == (sizes.shape[1] if strategy in ("iso", "request_overlap") else 1):
+        return Rows(cuts.batch, cuts.batch, np.ones_like(cuts.batch), np.zeros_like(cuts.batch))
+    if strategy == "iso":
+        tokens = sizes[:, index]
+        start = cuts.context + sizes[:, :index].sum(axis=1)
+        return Rows(tokens * cuts.batch, cuts.batch, tokens, start)
+    if strategy == "request_overlap":
+        requests = sizes[:, index]
+        return Rows(requests * cuts.tokens, requests, cuts.tokens, cuts.context)
+    return Rows(cuts.batch * cuts.tokens, cuts.batch, cuts.tokens, cuts.context)

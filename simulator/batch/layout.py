@@ -1,0 +1,141 @@
+"""A program's repeating structure, read off its own expansion.
+
+Blocks are identical but for their drop, so two programs of two blocks show everything: the steps
+before the first block, a whole and a dropped block that follow another, and the steps after the
+last. Nothing here knows a strategy; a new expansion is read like the others.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from isotune.simulator.architecture import Model
+from isotune.simulator.batch.compiled import Index, Layout
+from isotune.simulator.schedule import Plan, Program, Role, Step, Strategy, Stream, Workload, expand
+
+WHOLE, DROPPED, HEAD, END = range(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """The layout of a program, and a step that plays each of its roles.
+
+    `pairs` [pairs, 2] are the compute and sync roles that can meet. `roles_of` are the roles
+    each part uses, so that a batch without drops prices no dropped block.
+    """
+
+    layout: Layout
+    players: tuple[Step, ...]
+    pairs: tuple[tuple[int, int], ...]
+    roles_of: tuple[frozenset[int], ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Roles of the steps of each stream, and what they wait for (see `Layout`)."""
+
+    compute: list[int]
+    syncs: list[int]
+    needs: list[int]
+    after: list[int]
+
+
+@lru_cache(maxsize=512)
+def structure(model: Model, tp: int, strategy: Strategy, chunks: int) -> Structure:
+    """The structure of all programs that differ in their sizes and drop set only."""
+    small = replace(model, num_hidden_layers=2)
+    workload = Workload(tp=min(tp, 2))
+    sizes = (1,) * chunks
+    whole = expand(small, workload, Plan(strategy=strategy, chunks=sizes))
+    dropped = expand(small, workload, Plan(strategy=strategy, chunks=sizes, dropped=(0, 1)))
+    roles = _Roles()
+    parts = [
+        _part(whole, 1, roles),
+        _part(dropped, 1, roles),
+        _part(whole, -1, roles),
+        _part(whole, 2, roles),
+    ]
+    tail = len(parts[END].syncs)
+    for part in parts[:HEAD]:
+        # What the engine's state rests on: only the last syncs outlive their block.
+        assert max(part.needs) >= len(part.syncs) - tail - 1
+    pairs = _pairs(parts)
+    return Structure(
+        _layout(parts, tail, pairs, len(roles.players)),
+        tuple(roles.players),
+        tuple(pairs),
+        tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
+    )
+
+
+class _Roles:
+    """Numbers steps that cost the same alike (compare `Program.roles`)."""
+
+    def __init__(self) -> None:
+        self.players: list[Step] = []
+        self._seen: dict[Role, int] = {}
+
+    def of(self, step: Step) -> int:
+        role = self._seen.setdefault(step.role, len(self.players))
+        if role == len(self.players):
+            self.players.append(step)
+        return role
+
+
+def _part(program: Program, block: int, roles: _Roles) -> _Part:
+    """The steps of one block; syncs of the block before come first in what is waited for."""
+    steps = program.steps
+    before = [i for i, s in enumerate(steps) if s.block == block - 1 and s.stream is Stream.COMM]
+    here = [index for index, step in enumerate(steps) if step.block == block]
+    compute = [index for index in here if steps[index].stream is Stream.COMPUTE]
+    syncs = [index for index in here if steps[index].stream is Stream.COMM]
+    tail = _tail(program, before)
+    place = {index: number for number, index in enumerate([*tail, *syncs])}
+    order = {index: number for number, index in enumerate(compute)}
+    return _Part(
+        compute=[roles.of(steps[index]) for index in compute],
+        syncs=[roles.of(steps[index]) for index in (*tail, *syncs)],
+        needs=[max((place.get(d, -1) for d in steps[i].depends_on), default=-1) for i in compute],
+        after=[-1] * len(tail) + [max(order[d] for d in steps[i].depends_on) for i in syncs],
+    )
+
+
+def _tail(program: Program, syncs: list[int]) -> list[int]:
+    """Of a block's syncs those that the next block waits for: the last segment's."""
+    if not syncs:
+        return []
+    last = program.steps[syncs[-1]].ops
+    return [index for index in syncs if program.steps[index].ops == last]
+
+
+def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:
+    """Compute and sync roles that can be in flight together, in any order of blocks."""
+    pairs: dict[tuple[int, int], None] = {}
+    for part in parts:
+        done = -1
+        for step, role in enumerate(part.compute):
+            done = max(done, part.needs[step])
+            for sync in range(done + 1, len(part.syncs)):
+                if part.after[sync] < step:
+                    pairs[role, part.syncs[sync]] = None
+    return list(pairs)
+
+
+def _layout(parts: list[_Part], tail: int, pairs: list[tuple[int, int]], roles: int) -> Layout:
+    table = np.full((roles, roles), -1, dtype=np.int64)
+    for column, pair in enumerate(pairs):
+        table[pair] = column
+    return Layout(
+        compute=_padded([part.compute for part in parts]),
+        syncs=_padded([part.syncs for part in parts]),
+        needs=_padded([part.needs for part in parts]),
+        after=_padded([part.after for part in parts]),
+        pair=table,
+        tail=tail,
+    )
+
+
+def _padded(rows: list[list[int]]) -> Index:
+    width = max(1, *(len(row) for row in rows))
+    return np.array([row + [-1] * (width - len(row)) for row in rows], dtype=np.int64)

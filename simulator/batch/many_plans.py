@@ -1,0 +1,156 @@
+"""The reference timeline's answer for many plans at once.
+
+Plans of one batch share a program's shape (strategy, number of chunks, transfer type, SM budget)
+and differ in the sizes of their chunks and in their drop set. Each distinct cut is priced once
+with numpy; the compiled engine then runs every plan, all cores sharing the plans. Whatever
+their number, only `PLANS_AT_ONCE` of them are in flight.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
+from isotune.simulator.batch.cost_table import Cuts, Prices, price
+from isotune.simulator.batch.drop_sets import DropSets
+from isotune.simulator.batch.layout import Structure, structure
+from isotune.simulator.predict import Factors, Pricer, Scenario
+from isotune.simulator.schedule import Plan
+
+Sizes = npt.NDArray[np.int64]
+CUTS_AT_ONCE = 4096
+PLANS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Plans of one shape.
+
+    `plan` gives strategy, transfer type and SM budget; plan i cuts the work as `cuts` says in row
+    `cut_of[i]` (row i if absent) and drops the syncs of `drops[i]` (`plan.dropped` if absent).
+    Cuts may belong to any workloads that agree with the scenario's in tp and number types.
+    `factors` asks what if ops and contention took so many times as much as the model says.
+    """
+
+    scenario: Scenario
+    plan: Plan
+    cuts: Cuts
+    cut_of: Index | None = None
+    drops: DropSets | None = None
+    factors: Factors | None = None
+
+
+def latencies(scenario: Scenario, plan: Plan, sizes: Sizes, drops: DropSets | None = None) -> Array:
+    """Latency of `plan` with its chunks replaced, in turn, by each row of `sizes`.
+
+    Args:
+        scenario: what is run, and on what.
+        plan: gives strategy, transfer type, SM budget and, unless `drops` does, drop set.
+        sizes: integers [plans, chunks], each row adding up to the whole.
+        drops: a drop set per plan.
+
+    Returns:
+        Seconds [plans], equal to `predict(...).latency_s` of each.
+    """
+    cuts = Cuts.of(scenario.workload, sizes)
+    return run(Batch(scenario=scenario, plan=plan, cuts=cuts, drops=drops))
+
+
+def stream(batches: Iterable[Batch]) -> Iterator[Array]:
+    """Latencies of one batch after another: any hardware, models and workloads in one call."""
+    return map(run, batches)
+
+
+def run(batch: Batch) -> Array:
+    """Latencies in seconds [plans]."""
+    whole = _structure(batch.scenario, batch.plan, batch.cuts)
+    drops = batch.drops
+    if drops is None:
+        drops = DropSets.repeated(batch.plan.dropped, batch.scenario.model.num_hidden_layers)
+    cut_of = batch.cut_of
+    if cut_of is None:
+        return _by_cut(batch, whole, drops)
+    prices = _prices(batch, whole, drops, batch.cuts)
+    latency = np.empty(len(cut_of))
+
+    def work(first: int) -> None:
+        part = slice(first, first + PLANS_AT_ONCE)
+        _walk(batch.scenario, whole, prices, cut_of[part], drops.part(part), latency[part])
+
+    firsts = range(0, len(latency), PLANS_AT_ONCE)
+    list((_threads().map if len(firsts) > 1 else map)(work, firsts))
+    return latency
+
+
+def prices_of(batch: Batch) -> tuple[Structure, Prices]:
+    """The structure of a batch's programs, and the prices of its cuts for any drop set."""
+    whole = _structure(batch.scenario, batch.plan, batch.cuts)
+    both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
+    return whole, _prices(batch, whole, both, batch.cuts)
+
+
+def _by_cut(batch: Batch, whole: Structure, drops: DropSets) -> Array:
+    """One plan per cut: cuts are priced and forgotten part by part."""
+    latency = np.empty(len(batch.cuts))
+    for first in range(0, len(latency), CUTS_AT_ONCE):
+        part = slice(first, first + CUTS_AT_ONCE)
+        times, here = latency[part], drops.part(part)
+        cuts = batch.cuts if len(latency) <= CUTS_AT_ONCE else batch.cuts.part(part)
+        prices = _prices(batch, whole, here, cuts)
+        _walk(batch.scenario, whole, prices, np.arange(len(times)), here, times)
+    return latency
+
+
+def _structure(scenario: Scenario, plan: Plan, cuts: Cuts) -> Structure:
+    return structure(scenario.model, scenario.workload.tp, plan.strategy, cuts.sizes.shape[1])
+
+
+def _prices(batch: Batch, whole: Structure, drops: DropSets, cuts: Cuts) -> Prices:
+    pricer = Pricer(batch.scenario, batch.plan.comm_dtype, batch.plan.comm_sms)
+    return price(pricer, batch.plan.strategy, whole, cuts, drops.kinds(), batch.factors)
+
+
+def _walk(
+    scenario: Scenario,
+    whole: Structure,
+    prices: Prices,
+    cut_of: Index,
+    drops: DropSets,
+    latency: Array,
+) -> None:
+    walk(
+        whole.layout,
+        scenario.model.num_hidden_layers,
+        prices.seconds,
+        prices.slowdowns,
+        scenario.hardware.runtime.event_wait,
+        cut_of,
+        drops.masks,
+        drops.periods,
+        _in_runs(cut_of),
+        Automaton.empty(whole.layout.tail),
+        latency,
+    )
+
+
+def _in_runs(cut_of: Index) -> Index:
+    """An order of plans in which those of one cut follow each other."""
+    if np.all(cut_of[1:] >= cut_of[:-1]):
+        return np.arange(len(cut_of))
+    few = cut_of.max() <= np.iinfo(np.uint16).max  # 16 bits are sorted by radix
+    return np.argsort(cut_of.astype(np.uint16) if few else cut_of, kind="stable")
+
+
+@cache
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_cores())

@@ -1,0 +1,138 @@
+"""Latencies of single plans by the thousand: one scenario's prices, remembered.
+
+`predict` explains a plan; a `Predictor` only times it, some hundred times faster.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
+from isotune.simulator.batch.cost_table import Cuts, price
+from isotune.simulator.batch.drop_sets import DropSets
+from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure, structure
+from isotune.simulator.batch.many_plans import Batch, run
+from isotune.simulator.predict import Pricer, Scenario
+from isotune.simulator.schedule import CommDtype, Plan, Strategy, check_plan
+
+_NEIGHBOURS = 128
+"""Two-chunk splits priced on either side of a new one: one call prices many as fast as one."""
+_REMEMBERED = 50_000
+_TILE = 128
+
+
+class _Key(NamedTuple):
+    """What a plan's prices depend on."""
+
+    strategy: Strategy
+    chunks: tuple[int, ...]
+    comm_dtype: CommDtype
+    comm_sms: int | None
+    drops: bool
+
+
+class _Priced(NamedTuple):
+    """A cut with its prices [1, roles] and [1, 2 * pairs]."""
+
+    structure: Structure
+    seconds: Array
+    slowdowns: Array
+    automaton: Automaton
+
+
+class Predictor:
+    """Times plans of one scenario; kernels of a shape that occurred before cost nothing.
+
+    Equal to `predict(scenario, plan).latency_s`, without its check that the plan fits in memory.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self._priced: dict[_Key, _Priced] = {}
+        self._first, self._one = np.zeros(1, dtype=np.int64), np.empty(1)
+
+    def latency(self, plan: Plan) -> float:
+        """Seconds of one plan.
+
+        Raises:
+            InputError: the plan does not suit the scenario.
+        """
+        scenario = self.scenario
+        check_plan(plan, scenario.model, scenario.workload)
+        drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
+        key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
+        priced = self._priced.get(key) or self._price(key)
+        walk(
+            priced.structure.layout,
+            scenario.model.num_hidden_layers,
+            priced.seconds,
+            priced.slowdowns,
+            scenario.hardware.runtime.event_wait,
+            self._first,
+            drops.masks,
+            drops.periods,
+            self._first,
+            priced.automaton,
+            self._one,
+        )
+        return float(self._one[0])
+
+    def latencies(self, plans: Sequence[Plan]) -> Array:
+        """Seconds of each plan [plans]; plans of one shape are priced and run together.
+
+        Raises:
+            InputError: a plan does not suit the scenario.
+        """
+        alike: dict[tuple[Strategy, int, CommDtype, int | None], list[int]] = {}
+        for index, plan in enumerate(plans):
+            check_plan(plan, self.scenario.model, self.scenario.workload)
+            shape = plan.strategy, len(plan.chunks), plan.comm_dtype, plan.comm_sms
+            alike.setdefault(shape, []).append(index)
+        seconds = np.empty(len(plans))
+        for members in alike.values():
+            seconds[members] = self._together([plans[index] for index in members])
+        return seconds
+
+    def _together(self, plans: list[Plan]) -> Array:
+        blocks = self.scenario.model.num_hidden_layers
+        cuts = {plan.chunks: None for plan in plans}
+        place = {chunks: index for index, chunks in enumerate(cuts)}
+        sizes = np.array(list(cuts), dtype=np.int64).reshape(len(cuts), -1)
+        return run(
+            Batch(
+                scenario=self.scenario,
+                plan=plans[0],
+                cuts=Cuts.of(self.scenario.workload, sizes),
+                cut_of=np.array([place[plan.chunks] for plan in plans]),
+                drops=DropSets.named([plan.dropped for plan in plans], blocks),
+            )
+        )
+
+    def _price(self, key: _Key) -> _Priced:
+        if len(self._priced) > _REMEMBERED:
+            self._priced.clear()
+        scenario = self.scenario
+        sizes = _neighbours(key)
+        whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
+        pricer = Pricer(scenario, key.comm_dtype, key.comm_sms)
+        kinds = frozenset({WHOLE, DROPPED} if key.drops else {WHOLE})
+        prices = price(pricer, key.strategy, whole, Cuts.of(scenario.workload, sizes), kinds)
+        automaton = Automaton.empty(whole.layout.tail)
+        for row, chunks in enumerate(sizes.tolist()):
+            here = slice(row, row + 1)
+            self._priced[key._replace(chunks=tuple(chunks))] = _Priced(
+                whole, prices.seconds[here], prices.slowdowns[here], automaton
+            )
+        return self._priced[key]
+
+
+def _neighbours(key: _Key) -> Index:
+    """The cut and, if it has two chunks of a prompt, those around it on the same grid."""
+    if key.strategy != "iso" or len(key.chunks) != 2:
+        return np.array([key.chunks], dtype=np.int64)
+    first, total = key.chunks[0], sum(key.chunks)
+    step = 1 if first % _TILE else _TILE
+    low = first - step * min(_NEIGHBOURS, (first - 1) // step)
+    firsts = np.arange(low, min(total, first + step * _NEIGHBOURS + 1), step, dtype=np.int64)
+    return np.stack([firsts, total - firsts], axis=1)

@@ -1,0 +1,191 @@
+"""Reading and writing the files a user touches: YAML in, one-line errors out."""
+
+import json
+import os
+import tempfile
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.io.units import FROM_FILE
+
+MAX_BYTES = 4_000_000
+Table = TypeVar("Table", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only: no tags, no aliases, no key that is not plain or is given twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        refused = ""
+        if isinstance(event, yaml.AliasEvent):
+            refused = "aliases are not allowed"
+        elif event.tag is not None:
+            refused = f"tags are not allowed ({event.tag:.60})"
+        if refused:
+            raise yaml.composer.ComposerError(None, None, refused, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be plain text", key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_text(path: Path, most: int = MAX_BYTES) -> str:
+    """The text of a UTF-8 file of at most `most` bytes.
+
+    Raises:
+        InputError: the file is missing, unreadable, too large or not UTF-8.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file")
+        if path.stat().st_size > most:
+            raise InputError(f"{path}: larger than {most} bytes, which no such file should be")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping, loaded safely.
+
+    Raises:
+        InputError: unreadable file, malformed YAML (with its line), or not a mapping.
+    """
+    text = read_text(path)
+    try:
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader, narrowed further)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        raise InputError(f"{path}:{line} malformed YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: malformed YAML: {first}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
+    return data
+
+
+def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+    """A JSON object in a file of at most `most` bytes.
+
+    Raises:
+        InputError: unreadable file, malformed JSON (with its line), or not an object.
+    """
+    try:
+        data = json.loads(read_text(path, most))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: line {error.lineno}: malformed JSON: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: malformed JSON: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{path}: malformed JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def validate(table: type[Table], data: object, where: object) -> Table:
+    """Data read from a file as a `table`; see `checked`. Quantities must carry their unit."""
+    return checked(table, data, where, FROM_FILE)
+
+
+def checked(
+    table: type[Table], data: object, where: object, context: dict[str, bool] | None = None
+) -> Table:
+    """`data` as a `table`.
+
+    Raises:
+        InputError: one line with `where`, the field's path, and what is allowed.
+    """
+    try:
+        return table.model_validate(data, context=context)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """The first of pydantic's complaints in one line, and how many more there are."""
+    first, *others = error.errors(include_url=False)
+    path = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    value = (
+        "" if first["type"] in ("missing", "value_error") else f" (got {_short(first['input'])})"
+    )
+    more = f"; and {len(others)} more" if others else ""
+    return f"{path}: {first['msg'].removeprefix('Value error, ')}{value}{more}"
+
+
+def _short(value: object) -> str:
+    text = repr(value) if isinstance(value, (str, int, float, bool)) else type(value).__name__
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all (temporary name, then rename).
+
+    A device or pipe (`/dev/null`, `/dev/stdout`) is written to, never replaced.
+
+    Raises:
+        InputError: the folder is missing or not writable, or the disk is full.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: cannot write it (it is a folder)")
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
+            return
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            Path(temporary).chmod(0o666 & ~umask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot write it ({error.strerror})") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output path before the work starts, not after it.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    if _is_special(path):
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        Path(temporary).unlink()
+    except OSError as error:
+        raise InputError(f"{path}: cannot write it ({error.strerror})") from error
+    if path.is_dir():
+        raise InputError(f"{path}: cannot write it (it is a folder)")
+
+
+def _is_special(path: Path) -> bool:
+    # os.path, unlike Path, answers for an overlong name instead of raising.
+    there = os.path.exists(path)  # noqa: PTH110
+    return there and not (os.path.isfile(path) or os.path.isdir(path))  # noqa: PTH112, PTH113

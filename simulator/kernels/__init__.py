@@ -1,0 +1,37 @@
+"""What one kernel or one collective costs on one GPU."""
+
+from isotune.simulator.kernels.attention import AttentionParameters, attention_cost
+from isotune.simulator.kernels.collectives import (
+    CollectiveParameters,
+    Network,
+    all_reduce,
+    quantised_all_reduce,
+    sent_per_byte,
+)
+from isotune.simulator.kernels.cost import Array, Cost
+from isotune.simulator.kernels.elementwise import ElementwiseParameters, elementwise_cost
+from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
+from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype, Gpu
+from isotune.simulator.kernels.inter_node import InterNode
+
+__all__ = [
+    "DTYPE_BYTES",
+    "Array",
+    "AttentionParameters",
+    "CollectiveParameters",
+    "Cost",
+    "Dtype",
+    "ElementwiseParameters",
+    "GemmParameters",
+    "Gpu",
+    "InterNode",
+    "Network",
+    "Size",
+    "all_reduce",
+    "attention_cost",
+    "elementwise_cost",
+    "gemm_cost",
+    "quantised_all_reduce",
+    "sent_per_byte",
+    "waves",
+]

@@ -1,0 +1,281 @@
+"""All-reduce: what one costs, by algorithm, message size, rank count and SM budget.
+
+Every protocol of an algorithm is one line, `t = latency(n) + f(n) * bytes / bandwidth(n)`, and the
+fastest protocol that accepts the message carries it (Hockney's model, one line per protocol as in
+NCCL's own tuner). n is the number of ranks; f is the bytes a rank sends per message byte:
+
+    ring      2(n-1)/n   reduce-scatter + all-gather; two-shot kernels move the same
+    one_shot  n-1        every rank reads every other rank's message
+    switch    (n+1)/n    NVLink SHARP: n shards leave to be reduced in the switch, one is multicast
+
+Bandwidths are bytes per second per rank in one direction: for a ring exactly what nccl-tests calls
+busbw, while algbw is bytes / t.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import Bytes, BytesPerSecond, Schema, Seconds
+from isotune.simulator.kernels.cost import Array
+from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype
+from isotune.simulator.kernels.inter_node import InterNode
+
+Pattern = Literal["ring", "one_shot", "switch"]
+SWITCH_DTYPES: frozenset[Dtype] = frozenset({"fp32", "bf16", "fp16"})
+"""What an NVLink switch can add up; PTX `multimem.ld_reduce` has no int8 form."""
+
+
+class Protocol(Schema):
+    """One line of the all-reduce time: a latency, a bandwidth, and how both follow the ranks."""
+
+    name: str = Field(min_length=1, description="LL, LL128, Simple, NVLS, one_shot, ...")
+    pattern: Pattern = Field(default="ring", description="who sends what to whom")
+    latency: Seconds = Field(gt=0, le=1e-3, description="time of a nearly empty message, 2 ranks")
+    latency_per_rank: Seconds = Field(ge=0, le=1e-4, description="added by every further rank")
+    bandwidth: BytesPerSecond = Field(gt=0, le=1e13, description="per rank, between 2 ranks")
+    bandwidth_many: BytesPerSecond = Field(gt=0, le=1e13, description="per rank, among many ranks")
+    min_ranks: int = Field(default=2, ge=2, le=1024, description="fewest ranks it is used for")
+    largest: Bytes | None = Field(default=None, gt=0, description="largest message it is used for")
+
+    @model_validator(mode="after")
+    def _more_ranks_are_not_faster(self) -> Self:
+        if self.bandwidth_many > 2.02 * self.bandwidth:  # rounded figures may be a hair over
+            raise ValueError("bandwidth_many must be at most twice bandwidth")
+        return self
+
+    def seconds(self, message_bytes: Array, ranks: int, sm_bandwidth: float) -> Array:
+        """Time for messages of any shape when its SMs move `sm_bandwidth`; infinite if unused."""
+        sent = sent_per_byte(self.pattern, ranks)
+        # The switch adds up, yet SMs still issue the loads and stores: they are priced as a ring's.
+        moved = max(sent, sent_per_byte("ring", ranks))
+        per_byte = max(sent / self.bandwidth_at(ranks), moved / sm_bandwidth)
+        latency = self.latency + (ranks - 2) * self.latency_per_rank
+        usable = np.full(message_bytes.shape, ranks >= self.min_ranks)
+        if self.largest is not None:
+            usable &= message_bytes <= self.largest
+        return np.where(usable, latency + per_byte * message_bytes, np.inf)
+
+    def bandwidth_at(self, ranks: int) -> float:
+        """Bandwidth among `ranks` ranks.
+
+        The time per byte goes linearly from the first pair to every further rank: a ring takes
+        (2/n) / bandwidth + 2(1 - 2/n) / bandwidth_many per byte, a one-shot 1 / bandwidth +
+        (n-2) / bandwidth_many. Measured rank counts lie on this line within a few per cent. A
+        switch serves all ranks at once: its bandwidth is that of a pair.
+        """
+        if self.pattern == "switch":
+            return self.bandwidth
+        pair = 2 / ranks
+        many = min(self.bandwidth_many, 2 * self.bandwidth)
+        return (2 - pair) / (pair / self.bandwidth + 2 * (1 - pair) / many)
+
+
+class Algorithm(Schema):
+    """One way to all-reduce: its protocols and what it takes from kernels that run beside it."""
+
+    protocols: tuple[Protocol, ...] = Field(min_length=1)
+    sms: int = Field(
+        ge=0,
+        le=1024,
+        description="SMs (channels) it holds when nothing limits it; 0 where it runs elsewhere",
+    )
+    sm_bandwidth: BytesPerSecond = Field(gt=0, le=1e13, description="busbw one SM can move")
+    traffic: float = Field(ge=2, le=20, description="device-memory bytes per message byte")
+    interference: float = Field(
+        default=1.0, ge=1, le=3, description="its time beside compute kernels over its time alone"
+    )
+    beyond: str | None = Field(default=None, description="algorithm for what its protocols refuse")
+
+    def moved_by(self, sms: int) -> float:
+        """Busbw that so many SMs can move; nothing limits an algorithm that holds none."""
+        return sms * self.sm_bandwidth if self.sms else float("inf")
+
+
+class CollectiveParameters(Schema):
+    """The all-reduce algorithms of a machine, and the one it uses unless told otherwise."""
+
+    default: str
+    algorithms: dict[str, Algorithm] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_exist_and_chains_end(self) -> Self:
+        named = [self.default, *(a.beyond for a in self.algorithms.values() if a.beyond)]
+        for name in named:
+            if name not in self.algorithms:
+                raise ValueError(f"unknown algorithm {name!r} (there are: {self._known()})")
+        for name in self.algorithms:
+            protocols = [p for a in self.chain(name) for p in a.protocols]
+            if all(p.largest is not None or p.min_ranks > 2 for p in protocols):
+                raise ValueError(f"algorithm {name!r} carries no large message between 2 ranks")
+        return self
+
+    def chain(self, name: str | None = None) -> list[Algorithm]:
+        """The algorithm of that name (or the default), then those that carry what it refuses.
+
+        Raises:
+            InputError: no algorithm of that name.
+        """
+        if name is not None and name not in self.algorithms:
+            raise InputError(f"unknown all-reduce algorithm {name!r} (there are: {self._known()})")
+        chain: list[Algorithm] = []
+        step: str | None = name or self.default
+        while step is not None and self.algorithms[step] not in chain:
+            chain.append(self.algorithms[step])
+            step = chain[-1].beyond
+        return chain
+
+    def _known(self) -> str:
+        return ", ".join(self.algorithms)
+
+
+class Network(NamedTuple):
+    """Several nodes: the GPUs of each, and what joins them."""
+
+    gpus: int
+    inter_node: InterNode
+
+
+NETWORK_TRAFFIC = 4.0
+"""Device-memory bytes per byte that crosses the network: staged out and in, added, stored."""
+
+
+class CollectiveCost(NamedTuple):
+    """Cost of one collective; every field is an array of the message's shape.
+
+    `seconds` alone on the machine, the SMs it holds meanwhile, its device-memory traffic, and
+    the factor its time grows by while compute kernels run beside it.
+    """
+
+    seconds: Array
+    sms: Array
+    mem_bytes: Array
+    interference: Array
+
+
+def sent_per_byte(pattern: Pattern, ranks: int) -> float:
+    """Bytes a rank sends per message byte (see the module's table)."""
+    factors = {"ring": 2 * (ranks - 1), "one_shot": ranks * (ranks - 1), "switch": ranks + 1}
+    return factors[pattern] / ranks
+
+
+def all_reduce(
+    message_bytes: npt.ArrayLike,
+    ranks: int,
+    *,
+    parameters: CollectiveParameters,
+    algorithm: str | None = None,
+    dtype: Dtype = "bf16",
+    sms: int | None = None,
+    network: Network | None = None,
+) -> CollectiveCost:
+    """Cost of an all-reduce of `message_bytes` per rank (any shape) among `ranks` ranks.
+
+    Nothing is launched, and nothing paid, for one rank or an empty message. `sms` is a budget:
+    an algorithm holds at most that many SMs, and its busbw is at most `sms * sm_bandwidth`.
+    Ranks beyond one node of `network` reduce within each node and between nodes in turn.
+
+    Raises:
+        InputError: ranks or sms below 1, a negative size, an algorithm that does not exist.
+    """
+    size = np.asarray(message_bytes, dtype=np.float64)
+    _check(size, ranks, sms)
+    if network is not None and ranks > network.gpus:
+        inside = all_reduce(
+            size,
+            network.gpus,
+            parameters=parameters,
+            algorithm=algorithm,
+            dtype=dtype,
+            sms=sms,
+        )
+        return _across_nodes(inside, size, ranks, network)
+    sent = (size > 0) & (ranks > 1)
+    lanes = [
+        (a, min(sms or a.sms, a.sms), p)
+        for a in parameters.chain(algorithm)
+        for p in a.protocols
+        if p.pattern != "switch" or dtype in SWITCH_DTYPES
+    ]
+    # One rank sends nothing; two stand in for it, since no protocol is defined below two.
+    n = max(ranks, 2)
+    times = [p.seconds(size, n, a.moved_by(held)) for a, held, p in lanes]
+    fastest = np.min([np.full(size.shape, np.inf), *times], axis=0)
+    if np.any(sent & np.isinf(fastest)):
+        raise InputError(f"all-reduce algorithm {algorithm or parameters.default!r}: no {dtype}")
+    best = np.argmin(times, axis=0)
+    held_sms = np.array([float(held) for _, held, _ in lanes])
+    traffic = np.array([a.traffic for a, _, _ in lanes])
+    interference = np.array([a.interference for a, _, _ in lanes])
+    return CollectiveCost(
+        seconds=np.where(sent, fastest, 0.0),
+        sms=np.where(sent, held_sms[best], 0.0),
+        mem_bytes=np.where(sent, traffic[best] * size, 0.0),
+        interference=np.where(sent, interference[best], 1.0),
+    )
+
+
+def _across_nodes(
+    inside: CollectiveCost, size: Array, ranks: int, network: Network
+) -> CollectiveCost:
+    """An all-reduce inside each node with one between nodes, on every GPU's shard, amid it."""
+    shard = size / network.gpus
+    between = np.where(size > 0, network.inter_node.seconds(shard, ranks // network.gpus), 0.0)
+    moved = NETWORK_TRAFFIC * shard
+    return inside._replace(seconds=inside.seconds + between, mem_bytes=inside.mem_bytes + moved)
+
+
+def quantised_all_reduce(
+    elements: npt.ArrayLike,
+    ranks: int,
+    *,
+    parameters: CollectiveParameters,
+    memory_pass: Callable[[Array], Array],
+    algorithm: str | None = None,
+    transfer: Dtype = "int8",
+    source: Dtype = "bf16",
+    scale_group: int = 128,
+    sms: int | None = None,
+    network: Network | None = None,
+) -> CollectiveCost:
+    """Cost of an all-reduce of `source` elements (any shape) that travels as `transfer`.
+
+    Quantise; exchange shards; dequantise, add and requantise the own shard; gather; dequantise.
+    Exchange and gather send what one all-reduce of the quantised bytes sends (NCCL moves int8 at
+    fp16's busbw), never through a switch, which cannot add scaled integers. Every `scale_group`
+    elements carry one 16-bit scale. `memory_pass` prices a kernel that only reads and writes:
+    device-memory bytes to seconds; those kernels run on the communication stream too.
+
+    Raises:
+        InputError: as `all_reduce`.
+    """
+    count = np.asarray(elements, dtype=np.float64)
+    quantised = count * (DTYPE_BYTES[transfer] + 2 / scale_group)
+    sent = all_reduce(
+        quantised,
+        ranks,
+        parameters=parameters,
+        algorithm=algorithm,
+        dtype=transfer,
+        sms=sms,
+        network=network,
+    )
+    ends = count * DTYPE_BYTES[source] + quantised
+    shard = quantised * (1 + 1 / ranks)
+    busy = sent.seconds > 0
+    passes = np.where(busy, 2 * memory_pass(ends) + memory_pass(shard), 0.0)
+    moved = np.where(busy, 2 * ends + shard, 0.0)
+    return sent._replace(seconds=sent.seconds + passes, mem_bytes=sent.mem_bytes + moved)
+
+
+def _check(size: Array, ranks: int, sms: int | None) -> None:
+    if ranks < 1:
+        raise InputError(f"ranks is {ranks}; an all-reduce needs at least 1")
+    if sms is not None and sms < 1:
+        raise InputError(f"sms is {sms}; a collective needs at least 1 SM")
+    if np.any(size < 0):
+        raise InputError(f"message of {size.min():g} bytes; a size is at least 0")

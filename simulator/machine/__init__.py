@@ -1,0 +1,19 @@
+"""The hardware profile: one machine as a YAML file, every figure with its source."""
+
+from isotune.simulator.machine.blank_profile import template
+from isotune.simulator.machine.error_model import CLASSES, Errors
+from isotune.simulator.machine.inherit import DERIVED_ERROR_FACTOR
+from isotune.simulator.machine.profile import Calibration, HardwareProfile, OpError, read_profile
+from isotune.simulator.machine.write import write_profile
+
+__all__ = [
+    "CLASSES",
+    "DERIVED_ERROR_FACTOR",
+    "Calibration",
+    "Errors",
+    "HardwareProfile",
+    "OpError",
+    "read_profile",
+    "template",
+    "write_profile",
+]

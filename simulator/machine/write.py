@@ -1,0 +1,37 @@
+"""Writing a hardware profile: YAML with human units that `read_profile` reads back exactly."""
+
+from pathlib import Path
+
+import yaml
+
+from isotune.simulator.io import write_text
+from isotune.simulator.machine.inherit import INHERITED
+from isotune.simulator.machine.profile import HardwareProfile
+
+
+def profile_text(profile: HardwareProfile, header: str) -> str:
+    """The file's text; each line of `header` becomes a comment.
+
+    Sections that a derived profile inherits are left out, to be inherited again when read.
+    """
+    data = profile.model_dump(mode="json", exclude_none=True)
+    if profile.derived_from is None:
+        del data["derived_error_factor"]
+    for section in filter(profile.inherits, (*INHERITED, "collectives")):
+        del data[section]
+        data["sources"] = {
+            key: text
+            for key, text in data["sources"].items()
+            if key != section and not key.startswith(section + ".")
+        }
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    return comments + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_profile(profile: HardwareProfile, path: Path, header: str) -> None:
+    """Write a profile.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_text(path, profile_text(profile, header))

@@ -1,0 +1,37 @@
+"""One plan on one scenario, explained: latency, parts, memory, interval."""
+
+from isotune.simulator.predict.gpu_memory import Memory, check_memory, fitting, gpu_bytes, memory_of
+from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
+from isotune.simulator.predict.scenario import Scenario
+from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
+from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost, slowdowns
+from isotune.simulator.predict.uncertainty import (
+    Z80,
+    Factors,
+    class_of,
+    latency_interval,
+    saving_interval,
+)
+
+__all__ = [
+    "SERIAL",
+    "Z80",
+    "Factors",
+    "Memory",
+    "Prediction",
+    "PricedRun",
+    "Pricer",
+    "ProgramCosts",
+    "Rows",
+    "Scenario",
+    "StepCost",
+    "check_memory",
+    "class_of",
+    "fitting",
+    "gpu_bytes",
+    "latency_interval",
+    "memory_of",
+    "predict",
+    "saving_interval",
+    "slowdowns",
+]

@@ -1,0 +1,120 @@
+"""The front door: what a plan takes on a scenario, beside the serial baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.predict.gpu_memory import Memory, check_memory, memory_of
+from isotune.simulator.predict.scenario import Scenario
+from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
+from isotune.simulator.predict.step_cost import Pricer
+from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
+from isotune.simulator.schedule import Op, Plan, Program, Timeline, check_plan, expand, simulate
+
+SERIAL = Plan()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a plan takes; all times in seconds.
+
+    `compute_s` and `comm_s` are the plan's steps with the GPU to themselves, C and M.
+    `exposed_comm_s` is the time in which no compute runs: communication not hidden, and the
+    waits around it. `bound_s` = max(C, M) is what perfect overlap without contention takes,
+    with the smaller of the plan's and the baseline's C.
+    """
+
+    scenario: Scenario
+    plan: Plan
+    latency_s: float
+    serial_latency_s: float
+    compute_s: float
+    comm_s: float
+    exposed_comm_s: float
+    overlapped_s: float
+    bound_s: float
+    op_seconds: Mapping[Op, float]
+    memory: Memory
+    run: PricedRun
+    serial: PricedRun
+
+    @property
+    def program(self) -> Program:
+        """The plan's steps."""
+        return self.run.program
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each step runs."""
+        return self.run.timeline
+
+    @cached_property
+    def latency_interval_s(self) -> tuple[float, float]:
+        """The 80 % interval of the latency, from the errors of the profile's operation classes."""
+        return latency_interval(self.run)
+
+    @cached_property
+    def saving_interval(self) -> tuple[float, float]:
+        """The 80 % interval of the saving; what baseline and plan share cancels."""
+        return saving_interval(self.run, self.serial)
+
+    @property
+    def saving_is_certain(self) -> bool:
+        """Whether the saving's interval lies on one side of zero."""
+        low, high = self.saving_interval
+        return low > 0.0 or high < 0.0
+
+    @property
+    def saving(self) -> float:
+        """Share of the serial latency that the plan saves."""
+        return 1.0 - self.latency_s / self.serial_latency_s
+
+    @property
+    def contention_s(self) -> float:
+        """What the plan's compute steps lose to the syncs beside them."""
+        return max(0.0, self.latency_s - self.exposed_comm_s - self.compute_s)
+
+
+def predict(
+    scenario: Scenario, plan: Plan = SERIAL, *, contention: bool = True, must_fit: bool = True
+) -> Prediction:
+    """Predict a plan's latency and where it goes.
+
+    `contention=False` asks what an ideal machine would do, on which collectives take nothing
+    from the compute beside them. `must_fit=False` asks what a pass would take that memory has no
+    room for.
+
+    Raises:
+        InputError: the plan does not suit the scenario.
+        DoesNotFitError: its memory exceeds the GPU's, and it must not.
+    """
+    check_plan(plan, scenario.model, scenario.workload)
+    sms = scenario.hardware.gpu.sms
+    if plan.comm_sms is not None and plan.comm_sms > sms:
+        raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
+    needed = check_memory(scenario, plan) if must_fit else memory_of(scenario, plan)
+    run = _run(scenario, plan, contention)
+    serial = run if plan == SERIAL else _run(scenario, SERIAL, contention)
+    compute, comm = run.alone(syncs=False), run.alone(syncs=True)
+    return Prediction(
+        scenario=scenario,
+        plan=plan,
+        latency_s=run.timeline.latency,
+        serial_latency_s=serial.timeline.latency,
+        compute_s=compute,
+        comm_s=comm,
+        exposed_comm_s=run.timeline.latency - run.computing,
+        overlapped_s=run.timeline.overlapped,
+        bound_s=max(min(compute, serial.alone(syncs=False)), comm),
+        op_seconds=run.op_seconds(),
+        memory=needed,
+        run=run,
+        serial=serial,
+    )
+
+
+def _run(scenario: Scenario, plan: Plan, contention: bool) -> PricedRun:
+    program = expand(scenario.model, scenario.workload, plan)
+    costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
+    return PricedRun(program, costs, simulate(program, costs))

@@ -1,0 +1,35 @@
+"""A scenario: this model, on this machine, asked for this."""
+
+from dataclasses import dataclass
+
+from isotune.simulator.architecture import Model, check_tp
+from isotune.simulator.errors import InputError
+from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.schedule import Workload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Model, hardware and workload, checked against each other.
+
+    Raises:
+        InputError: more ranks than the machine has GPUs, nodes filled in part, or heads that do
+            not divide by `tp`.
+    """
+
+    model: Model
+    hardware: HardwareProfile
+    workload: Workload
+
+    def __post_init__(self) -> None:
+        tp, gpus, most = self.workload.tp, self.hardware.node.gpus, self.hardware.max_ranks
+        if tp > most:
+            raise InputError(
+                f"tp: {self.hardware.name} has {most} GPUs, not {tp} (allowed: 1 to {most})"
+            )
+        if tp > gpus and tp % gpus:
+            raise InputError(
+                f"tp: {tp} does not fill nodes of {gpus} GPUs "
+                f"(allowed: 1 to {gpus}, or whole nodes)"
+            )
+        check_tp(self.model, tp)

@@ -1,0 +1,123 @@
+"""A program with its prices and its timeline, and the same with one operation class slower."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from isotune.simulator.machine import CLASSES, HardwareProfile
+from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost
+from isotune.simulator.predict.uncertainty import slower
+from isotune.simulator.schedule import Op, Program, Step, StepCosts, Timeline, simulate
+
+
+class ProgramCosts:
+    """Prices of one program's steps, each role priced once; see `timeline.StepCosts`."""
+
+    def __init__(self, program: Program, pricer: Pricer, contention: bool = True) -> None:
+        self._role_of, players = program.roles()
+        self.prices = [pricer.step(*_shape(program.steps[player])) for player in players]
+        self._seconds = [float(price.seconds) for price in self.prices]
+        self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
+        self._pricer = pricer
+        self._contention = contention
+        runtime = pricer.scenario.hardware.runtime
+        self.event_wait = runtime.event_wait if contention else 0.0
+
+    @property
+    def hardware(self) -> HardwareProfile:
+        """The machine the prices are for."""
+        return self._pricer.scenario.hardware
+
+    def role_of(self, step: int) -> int:
+        """The role a step plays (see `Program.roles`)."""
+        return self._role_of[step]
+
+    def price(self, step: int) -> StepCost:
+        """The full price of a step."""
+        return self.prices[self._role_of[step]]
+
+    def op_seconds(self) -> list[dict[Op, float]]:
+        """Time of each op of each role."""
+        found: list[dict[Op, float]] = []
+        for price in self.prices:
+            seconds: dict[Op, float] = {}
+            for op, cost in price.parts:
+                seconds[op] = seconds.get(op, 0.0) + float(cost.seconds)
+            found.append(seconds)
+        return found
+
+    def seconds(self, step: int) -> float:
+        """Time of a step with the GPU to itself."""
+        return self._seconds[self._role_of[step]]
+
+    def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
+        """How many times longer a compute step and a sync take while both are in flight."""
+        if not self._contention:
+            return 1.0, 1.0
+        pair = self._role_of[compute], self._role_of[sync]
+        if pair not in self._slowdowns:
+            slower = self._pricer.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
+            self._slowdowns[pair] = float(slower[0]), float(slower[1])
+        return self._slowdowns[pair]
+
+
+def _shape(step: Step) -> tuple[tuple[Op, ...], Rows]:
+    chunk = step.chunk
+    return step.ops, Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
+
+
+class _Shifted:
+    """Prices of a program with one operation class slower; see `timeline.StepCosts`."""
+
+    def __init__(self, costs: ProgramCosts, name: str, error: float) -> None:
+        self._costs = costs
+        self._excess = error if name == "contention" else 0.0
+        self._seconds = [slower(ops, name, error) for ops in costs.op_seconds()]
+        self.event_wait = costs.event_wait
+
+    def seconds(self, step: int) -> float:
+        return self._seconds[self._costs.role_of(step)]
+
+    def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
+        first, second = self._costs.slowdowns(compute, sync)
+        return first + self._excess * (first - 1.0), second + self._excess * (second - 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PricedRun:
+    """A program with its prices and its timeline."""
+
+    program: Program
+    costs: ProgramCosts
+    timeline: Timeline
+
+    @property
+    def latency(self) -> float:
+        """Seconds as predicted."""
+        return self.timeline.latency
+
+    @cached_property
+    def shifted(self) -> tuple[float, ...]:
+        """Seconds with each operation class slower by one standard error."""
+        errors = self.costs.hardware.class_errors()
+        costs: list[StepCosts] = [_Shifted(self.costs, name, errors[name]) for name in CLASSES]
+        return tuple(simulate(self.program, shifted).latency for shifted in costs)
+
+    def alone(self, syncs: bool) -> float:
+        """Seconds of all syncs, or of all compute steps, with the GPU to themselves."""
+        steps = enumerate(self.program.steps)
+        return sum(self.costs.seconds(index) for index, step in steps if step.is_sync is syncs)
+
+    @cached_property
+    def computing(self) -> float:
+        """Seconds during which a compute step runs."""
+        times = zip(self.program.steps, self.timeline.starts, self.timeline.ends, strict=True)
+        return sum(end - start for step, start, end in times if not step.is_sync)
+
+    def op_seconds(self) -> dict[Op, float]:
+        """Seconds of each op, all steps together."""
+        total: dict[Op, float] = {}
+        by_role = self.costs.op_seconds()
+        for index in range(len(self.program.steps)):
+            for op, seconds in by_role[self.costs.role_of(index)].items():
+                total[op] = total.get(op, 0.0) + seconds
+        return total

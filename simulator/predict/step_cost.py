@@ -1,0 +1,254 @@
+"""Prices of steps: which kernels an op runs, on which shapes, and what they cost.
+
+The shapes are those of one rank: column-parallel QKV and MLP up, row-parallel attention
+output and MLP down (Megatron-LM, arXiv 1909.08053), KV heads replicated when there are
+fewer than ranks. A mixture of experts runs one grouped GEMM over the experts that get a
+token.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from isotune.simulator.kernels import (
+    DTYPE_BYTES,
+    Array,
+    Cost,
+    GemmParameters,
+    Size,
+    all_reduce,
+    attention_cost,
+    elementwise_cost,
+    gemm_cost,
+    quantised_all_reduce,
+    waves,
+)
+from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.predict.scenario import Scenario
+from isotune.simulator.schedule import SYNCS, CommDtype, Op
+
+
+class Rows(NamedTuple):
+    """Shape of the activations an op works on; ints or arrays of one common shape.
+
+    `rows` rows of a chunk: `tokens` tokens of each of `requests` requests, after `start`
+    tokens of context.
+    """
+
+    rows: Size
+    requests: Size
+    tokens: Size
+    start: Size
+
+
+class StepCost(NamedTuple):
+    """Price of a step; every field an array of the shape of its rows (`parts` by op).
+
+    `seconds` with the GPU to itself, as part of a running engine; `sms` the SMs a sync
+    holds; `mem_rate` the share of device-memory bandwidth it uses; `interference` the
+    factor a sync's time grows by beside compute.
+    """
+
+    seconds: Array
+    parts: tuple[tuple[Op, Cost], ...]
+    sms: Array
+    mem_rate: Array
+    interference: Array
+
+
+@dataclass(frozen=True)
+class Pricer:
+    """Prices the steps of one scenario for one transfer type and SM budget."""
+
+    scenario: Scenario
+    comm_dtype: CommDtype = "bf16"
+    comm_sms: int | None = None
+
+    def step(self, ops: tuple[Op, ...], shape: Rows) -> StepCost:
+        """Price of ops that run back to back over the same rows."""
+        if ops[0] in SYNCS:
+            return self._sync(ops[0], shape)
+        parts = tuple(
+            (op, self._sustained(kernel)) for op in ops for kernel in self._kernels(op, shape)
+        )
+        if Op.LM_HEAD in ops and self.scenario.workload.runtime == "eager":
+            parts += ((Op.HOST, self._host(parts[-1][1])),)
+        seconds: Array = np.asarray(sum(cost.seconds for _, cost in parts))
+        mem_bytes = np.asarray(sum(cost.mem_bytes for _, cost in parts))
+        rate = mem_bytes / (seconds * self.scenario.hardware.gpu.memory_bandwidth)
+        return StepCost(seconds, parts, np.zeros_like(seconds), rate, np.ones_like(seconds))
+
+    def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
+        """How many times longer each takes while both are in flight."""
+        return slowdowns(self.scenario.hardware, compute, sync)
+
+    def _sustained(self, cost: Cost) -> Cost:
+        """A kernel inside a running engine: sustained clock, and how it is launched."""
+        runtime = self.scenario.hardware.runtime
+        slower = cost.sm_seconds * (1.0 / runtime.sustained_clock - 1.0)
+        return cost._replace(
+            seconds=self._launched(cost.seconds + slower), sm_seconds=cost.sm_seconds + slower
+        )
+
+    def _launched(self, seconds: Array) -> Array:
+        """Eager kernels wait for the host; those of a CUDA graph start under the one before."""
+        runtime = self.scenario.hardware.runtime
+        if self.scenario.workload.runtime == "eager":
+            return np.maximum(seconds + runtime.launch_gap, runtime.host_launch)
+        return seconds - np.minimum(runtime.graph_overlap, seconds / 2)
+
+    def _host(self, like: Cost) -> Cost:
+        """What the host does once per pass while the GPU waits, in the shape of `like`."""
+        nothing = np.zeros_like(like.seconds)
+        seconds = nothing + self.scenario.hardware.runtime.eager_step
+        return Cost(seconds, nothing, nothing, nothing, nothing)
+
+    def _sync(self, op: Op, shape: Rows) -> StepCost:
+        hardware, tp = self.scenario.hardware, self.scenario.workload.tp
+        elements = np.asarray(shape.rows, dtype=np.float64) * self.scenario.model.hidden_size
+        if self.comm_dtype == "bf16":
+            cost = all_reduce(
+                elements * DTYPE_BYTES["bf16"],
+                tp,
+                parameters=hardware.collectives,
+                sms=self.comm_sms,
+                network=hardware.network,
+            )
+        else:
+            cost = quantised_all_reduce(
+                elements,
+                tp,
+                parameters=hardware.collectives,
+                memory_pass=self._memory_pass,
+                transfer=self.comm_dtype,
+                sms=self.comm_sms,
+                network=hardware.network,
+            )
+        seconds = self._launched(cost.seconds) + hardware.runtime.sync_skew
+        rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)
+        nothing = np.zeros_like(seconds)
+        alone = Cost(seconds, seconds, cost.mem_bytes, nothing, nothing)
+        return StepCost(seconds, ((op, alone),), cost.sms, rate, cost.interference)
+
+    def _memory_pass(self, mem_bytes: Array) -> Array:
+        return self._elementwise(1, mem_bytes).seconds
+
+    def _elementwise(self, rows: Size, row_bytes: float | Array) -> Cost:
+        hardware = self.scenario.hardware
+        return elementwise_cost(rows, row_bytes, gpu=hardware.gpu, parameters=hardware.elementwise)
+
+    def _gemm(self, m: Size, n: Size, k: Size) -> Cost:
+        hardware, workload = self.scenario.hardware, self.scenario.workload
+        return gemm_cost(
+            m,
+            n,
+            k,
+            gpu=hardware.gpu,
+            parameters=hardware.gemm,
+            dtype=workload.dtype,
+            weight_dtype=workload.weight_dtype,
+        )
+
+    def _kernels(self, op: Op, shape: Rows) -> list[Cost]:
+        """Costs of an op's kernels in a short burst."""
+        if op in (Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN):
+            return self._mlp(op, shape.rows)
+        return [self._kernel(op, shape)]
+
+    def _kernel(self, op: Op, shape: Rows) -> Cost:
+        model, workload = self.scenario.model, self.scenario.workload
+        tp, hidden, width = workload.tp, model.hidden_size, DTYPE_BYTES[workload.dtype]
+        heads, kv_heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp)
+        match op:
+            case Op.EMBED:
+                return self._elementwise(shape.rows, 2 * hidden * width)
+            case Op.ATTENTION_NORM | Op.MLP_NORM:
+                # Norm and residual add in one kernel: reads and writes both streams.
+                return self._elementwise(shape.rows, 4 * hidden * width)
+            case Op.FINAL_NORM:
+                return self._elementwise(shape.requests, 3 * hidden * width)
+            case Op.PARTIAL_ADD:
+                return self._elementwise(shape.rows, 3 * hidden * width)
+            case Op.QKV:
+                return self._gemm(shape.rows, (heads + 2 * kv_heads) * model.head_dim, hidden)
+            case Op.ROPE:
+                # In place; the copy of new keys and values to the cache is attention's.
+                moved = (2 * heads + 2 * kv_heads) * model.head_dim
+                return self._elementwise(shape.rows, moved * width)
+            case Op.ATTENTION:
+                return self._attention(shape, heads, kv_heads)
+            case Op.ATTENTION_OUT:
+                return self._gemm(shape.rows, hidden, heads * model.head_dim)
+            case Op.LM_HEAD:
+                return self._gemm(shape.requests, -(-model.vocab_size // tp), hidden)
+            case _:
+                raise ValueError(f"{op} is not one kernel")
+
+    def _attention(self, shape: Rows, heads: int, kv_heads: int) -> Cost:
+        model, hardware = self.scenario.model, self.scenario.hardware
+        return attention_cost(
+            shape.requests,
+            shape.tokens,
+            np.add(shape.start, shape.tokens),
+            heads,
+            kv_heads,
+            model.head_dim,
+            gpu=hardware.gpu,
+            parameters=hardware.attention,
+            dtype=self.scenario.workload.dtype,
+            window=model.sliding_window,
+        )
+
+    def _mlp(self, op: Op, rows: Size) -> list[Cost]:
+        model, workload = self.scenario.model, self.scenario.workload
+        hidden, width = model.hidden_size, DTYPE_BYTES[workload.dtype]
+        ffn, parallel = model.intermediate_size // workload.tp, 2 if model.gated_mlp else 1
+        experts, per_token = model.num_experts, model.num_experts_per_token
+        if op is Op.ACTIVATION:
+            return [self._elementwise(np.multiply(rows, per_token), (parallel + 1) * ffn * width)]
+        n, k = (parallel * ffn, hidden) if op is Op.MLP_UP else (hidden, ffn)
+        if experts == 1:
+            return [self._gemm(rows, n, k)]
+        # Experts that get at least one token, if tokens choose independently and evenly.
+        routed = np.multiply(rows, per_token)
+        active = experts * (1.0 - (1.0 - per_token / experts) ** np.asarray(rows, dtype=np.float64))
+        grouped = self._gemm(routed / active, active * n, k)
+        if op is Op.MLP_DOWN:
+            return [grouped]
+        permute = self._elementwise(routed, 4 * hidden * width)
+        return [self._gemm(rows, experts, hidden), permute, grouped]
+
+
+def slowdowns(hardware: HardwareProfile, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
+    """How many times longer a compute step and a sync take while both are in flight.
+
+    Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
+    `memory_interference` times the share of memory bandwidth that the collective takes. The
+    collective slows by its measured interference. Where the traffic of both exceeds the
+    bandwidth, each slows by the excess at least.
+    """
+    left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
+    disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
+    longer: Array = np.zeros(())
+    for _, cost in compute.parts:
+        streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
+        shared_memory = streamed + sync.mem_rate * cost.seconds
+        slower = _on_fewer_sms(cost, left, hardware.gemm) * disturbed
+        longer = longer + np.maximum(slower, shared_memory)
+    shared = compute.mem_rate + sync.mem_rate
+    return longer / compute.seconds, np.maximum(sync.interference, shared)
+
+
+def _on_fewer_sms(cost: Cost, left: Array, par: GemmParameters) -> Array:
+    """Seconds of a kernel on a share `left` of the SMs.
+
+    The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
+    costs nothing where they still fit and a whole wave where they just filled the GPU. The
+    SM-bound time enters the whole as in the roofline with a rounded ridge.
+    """
+    more_waves = waves(cost.load / left, par) / waves(cost.load, par)
+    growth = np.where(cost.load > 0, more_waves, 1.0 / left)
+    p = par.sharpness
+    added = cost.sm_seconds**p * (growth**p - 1.0)
+    return np.asarray((cost.seconds**p + added) ** (1 / p))

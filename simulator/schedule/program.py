@@ -1,0 +1,245 @@
+"""The program: a plan expanded, once, into ordered compute and sync steps.
+
+Its readers are the timeline (when does each step run?), the executor (run it) and the
+drawings. None of them knows the strategies; a new strategy is a new expansion here.
+
+A chunk passes through *segments*: the compute between two sync points. A standard block
+has two segments (attention, MLP), a block whose attention sync is dropped has one. Each
+segment is issued for every chunk in turn, and while the next chunk computes, the sync of
+the previous one is in flight:
+
+    compute:  attn(A) | attn(B) | mlp(A)  | mlp(B)  | attn'(A) ...
+    comm:             | AR(A)   | AR(B)   | AR'(A)  | AR'(B) ...
+
+(ISO, arXiv 2409.11155; SPD, arXiv 2502.20727.) With nothing to overlap the syncs stand in
+the compute stream itself, as in any serial engine.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from isotune.simulator.architecture import Model
+from isotune.simulator.schedule.plan import Plan
+from isotune.simulator.schedule.workload import Workload
+
+
+class Stream(StrEnum):
+    """An in-order queue of the device."""
+
+    COMPUTE = "compute"
+    COMM = "comm"
+
+
+class Op(StrEnum):
+    """One kernel's worth of work; the last two are the sync points of a block.
+
+    `PARTIAL_ADD` belongs to blocks without attention sync: the rank's own attention output
+    joins what its MLP hands to the block's one all-reduce.
+
+    `HOST` is in no program: it names the engine's own time per pass in a breakdown.
+    """
+
+    EMBED = "embed"
+    ATTENTION_NORM = "attention_norm"
+    QKV = "qkv"
+    ROPE = "rope"
+    ATTENTION = "attention"
+    ATTENTION_OUT = "attention_out"
+    MLP_NORM = "mlp_norm"
+    MLP_UP = "mlp_up"
+    ACTIVATION = "activation"
+    PARTIAL_ADD = "partial_add"
+    MLP_DOWN = "mlp_down"
+    FINAL_NORM = "final_norm"
+    LM_HEAD = "lm_head"
+    HOST = "host"
+    ATTENTION_SYNC = "attention_sync"
+    MLP_SYNC = "mlp_sync"
+
+
+SYNCS: Final = frozenset({Op.ATTENTION_SYNC, Op.MLP_SYNC})
+_ATTENTION: Final = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
+_MLP: Final = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
+_MLP_AFTER_DROP: Final = (*_MLP[:-1], Op.PARTIAL_ADD, Op.MLP_DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`tokens` tokens of each of `requests` requests, after `start` tokens of context."""
+
+    index: int
+    first_request: int
+    requests: int
+    start: int
+    tokens: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of the activation matrix: all the chunk's tokens."""
+        return self.requests * self.tokens
+
+
+Role = tuple[tuple[Op, ...], int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Ops that run back to back on one stream over `rows` rows of a chunk, from `first_row`.
+
+    `tile` counts the tiles of a chunk whose last op is cut by rows, else it is None. A step
+    starts when the steps it depends on (indices into the program) and the step before
+    it on its stream have ended. `block` is -1 before the first block and
+    `num_hidden_layers` after the last.
+    """
+
+    stream: Stream
+    ops: tuple[Op, ...]
+    block: int
+    chunk: Chunk
+    tile: int | None
+    first_row: int
+    rows: int
+    depends_on: tuple[int, ...]
+
+    @property
+    def is_sync(self) -> bool:
+        """Whether the step is an all-reduce."""
+        return self.ops[0] in SYNCS
+
+    @property
+    def role(self) -> Role:
+        """What it shares with all steps that cost the same."""
+        return self.ops, self.chunk.index, self.tile
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in issue order; each stream runs its own in that order.
+
+    The order is part of the meaning: a chunk attends to the keys and values of the chunk
+    before it, which its stream has issued earlier; no dependency repeats that.
+    """
+
+    steps: tuple[Step, ...]
+    chunks: tuple[Chunk, ...]
+
+    def roles(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Which steps are alike: the role of each step, and one step that plays each role.
+
+        Steps of one role differ only in their block, so they cost the same.
+        """
+        seen: dict[Role, int] = {}
+        players: list[int] = []
+        role_of: list[int] = []
+        for index, step in enumerate(self.steps):
+            role = seen.setdefault(step.role, len(players))
+            if role == len(players):
+                players.append(index)
+            role_of.append(role)
+        return tuple(role_of), tuple(players)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Compute between two sync points."""
+
+    block: int
+    ops: tuple[tuple[Op, ...], ...]
+    sync: Op
+
+
+def expand(model: Model, workload: Workload, plan: Plan) -> Program:
+    """The program of a plan that `check_plan` accepted."""
+    chunks = _chunks(workload, plan)
+    emitter = _Emitter(_sync_stream(workload, plan))
+    for chunk in chunks:
+        emitter.compute(chunk, -1, (Op.EMBED,))
+    dropped = frozenset(plan.dropped) if workload.tp > 1 else frozenset[int]()
+    tiles = plan.chunks if plan.strategy == "gemm_overlap" else ()
+    for segment in _segments(model.num_hidden_layers, dropped):
+        for chunk in chunks:
+            emitter.segment(chunk, segment, tiles or (chunk.rows,))
+    everything = Chunk(len(chunks), 0, workload.batch, 0, 1)
+    emitter.join(everything)
+    emitter.compute(everything, model.num_hidden_layers, (Op.FINAL_NORM, Op.LM_HEAD))
+    return Program(tuple(emitter.steps), chunks)
+
+
+def _sync_stream(workload: Workload, plan: Plan) -> Stream | None:
+    """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
+    if workload.tp == 1:
+        return None
+    return Stream.COMM if len(plan.chunks) > 1 else Stream.COMPUTE
+
+
+def _chunks(workload: Workload, plan: Plan) -> tuple[Chunk, ...]:
+    batch, tokens, context = workload.batch, workload.tokens, workload.context
+    by_requests = plan.strategy == "request_overlap"
+    by_tokens = plan.strategy == "iso"
+    if not (by_requests or by_tokens):
+        return (Chunk(0, 0, batch, context, tokens),)
+    chunks: list[Chunk] = []
+    done = 0
+    for index, size in enumerate(plan.chunks):
+        if by_requests:
+            chunks.append(Chunk(index, done, size, context, tokens))
+        else:
+            chunks.append(Chunk(index, 0, batch, context + done, size))
+        done += size
+    return tuple(chunks)
+
+
+def _segments(blocks: int, dropped: frozenset[int]) -> list[_Segment]:
+    segments: list[_Segment] = []
+    for block in range(blocks):
+        if block in dropped:
+            segments.append(_Segment(block, (_ATTENTION, _MLP_AFTER_DROP), Op.MLP_SYNC))
+        else:
+            segments.append(_Segment(block, (_ATTENTION,), Op.ATTENTION_SYNC))
+            segments.append(_Segment(block, (_MLP,), Op.MLP_SYNC))
+    return segments
+
+
+class _Emitter:
+    """Appends steps and remembers what each chunk's next step must wait for."""
+
+    def __init__(self, sync_stream: Stream | None) -> None:
+        self.steps: list[Step] = []
+        self._sync_stream = sync_stream
+        self._pending: dict[Chunk, tuple[int, ...]] = {}
+
+    def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
+        """Work on all rows of a chunk."""
+        self._append(Step(Stream.COMPUTE, ops, block, chunk, None, 0, chunk.rows, ()))
+
+    def segment(self, chunk: Chunk, segment: _Segment, tiles: tuple[int, ...]) -> None:
+        """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
+        *whole, last = segment.ops
+        for ops in whole:
+            self.compute(chunk, segment.block, ops)
+        if len(tiles) > 1:
+            self.compute(chunk, segment.block, last[:-1])
+            last = last[-1:]
+        first_row = 0
+        syncs: list[int] = []
+        for index, rows in enumerate(tiles):
+            tile = index if len(tiles) > 1 else None
+            place = (segment.block, chunk, tile, first_row, rows)
+            done = self._append(Step(Stream.COMPUTE, last, *place, ()))
+            if self._sync_stream:
+                sync = Step(self._sync_stream, (segment.sync,), *place, (done,))
+                syncs.append(self._append(sync))
+            first_row += rows
+        self._pending[chunk] = tuple(syncs)
+
+    def join(self, into: Chunk) -> None:
+        """Have a chunk wait for all others."""
+        self._pending[into] = sum(self._pending.values(), ())
+
+    def _append(self, step: Step) -> int:
+        if not step.is_sync:
+            step = replace(step, depends_on=self._pending.get(step.chunk, ()))
+            self._pending[step.chunk] = ()
+        self.steps.append(step)
+        return len(self.steps) - 1

@@ -1,0 +1,1 @@
+"""What several tests share: tiny models, jobs for ranks, saved results, page blocks."""

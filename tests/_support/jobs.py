@@ -1,0 +1,75 @@
+"""Jobs that fail in every way a rank can, and tell their process before they do."""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.distributed as dist
+
+from isotune.validation.executor import Clocked
+from isotune.validation.ranks import Rank, run_as_rank
+from isotune.validation.real_run.rank_job import Timed, agree
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Rank 1 fails at step 3 in one way; the other waits for it in a collective."""
+
+    how: str
+
+    def __call__(self, rank: Rank) -> None:
+        rank.send(os.getpid())
+        if self.how == "disagree":
+            agree(rank, f"the plan of rank {rank.index}")
+        rank.at("measuring")
+        rank.send(Timed(0, 0, Clocked((0.0,), (1.0,))))
+        rank.step(3)
+        dist.barrier()
+        if rank.index == 1:
+            rank.send(("fails", time.monotonic()))
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif self.how == "hang":
+                time.sleep(600)
+            elif self.how == "memory":
+                raise MemoryError("no room for 3 GB")
+            elif self.how == "raise":
+                raise ValueError("no such thing")
+        rank.step(4)
+        dist.barrier()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie that waits for its parent has)."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
+def main() -> None:
+    """Let a job fail under torchrun; the first process prints what it was told, as JSON."""
+    first, failure = run_as_rank(
+        Failing(sys.argv[1]),
+        device="cpu",
+        timeout_s=5.0,
+        where=lambda step: f"step {step}",
+        on_message=lambda _, message: sent.append(message),
+    )
+    if first:
+        pids = [message for message in sent if isinstance(message, int)]
+        measured = sum(isinstance(message, Timed) for message in sent)
+        (fails,) = [message[1] for message in sent if isinstance(message, tuple)]
+        found = {"failure": failure, "pids": pids, "measured": measured, "fails": fails}
+        print(json.dumps(found | {"ended": time.monotonic()}))
+        sys.exit(failure is not None)
+
+
+if __name__ == "__main__":
+    sent: list[object] = []
+    main()

@@ -1,0 +1,6 @@
+"""Folders of the checkout."""
+
+from pathlib import Path
+
+SUPPORT = Path(__file__).parent
+ROOT = SUPPORT.parents[1]

@@ -1,0 +1,221 @@
+"""A config.json is read as transformers reads it, or refused in one line that names the field."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isotune.simulator.architecture import Model, load_model, read_model
+from isotune.simulator.errors import InputError
+
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "vocab_size": 1000,
+}
+SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+
+# Published configs without the fields whose default transformers supplies, and their counts.
+PUBLISHED = {
+    "google/gemma-2b": (
+        2_506_172_416,
+        "gemma 18 2048 8 16384 256000",
+        {"num_key_value_heads": 1},
+    ),
+    "google/gemma-7b": (8_537_680_896, "gemma 28 3072 16 24576 256000", {}),
+    "google/gemma-2-9b": (
+        9_241_705_984,
+        "gemma2 42 3584 16 14336 256000",
+        {"num_key_value_heads": 8},
+    ),
+    "google/gemma-3-1b-pt": (
+        999_885_952,
+        "gemma3_text 26 1152 4 6912 262144",
+        {"num_key_value_heads": 1},
+    ),
+    "microsoft/Phi-3-mini-4k-instruct": (3_821_079_552, "phi3 32 3072 32 8192 32064", {}),
+    "mistralai/Mixtral-8x7B-v0.1": (46_702_792_704, "mixtral 32 4096 32 14336 32000", {}),
+    "Qwen/Qwen2.5-7B": (
+        7_615_616_512,
+        "qwen2 28 3584 28 18944 152064",
+        {"num_key_value_heads": 4},
+    ),
+    "Qwen/Qwen3-30B-A3B": (
+        30_532_122_624,
+        "qwen3_moe 48 2048 32 6144 151936",
+        {"head_dim": 128, "moe_intermediate_size": 768},
+    ),
+    "facebook/opt-350m": (
+        331_196_416,
+        "opt 24 1024 16 0 50272",
+        {"ffn_dim": 4096, "word_embed_proj_dim": 512, "do_layer_norm_before": False},
+    ),
+}
+
+
+def written(folder: Path, config: object) -> Path:
+    file = folder / "config.json"
+    file.write_text(config if isinstance(config, str) else json.dumps(config))
+    return file
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(InputError) as error:
+        read_model(file)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def outcome(file: Path) -> Model | str:
+    try:
+        return read_model(file)
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("repository", PUBLISHED)
+def test_omitted_fields_take_the_value_transformers_gives_them(
+    repository: str, tmp_path: Path
+) -> None:
+    count, shape, more = PUBLISHED[repository]
+    model_type, *sizes = shape.split()
+    config = dict(zip((*SIZES, "vocab_size"), map(int, sizes), strict=True))
+    assert read_model(written(tmp_path, config | more | {"model_type": model_type})).parameters == (
+        count
+    )
+
+
+def test_a_model_folder_and_its_config_are_the_same_model_named_after_the_folder(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    file = written(folder, TINY)
+    assert load_model(str(folder)) == read_model(file)
+    assert read_model(file).name == "my-model"
+
+
+def test_a_linked_config_is_named_after_the_folder_of_the_link(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "config.json").symlink_to(written(tmp_path, TINY))
+    assert read_model(snapshot).name == "snapshot"
+
+
+def test_a_quantised_checkpoint_is_the_same_architecture(tmp_path: Path) -> None:
+    plain = read_model(written(tmp_path, TINY))
+    quantised = TINY | {"quantization_config": {"quant_method": "awq", "bits": 4}}
+    assert read_model(written(tmp_path, quantised)) == plain
+
+
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({"model_type": "mistral"}, 4096),
+        ({"model_type": "mistral", "sliding_window": None}, None),
+        ({"model_type": "mixtral"}, None),
+        ({"model_type": "qwen2", "num_key_value_heads": 8}, None),
+        (
+            {
+                "model_type": "qwen2",
+                "num_key_value_heads": 8,
+                "use_sliding_window": True,
+                "max_window_layers": 0,
+            },
+            4096,
+        ),
+        ({"model_type": "gemma2"}, None),
+    ],
+)
+def test_the_sliding_window_counts_only_where_every_block_has_it(
+    fields: dict[str, object], window: int | None, tmp_path: Path
+) -> None:
+    assert read_model(written(tmp_path, TINY | fields)).sliding_window == window
+
+
+def test_mixed_windows_are_declared(tmp_path: Path) -> None:
+    assert "sliding window" in read_model(written(tmp_path, TINY | {"model_type": "gemma2"})).note
+    assert read_model(written(tmp_path, TINY)).note == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": 0}, "hidden_size: Input should be greater than 0 (got 0)"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers: Input should be greater than 0 (got -1)"),
+        ({"vocab_size": True}, "vocab_size: Input should be a valid integer (got True)"),
+        ({"vocab_size": "1000"}, "vocab_size: Input should be a valid integer (got '1000')"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: Input should be less than or equal"),
+        ({"num_attention_heads": 5}, "num_attention_heads: 5 does not divide hidden_size 64"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads: 3 does not divide"),
+        ({"attention_bias": "yes"}, "attention_bias: Input should be a valid boolean"),
+        ({"model_type": "mamba"}, "model_type: 'mamba' is not supported (allowed: llama, mistral"),
+        ({"model_type": None}, "model_type: missing (allowed: llama"),
+        ({"model_type": "opt"}, "ffn_dim: Field required"),
+        ({"model_type": "gemma3", "text_config": {}}, "text_config: a multimodal wrapper"),
+        ({"model_type": "mixtral", "num_local_experts": 1}, "num_experts_per_tok: 2 is more than"),
+        ({"model_type": "qwen3_moe", "decoder_sparse_step": 2}, "decoder_sparse_step: "),
+        ({"model_type": "qwen3_moe", "mlp_only_layers": [0]}, "mlp_only_layers: "),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    file = written(tmp_path, TINY | change)
+    assert refusal(file).startswith(f"{file}: {message}")
+
+
+@pytest.mark.parametrize("field", [*SIZES, "vocab_size"])
+def test_a_missing_size_is_named(field: str, tmp_path: Path) -> None:
+    rest = {key: value for key, value in TINY.items() if key != field}
+    assert f": {field}: Field required" in refusal(written(tmp_path, rest))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n"hidden_size": 64,\n}', "line 3: malformed JSON"),
+        ("", "line 1: malformed JSON"),
+        ("[1, 2]", "expected a JSON object, found list"),
+        ("[" * 100_000, "malformed JSON: nested too deeply"),
+        ('{"hidden_size": ' + "9" * 5000 + "}", "malformed JSON: "),
+    ],
+)
+def test_malformed_json_is_located(text: str, message: str, tmp_path: Path) -> None:
+    file = written(tmp_path, text)
+    assert refusal(file).startswith(f"{file}: {message}")
+
+
+def test_a_missing_file_and_a_folder_without_config_are_named(tmp_path: Path) -> None:
+    assert "absent.json: cannot read it" in refusal(tmp_path / "absent.json")
+    assert f"{tmp_path / 'config.json'}: cannot read it" in refusal(tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+FIELDS = (*TINY, "head_dim", "num_key_value_heads", "sliding_window", "note", "num_local_experts")
+
+
+@settings(deadline=None)
+@given(
+    architecture=st.sampled_from(["llama", "mistral", "mixtral", "qwen3_moe", "opt", "gemma2"]),
+    changes=st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1, max_size=3),
+)
+def test_any_json_gives_a_model_or_one_clear_line(
+    architecture: str, changes: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = TINY | {"model_type": architecture, "ffn_dim": 256} | changes
+    file = written(tmp_path_factory.mktemp("any"), config)
+    answer = outcome(file)
+    if isinstance(answer, Model):
+        assert answer.parameters > 0
+    else:
+        assert answer.startswith(f"{file}: ")
+        assert "\n" not in answer

@@ -1,0 +1,151 @@
+"""Bundled models have the published sizes, and are sharded as vLLM shards them."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isotune.simulator.architecture import Model, bundled_models, check_tp, load_model
+from isotune.simulator.errors import InputError
+
+# Parameters as counted on the weights: the "Model size" of huggingface.co/<repository>.
+COUNTED = {
+    "llama-2-7b": 6_738_415_616,  # meta-llama/Llama-2-7b-hf
+    "llama-2-13b": 13_015_864_320,  # meta-llama/Llama-2-13b-hf
+    "llama-2-70b": 68_976_648_192,  # meta-llama/Llama-2-70b-hf
+    "llama-3-8b": 8_030_261_248,  # meta-llama/Meta-Llama-3-8B
+    "llama-3.1-8b": 8_030_261_248,  # meta-llama/Llama-3.1-8B
+    "llama-3.1-70b": 70_553_706_496,  # meta-llama/Llama-3.1-70B
+    "llama-3.1-405b": 405_853_388_800,  # meta-llama/Llama-3.1-405B
+    "qwen2.5-72b": 72_706_203_648,  # Qwen/Qwen2.5-72B
+    "qwen3-32b": 32_762_123_264,  # Qwen/Qwen3-32B
+    "mistral-7b": 7_241_732_096,  # mistralai/Mistral-7B-v0.1
+    "mixtral-8x22b": 140_620_634_112,  # mistralai/Mixtral-8x22B-v0.1
+    "opt-6.7b": 6_658_473_984,  # facebook/opt-6.7b
+    "opt-13b": 12_853_473_280,  # facebook/opt-13b
+    "opt-30b": 29_974_540_288,  # facebook/opt-30b
+}
+NOMINAL = {"opt-66b": 66e9}  # OPT, arXiv 2205.01068, table 1
+
+
+def test_every_bundled_model_is_scored_against_a_published_count() -> None:
+    assert {*COUNTED, *NOMINAL, "llama-30b"} == set(bundled_models())
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTED.items())
+def test_bundled_models_have_exactly_the_published_parameters(name: str, count: int) -> None:
+    assert load_model(name).parameters == count
+
+
+@pytest.mark.parametrize(("name", "count"), NOMINAL.items())
+def test_bundled_models_match_their_nominal_size_within_one_percent(
+    name: str, count: float
+) -> None:
+    assert load_model(name).parameters == pytest.approx(count, rel=0.01)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_bundled_models_shard_over_4_and_8_gpus_and_say_where_they_come_from(name: str) -> None:
+    model = load_model(name)
+    check_tp(model, 4)
+    check_tp(model, 8)
+    assert "arXiv" in model.source or "https://huggingface.co/" in model.source
+
+
+def test_llama_30b_is_a_declared_multi_head_stand_in_of_about_30b() -> None:
+    model = load_model("llama-30b")
+    assert "stand-in" in model.note
+    assert model.num_key_value_heads == model.num_attention_heads
+    assert model.gated_mlp
+    assert 29e9 < model.parameters < 34e9
+
+
+def test_names_ignore_case_and_an_unknown_name_gets_the_nearest() -> None:
+    assert load_model("Llama-2-70B").name == "llama-2-70b"
+    with pytest.raises(InputError, match=r"did you mean llama-2-70b"):
+        load_model("meta-llama/Llama-2-70b-hf")
+    with pytest.raises(InputError, match=r"bundled: llama-2-13b, .*qwen3-32b"):
+        load_model("x" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("tp", "message"),
+    [
+        (3, r"it does not divide num_attention_heads 32 \(allowed: 1, 2, 4, 8, 16, 32\)"),
+        (0, "it must be positive"),
+        (-8, "it must be positive"),
+        (64, "it does not divide num_attention_heads 32"),
+    ],
+)
+def test_an_impossible_tp_is_refused_with_the_possible_ones(tp: int, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^tp: {tp} does not suit llama-2-7b: {message}"):
+        check_tp(load_model("llama-2-7b"), tp)
+
+
+def test_tp_must_suit_key_value_heads_and_intermediate_size() -> None:
+    model = load_model("llama-2-70b")
+    check_tp(model, 32)
+    with pytest.raises(InputError, match=r"neither divides num_key_value_heads 6 nor"):
+        check_tp(replace(model, num_attention_heads=24, num_key_value_heads=6), 4)
+    with pytest.raises(InputError, match=r"does not divide intermediate_size 28671"):
+        check_tp(replace(model, intermediate_size=28671), 4)
+
+
+@st.composite
+def sharded_models(draw: st.DrawFn) -> tuple[Model, int]:
+    """A model whose sizes are powers of two or multiples of them, and a tp that suits it."""
+    kv_heads, groups = (2 ** draw(st.integers(0, 4)) for _ in range(2))
+    tp = 2 ** draw(st.integers(0, (kv_heads * groups).bit_length() - 1))
+    model = Model(
+        name="any",
+        architecture="any",
+        num_hidden_layers=draw(st.integers(1, 4)),
+        hidden_size=draw(st.integers(1, 100)),
+        num_attention_heads=kv_heads * groups,
+        num_key_value_heads=kv_heads,
+        head_dim=draw(st.integers(1, 32)),
+        intermediate_size=tp * draw(st.integers(1, 50)),
+        vocab_size=draw(st.integers(1, 999)),
+        embedding_size=draw(st.integers(1, 100)),
+        max_position_embeddings=99,
+        gated_mlp=draw(st.booleans()),
+        norm=draw(st.sampled_from(["rms_norm", "layer_norm"])),
+        attention_bias=draw(st.booleans()),
+        out_bias=draw(st.booleans()),
+        mlp_bias=draw(st.booleans()),
+        qk_norm=draw(st.booleans()),
+        num_experts=draw(st.integers(1, 4)),
+    )
+    return model, tp
+
+
+@given(sharded_models())
+def test_shards_hold_the_block_once_plus_what_is_replicated(case: tuple[Model, int]) -> None:
+    model, tp = case
+    hidden, experts = model.hidden_size, model.num_experts
+    replicated = (
+        2 * hidden * (2 if model.norm == "layer_norm" else 1)
+        + hidden * (model.out_bias + experts * model.mlp_bias + (experts if experts > 1 else 0))
+        + 2 * model.head_dim * model.qk_norm
+    )
+    kv_copies = max(0, tp - model.num_key_value_heads)
+    kv_copy = 2 * model.head_dim * (hidden + model.attention_bias)
+    surplus = tp * model.block_weight_elements(tp) - model.block_parameters
+    assert surplus == (tp - 1) * replicated + kv_copies * kv_copy
+
+
+@given(sharded_models())
+def test_the_kv_cache_is_split_once_and_replicated_only_beyond_its_heads(
+    case: tuple[Model, int],
+) -> None:
+    model, tp = case
+    check_tp(model, tp)
+    copies = max(1, tp // model.num_key_value_heads)
+    assert tp * model.kv_elements_per_token(tp) == copies * model.kv_elements_per_token(1)
+
+
+@given(sharded_models())
+def test_more_gpus_never_hold_more_weights_each(case: tuple[Model, int]) -> None:
+    model, tp = case
+    assert model.weight_elements(tp) <= model.parameters <= tp * model.weight_elements(tp)

@@ -1,0 +1,41 @@
+"""What a study tried, saved and made again."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.search import History, Options, Tried, search, study_of
+
+
+@pytest.fixture(scope="module")
+def trials(make_scenario):
+    scenario = make_scenario(prompt=1024)
+    table = Sensitivity(model="llama-2-7b", blocks=(0.02, 0.001, 0.002))
+    options = Options(trials=16, sensitivity=table, objectives=("latency", "accuracy_cost"))
+    return search(scenario, options).trials
+
+
+def test_every_trial_is_kept_with_its_plan_s_cost_and_whether_it_keeps_to_the_limits(trials):
+    history = trials.history
+    assert len(history.trials) == trials.run
+    best = min((t for t in history.trials if t.feasible), key=lambda trial: trial.values[0])
+    assert best.values == trials.best.values
+    for trial in history.trials:
+        assert trial.accuracy_cost == pytest.approx(trial.values[1])
+        assert trial.feasible is (trial.accuracy_cost <= 0.01 + 1e-12)
+
+
+def test_a_study_made_again_from_json_has_the_same_trials(trials):
+    data = json.loads(json.dumps(asdict(trials.history)))
+    tried = tuple(Tried(**{**trial, "values": tuple(trial["values"])}) for trial in data["trials"])
+    study = study_of(History(distributions=data["distributions"], trials=tried), 2)
+    again = [(trial.params, tuple(trial.values)) for trial in study.get_trials()]
+    assert again == [(trial.params, trial.values) for trial in trials.history.trials]
+
+
+def test_a_trial_outside_its_ranges_is_refused(trials):
+    wrong = Tried(state="COMPLETE", params={"chunks": 10_000}, values=(1.0,), feasible=True)
+    with pytest.raises(ValueError, match="10000"):
+        study_of(History(distributions=trials.history.distributions, trials=(wrong,)), 1)

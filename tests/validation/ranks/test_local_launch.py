@@ -1,0 +1,79 @@
+"""A rank that fails ends the run with one clear line, within the timeout, and leaves nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from _support.jobs import Failing, gone
+from _support.paths import SUPPORT
+
+from isotune.validation.ranks import RunFailedError, launch
+from isotune.validation.real_run.rank_job import Timed
+
+
+@pytest.mark.parametrize(
+    ("how", "parts"),
+    [
+        ("die", ["rank 1 of 2", "measuring, step 3", "killed by SIGKILL", "memory runs out"]),
+        ("hang", ["rank 1 of 2", "measuring, step 3", "did nothing for 5 s"]),
+        ("memory", ["rank 1 of 2", "measuring, step 3", "ran out of memory", "no room for 3 GB"]),
+        ("disagree", ["joining", "rank 1 disagrees with rank 0 about the plan"]),
+    ],
+)
+def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, parts):
+    sent = []
+    with pytest.raises(RunFailedError) as failure:
+        launch(
+            Failing(how),
+            2,
+            device="cpu",
+            timeout_s=5.0,
+            on_message=lambda _, message: sent.append(message),
+        )
+    over = time.monotonic()
+    text = str(failure.value)
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+    pids = [message for message in sent if isinstance(message, int)]
+    assert len(pids) == 2
+    assert all(gone(pid) for pid in pids)
+    fails = [message[1] for message in sent if isinstance(message, tuple)]
+    # Counted from the failure: to start takes as long as the machine is busy.
+    assert all(over - failed < (5 if how == "hang" else 0) + 20 for failed in fails)
+    assert len(fails) == (0 if how == "disagree" else 1)
+    # What was measured before is kept.
+    measured = [message for message in sent if isinstance(message, Timed)]
+    assert len(measured) == (0 if how == "disagree" else 2)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+def test_ranks_end_with_the_process_that_started_them_even_a_stopped_one(how):
+    code = (
+        "from _support.jobs import Failing, gone\nfrom isotune.validation.ranks import launch\n"
+        "if __name__ == '__main__':\n"
+        "    launch(Failing('hang'), 2, device='cpu', timeout_s=100,\n"
+        "        on_message=lambda _, m: isinstance(m, int) and print(m, flush=True))\n"
+    )
+    script = SUPPORT.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(script), *sys.path])},
+    ) as starter:
+        assert starter.stdout is not None
+        pids = [int(starter.stdout.readline()) for _ in range(2)]
+        os.kill(pids[1], signal.SIGSTOP)
+        starter.send_signal(signal.Signals[how])
+        _, err = starter.communicate(timeout=30)
+    # A scheduler's SIGTERM leaves time to keep what was measured: it is a failure like others.
+    assert ("RunFailedError: ended by SIGTERM (rank " in err) == (how == "SIGTERM")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and not all(map(gone, pids)):
+        time.sleep(0.1)
+    assert all(map(gone, pids))

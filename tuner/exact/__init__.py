@@ -1,0 +1,27 @@
+"""Exact optima of small spaces: splits, drop sets, and splits by prompt length."""
+
+from isotune.tuner.exact.by_length import solve, times
+from isotune.tuner.exact.drop_set import Budget, joint_optimum
+from isotune.tuner.exact.enumeration import (
+    Best,
+    best_split,
+    chosen_plan,
+    most_chunks,
+    sm_budgets,
+    spaces,
+    split_sizes,
+)
+
+__all__ = [
+    "Best",
+    "Budget",
+    "best_split",
+    "chosen_plan",
+    "joint_optimum",
+    "most_chunks",
+    "sm_budgets",
+    "solve",
+    "spaces",
+    "split_sizes",
+    "times",
+]

@@ -1,0 +1,255 @@
+"""The joint optimum of split and drop set under an accuracy budget, with its proof.
+
+A dropped sync that was already hidden saves nothing, so which blocks to drop and how to cut the
+prompt belong together. For one cut, blocks lead from state to state of a small automaton (see
+`isotune.simulator.batch.compiled`), and a drop set is a path through it:
+
+- *upper bound*: the least sensitive blocks, any number of them, on every cut;
+- *lower bound* of a cut: the fastest path with at most as many drops as the budget can pay for
+  at all, whichever blocks they are (dynamic programming over block, state and number of drops);
+- a cut whose lower bound beats the best plan is *closed*: the fastest path within the budget,
+  by dynamic programming over paths that no other beats in both time and cost.
+
+What remains open, if anything, is the gap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isotune.simulator.batch import (
+    Array,
+    Batch,
+    Cuts,
+    DropSets,
+    Index,
+    Layout,
+    Prices,
+    Transitions,
+    prices_of,
+    run,
+    transitions,
+)
+from isotune.simulator.predict import Scenario, memory_of
+from isotune.simulator.schedule import CommDtype, Plan
+from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
+
+_CLOSED = 64
+"""Cuts closed at most; the bound counts what is left."""
+_LABELS = 20_000
+"""Paths kept at most while a cut is closed."""
+
+
+_Found = tuple[float, tuple[int, ...], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What each block's drop costs [blocks], and how much may be spent."""
+
+    costs: tuple[float, ...]
+    amount: float
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Blocks from the least to the most costly."""
+        return tuple(sorted(range(len(self.costs)), key=lambda block: (self.costs[block], block)))
+
+    def nested(self) -> list[tuple[int, ...]]:
+        """The affordable drop sets that take the least costly blocks first."""
+        sums = np.cumsum([0.0, *(self.costs[block] for block in self.order)])
+        return [
+            tuple(sorted(self.order[:count]))
+            for count, cost in enumerate(sums)
+            if cost <= self.amount or not count
+        ]
+
+    @property
+    def most(self) -> int:
+        """Size of the largest affordable drop set."""
+        return max(len(dropped) for dropped in self.nested())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A cut whose bound lies below the best plan so far."""
+
+    bound: float
+    batch: Batch
+    cut: int
+    automaton: Transitions | None
+    budget: Budget
+
+
+def joint_optimum(
+    scenario: Scenario,
+    sensitivity: Sensitivity,
+    budget: float,
+    *,
+    comm_dtypes: Sequence[CommDtype] = ("bf16",),
+    chunks: int | None = None,
+    iso: bool = True,
+) -> Best:
+    """The best of serial and (with `iso`) all ISO cuts with the best drop set within the budget.
+
+    A quantised transfer spends its own share of the budget first.
+    """
+    blocks = scenario.model.num_hidden_layers
+    best = Best(plan=Plan(), latency_s=float("inf"), compared=0, bound_s=float("inf"))
+    opened: list[_Open] = []
+    for comm_dtype in comm_dtypes:
+        left = budget - sensitivity.transfer.get(comm_dtype, 0.0)
+        if left < 0.0 and comm_dtype != "bf16":
+            continue
+        paid = Budget(costs=sensitivity.blocks, amount=left)
+        for batch in _all(scenario, comm_dtype, chunks, iso):
+            named = paid.nested()
+            times = run(crossed(batch, DropSets.named(named, blocks)))
+            at = int(times.argmin())
+            best = replace(best, compared=best.compared + len(times))
+            if times[at] < best.latency_s:
+                plan = chosen_plan(batch, at // len(named), named[at % len(named)])
+                best = replace(best, plan=plan, latency_s=float(times[at]))
+            opened += _unproven(batch, paid, best.latency_s)
+    return _close(best, opened)
+
+
+def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
+    serial = Plan(comm_dtype=comm_dtype)
+    cuts = Cuts.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
+    found = []
+    if memory_of(scenario, serial).fits:
+        found.append(Batch(scenario=scenario, plan=serial, cuts=cuts))
+    if iso and scenario.workload.tp > 1:
+        found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
+    return found
+
+
+def _unproven(batch: Batch, budget: Budget, best: float) -> list[_Open]:
+    """The cuts of a batch that might still beat `best`, with their lower bounds."""
+    whole, prices = prices_of(batch)
+    wait = batch.scenario.hardware.runtime.event_wait
+    blocks = batch.scenario.model.num_hidden_layers
+    found: list[_Open] = []
+    floor = _floor(whole.layout, prices, blocks, budget.most)
+    for cut in np.flatnonzero(floor < best).tolist():
+        row = prices.seconds[cut], prices.slowdowns[cut]
+        automaton = transitions(whole.layout, blocks, *row, wait)
+        bound = _fastest(automaton, blocks, budget.most) if automaton else float(floor[cut])
+        if bound < best * (1.0 - 1e-9):
+            found.append(
+                _Open(bound=bound, batch=batch, cut=cut, automaton=automaton, budget=budget)
+            )
+    return found
+
+
+def _floor(layout: Layout, prices: Prices, blocks: int, most: int) -> Array:
+    """What either stream of a cut takes at least [cuts] with at most `most` drops."""
+
+    def total(roles: Index) -> Array:
+        return np.asarray(prices.seconds[:, roles[roles >= 0]].sum(axis=1))
+
+    compute = [total(roles) for roles in layout.compute]
+    syncs = [total(roles[layout.tail :]) for roles in layout.syncs[:2]]
+    fewest = [
+        np.minimum(blocks * whole, (blocks - most) * whole + most * dropped)
+        for whole, dropped in (compute[:2], syncs)
+    ]
+    return np.asarray(np.maximum(fewest[0] + compute[2] + compute[3], fewest[1]))
+
+
+def _fastest(automaton: Transitions, blocks: int, most: int) -> float:
+    """Seconds of the fastest path with at most `most` drops."""
+    return float(_to_go(automaton, blocks, most)[0][0, most] + automaton.head)
+
+
+def _to_go(automaton: Transitions, blocks: int, most: int) -> list[Array]:
+    """For each block, seconds from its start to the end by state and drops left [states, drops]."""
+    following, elapsed, _, finish = automaton
+    after = np.repeat(finish[:, None], most + 1, axis=1)
+    levels = [after]
+    for _ in range(blocks):
+        keep = elapsed[:, :1] + after[following[:, 0]]
+        drop = elapsed[:, 1:] + after[following[:, 1], :-1]
+        keep[:, 1:] = np.minimum(keep[:, 1:], drop)
+        after = keep
+        levels.append(after)
+    return levels[::-1]
+
+
+def _close(best: Best, opened: list[_Open]) -> Best:
+    """Settle the open cuts, the most promising first, until none can beat the best plan."""
+    opened = sorted(opened, key=lambda cut: cut.bound)
+    bound = float("inf")
+    for number, cut in enumerate(opened):
+        if cut.bound >= best.latency_s * (1.0 - 1e-9):
+            break
+        if number == _CLOSED:
+            bound = min(bound, cut.bound)
+            break
+        found: _Found = float("inf"), (), False
+        if cut.automaton is not None:
+            found = _settle(cut.automaton, cut.budget, best.latency_s)
+        latency, dropped, proven = found
+        if not proven:
+            bound = min(bound, cut.bound)
+        if latency < best.latency_s:
+            plan = chosen_plan(cut.batch, cut.cut, dropped)
+            best = replace(best, plan=plan, latency_s=latency)
+    return replace(best, bound_s=min(bound, best.latency_s))
+
+
+def _settle(automaton: Transitions, budget: Budget, best: float) -> _Found:
+    """A cut's fastest affordable path below `best`: seconds, drop set, and whether proven.
+
+    Paths are rows (seconds, cost, state, drops, parent); one is dropped when it cannot beat
+    `best`, cannot be paid, or another in its state is neither slower nor costlier.
+    """
+    following, elapsed, head, finish = automaton
+    costs, most = np.array(budget.costs), budget.most
+    to_go = _to_go(automaton, len(costs), most)
+    cheapest = np.append(np.cumsum(np.minimum(costs, 0.0)[::-1])[::-1], 0.0)
+    grid = best * 1e-13
+    time, cost = np.array([head]), np.zeros(1)
+    state, drops = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    parents: list[Index] = []
+    proven = True
+    for block in range(len(costs)):
+        parent = np.tile(np.arange(len(time)), 2)
+        kind = np.repeat([0, 1], len(time))
+        time = time[parent] + elapsed[state[parent], kind]
+        cost, drops = cost[parent] + kind * costs[block], drops[parent] + kind
+        state = following[state[parent], kind]
+        rest = to_go[block + 1][state, np.maximum(most - drops, 0)]
+        kept = (drops <= most) & (cost + cheapest[block + 1] <= budget.amount + 1e-15)
+        kept &= time + rest < best * (1.0 - 1e-9)
+        keep = np.flatnonzero(kept)
+        keep = keep[_undominated(np.rint(time[keep] / grid), cost[keep], state[keep])]
+        if len(keep) > _LABELS:
+            proven = False
+            bound = (time + to_go[block + 1][state, np.maximum(most - drops, 0)])[keep]
+            keep = keep[np.argsort(bound, kind="stable")[:_LABELS]]
+        parents.append(2 * parent[keep] + kind[keep])
+        time, cost, state, drops = time[keep], cost[keep], state[keep], drops[keep]
+        if not len(time):
+            return float("inf"), (), proven
+    total = time + finish[state]
+    at = int(total.argmin())
+    latency, dropped = float(total[at]), []
+    for block in range(len(costs) - 1, -1, -1):
+        at, kind_here = divmod(int(parents[block][at]), 2)
+        if kind_here:
+            dropped.append(block)
+    return latency, tuple(reversed(dropped)), proven
+
+
+def _undominated(time: Array, cost: Array, state: Index) -> Index:
+    """Indices of the paths that none in the same state beats in both time and cost."""
+    order = np.lexsort((cost, time, state))
+    kept: list[Index] = []
+    for part in np.split(order, np.flatnonzero(np.diff(state[order])) + 1):
+        before = np.minimum.accumulate(np.append(np.inf, cost[part][:-1]))
+        kept.append(part[cost[part] < before])
+    return np.concatenate(kept) if kept else order

@@ -1,0 +1,50 @@
+"""The search: objectives, the Optuna study, deployments, shared studies, the Pareto front."""
+
+from isotune.tuner.search.best_plan import (
+    Options,
+    SearchResult,
+    exact_of,
+    judge_of,
+    search,
+    space_of,
+    starts,
+)
+from isotune.tuner.search.deployments import DeploymentResult, front_rows, search_deployments
+from isotune.tuner.search.distributed import Shared, create, definition_of, open_storage, work
+from isotune.tuner.search.history import History, Tried, study_of
+from isotune.tuner.search.objectives import Evaluator, ObjectiveName, Outcome
+from isotune.tuner.search.pareto import Point, accuracy_front
+from isotune.tuner.search.samplers import SamplerName
+from isotune.tuner.search.study import Evaluated, Progress, Settings, Trials, run_study
+
+__all__ = [
+    "DeploymentResult",
+    "Evaluated",
+    "Evaluator",
+    "History",
+    "ObjectiveName",
+    "Options",
+    "Outcome",
+    "Point",
+    "Progress",
+    "SamplerName",
+    "SearchResult",
+    "Settings",
+    "Shared",
+    "Trials",
+    "Tried",
+    "accuracy_front",
+    "create",
+    "definition_of",
+    "exact_of",
+    "front_rows",
+    "judge_of",
+    "open_storage",
+    "run_study",
+    "search",
+    "search_deployments",
+    "space_of",
+    "starts",
+    "study_of",
+    "work",
+]

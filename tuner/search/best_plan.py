@@ -1,0 +1,269 @@
+"""`isotune search`: Optuna over the space of plans, an exact reference beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.predict import SERIAL, Prediction, Scenario, check_memory, predict
+from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan, Strategy
+from isotune.tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
+from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
+from isotune.tuner.search.objectives import (
+    Evaluator,
+    Judge,
+    Objective,
+    ObjectiveName,
+    check_objectives,
+)
+from isotune.tuner.search.samplers import SamplerName, check_sampler
+from isotune.tuner.search.study import AT_ONCE, Progress, Settings, Trials, run_study
+from isotune.tuner.space import MAX_CHUNKS, Space
+from isotune.tuner.techniques import Technique, pays_from, surely_pays_from, techniques
+
+__all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
+_AT_BOUND = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to search.
+
+    `strategies` are the overlap strategies allowed, `spd` whether syncs may be dropped.
+    `comm_dtype` is the transfer type the plan must use, unless `comm_dtypes` gives a choice.
+    Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by a
+    `sensitivity` table; without one, SPD is shown beside the plan but never chosen.
+
+    With several `objectives` the result has a Pareto front; `latency_limit` is in seconds.
+    `objective` replaces the prediction by any callable from plan to seconds, such as a real run.
+    `exact` solves what can be solved exactly first, and starts and measures the search by it.
+    """
+
+    strategies: tuple[Strategy, ...] = STRATEGIES
+    spd: bool = True
+    comm_dtype: CommDtype = "bf16"
+    comm_dtypes: tuple[CommDtype, ...] = ()
+    trials: int = 200
+    seed: int = 0
+    sampler: SamplerName = "auto"
+    max_chunks: int = MAX_CHUNKS
+    objectives: tuple[ObjectiveName, ...] = ("latency",)
+    sensitivity: Sensitivity | None = None
+    accuracy_budget: float = 0.01
+    latency_limit: float | None = None
+    objective: Objective | None = None
+    exact: bool = True
+
+    def check(self) -> None:
+        """Refuse what cannot be searched by.
+
+        Raises:
+            InputError: an unknown sampler, or objectives that do not exist or cannot be known.
+        """
+        check_sampler(self.sampler)
+        check_objectives(self.objectives, self.sensitivity)
+
+    @property
+    def transfers(self) -> tuple[CommDtype, ...]:
+        """Transfer types to choose from."""
+        return self.comm_dtypes or (self.comm_dtype,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """The best plan beside the serial baseline, the exact reference and each technique."""
+
+    best: Prediction
+    baseline: Prediction
+    trials: Trials
+    exact: Best | None
+    techniques: list[Technique]
+    iso_asked: bool
+    """Whether ISO was considered, so that `iso_pays_from` says something."""
+    iso_pays_from: int | None
+    iso_surely_pays_from: int | None
+    """From where on its gain is larger than the model's error, too."""
+    accuracy_cost: float | None
+    options: Options = field(repr=False)
+
+    @property
+    def gap_to_exact(self) -> float | None:
+        """How far Optuna's best lies above (or below) the exact optimum, relative."""
+        if self.exact is None or self.trials.best is None:
+            return None
+        return self.trials.best.seconds / self.exact.latency_s - 1.0
+
+
+def search(
+    scenario: Scenario, options: Options | None = None, progress: Progress | None = None
+) -> SearchResult:
+    """Find the plan of lowest latency within the limits.
+
+    Raises:
+        InputError: objectives that cannot be known, or no plan within the limits.
+        DoesNotFitError: no plan fits in memory. (Where the serial pass alone does not,
+            `baseline` says what it would take.)
+    """
+    options = options or Options()
+    options.check()
+    baseline = predict(scenario, SERIAL, must_fit=False)
+    shown = _drop_sets(scenario, options)[1]
+    space = space_of(scenario, options)
+    exact = exact_of(space, options)
+    trials = optimise(space, options, exact, progress)
+    chosen = _chosen(scenario, trials, exact, options)
+    work = scenario.workload
+    iso_asked = "iso" in options.strategies and work.phase == "prefill" and work.tp > 1
+    return SearchResult(
+        best=predict(scenario, chosen),
+        baseline=baseline,
+        trials=trials,
+        exact=exact,
+        techniques=techniques(
+            scenario,
+            found=chosen,
+            dropped=shown,
+            sensitivity=options.sensitivity,
+            strategies=space.strategies,
+            spd=options.spd,
+        ),
+        iso_asked=iso_asked,
+        iso_pays_from=pays_from(scenario) if iso_asked else None,
+        iso_surely_pays_from=surely_pays_from(scenario) if iso_asked else None,
+        accuracy_cost=_accuracy_cost(scenario, options, chosen),
+        options=options,
+    )
+
+
+def space_of(scenario: Scenario, options: Options) -> Space:
+    """The plans that the options allow."""
+    return Space(
+        scenario=scenario,
+        strategies=_usable(scenario, options.strategies),
+        comm_dtypes=options.transfers,
+        drop_order=_drop_sets(scenario, options)[0],
+        most_chunks=options.max_chunks,
+    )
+
+
+def judge_of(scenario: Scenario, options: Options) -> Judge:
+    """What the options judge plans by."""
+    return Judge(
+        scenario=scenario,
+        objectives=options.objectives,
+        sensitivity=options.sensitivity,
+        accuracy_budget=options.accuracy_budget if options.sensitivity else None,
+        latency_limit=options.latency_limit,
+    )
+
+
+def optimise(
+    space: Space, options: Options, exact: Best | None, progress: Progress | None = None
+) -> Trials:
+    """Ask and tell, starting from serial, even splits and the exact optimum."""
+    inside = exact is not None and _covered(space)
+    single = options.objectives == ("latency",)
+    return run_study(
+        space,
+        judge_of(space.scenario, options),
+        Evaluator(space.scenario, options.objective),
+        Settings(
+            trials=options.trials,
+            seed=options.seed,
+            sampler=options.sampler,
+            # Real runs take their time one by one; an interrupt must not cost those of a batch.
+            at_once=AT_ONCE if options.objective is None else 1,
+            stop_at=exact.bound_s * (1 + _AT_BOUND) if exact and inside and single else None,
+        ),
+        starts(space, exact),
+        progress,
+    )
+
+
+def _covered(space: Space) -> bool:
+    """Whether the exact optimum is over all of the space, so that its bound holds there."""
+    known = set(space.strategies) <= {"serial", "iso"}
+    return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
+
+
+def _chosen(scenario: Scenario, trials: Trials, exact: Best | None, options: Options) -> Plan:
+    """The faster of the two; with a limit on latency both must keep to it."""
+    found = [(trials.best.seconds, trials.best.plan)] if trials.best else []
+    if exact is not None:
+        found.append((exact.latency_s, exact.plan))
+    if options.latency_limit is not None:
+        found = [item for item in found if item[0] <= options.latency_limit]
+    if not found and (options.latency_limit is not None or trials.failed):
+        reason = next(iter(trials.why), "none is fast enough")
+        raise InputError(f"no plan within the limits: {reason}")
+    if not found:
+        check_memory(scenario, SERIAL)
+    plan = min(found, key=lambda item: item[0])[1] if found else SERIAL
+    if plan.comm_dtype not in options.transfers:
+        raise InputError(
+            f"no plan within the limits: {' or '.join(options.transfers)} transfer costs more than "
+            f"the accuracy budget of {options.accuracy_budget * 100:g} %"
+        )
+    return plan
+
+
+def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | None:
+    if options.sensitivity is None:
+        return None
+    return judge_of(scenario, options).accuracy_cost(plan)
+
+
+def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+    """The strategies that can cut this workload; serial always can."""
+    workload = scenario.workload
+    able = {
+        "serial": True,
+        "gemm_overlap": workload.batch * workload.tokens > 1,
+        "request_overlap": workload.batch > 1,
+        "iso": workload.tokens > 1,
+    }
+    overlap = workload.tp > 1
+    return tuple(
+        s for s in STRATEGIES if s == "serial" or (overlap and s in strategies and able[s])
+    )
+
+
+def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Blocks that may be dropped in order of cost, and the drop set to show (maybe assumed)."""
+    blocks = scenario.model.num_hidden_layers
+    if not options.spd or scenario.workload.tp == 1:
+        return (), ()
+    if options.sensitivity is None:
+        share = round(ASSUMED_SHARE * blocks)
+        return (), tuple(sorted(assumed_order(blocks)[:share]))
+    count = options.sensitivity.affordable(options.accuracy_budget)
+    order = options.sensitivity.order()[:count]
+    return order, tuple(sorted(order))
+
+
+def exact_of(space: Space, options: Options) -> Best | None:
+    """The exact optimum of the part of the space that can be solved; None if unwanted."""
+    if "iso" not in space.strategies or not options.exact or options.objective is not None:
+        return None
+    chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
+    table = options.sensitivity
+    if table is not None and options.spd:
+        best = joint_optimum(
+            space.scenario,
+            table,
+            options.accuracy_budget,
+            comm_dtypes=space.comm_dtypes,
+            chunks=chunks,
+        )
+        return best if best.compared else None
+    return best_split(space.scenario, comm_dtypes=space.comm_dtypes, chunks=chunks)
+
+
+def starts(space: Space, exact: Best | None) -> Sequence[Plan]:
+    """Plans to begin with: serial, even splits of every strategy, and the exact optimum."""
+    plans = [Plan()]
+    for strategy in space.strategies:
+        if strategy != "serial":
+            even = [space.even(strategy, count) for count in range(2, space.most_chunks + 1)]
+            plans += [plan for plan in even if plan is not None]
+    plans = [plan.model_copy(update={"comm_dtype": space.comm_dtypes[0]}) for plan in plans]
+    return [*plans, exact.plan] if exact else plans

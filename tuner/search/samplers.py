@@ -1,0 +1,73 @@
+"""Optuna's samplers by name."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import optuna
+
+from isotune.simulator.errors import InputError
+
+SamplerName = Literal["auto", "tpe", "nsga2", "gp", "cmaes", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+Constraints = Callable[[optuna.trial.FrozenTrial], Sequence[float]]
+
+
+def check_sampler(name: str) -> None:
+    """Refuse an unknown sampler.
+
+    Raises:
+        InputError: which, and what is allowed.
+    """
+    if name not in SAMPLERS:
+        raise InputError(f"sampler: unknown {name!r} (allowed: {', '.join(SAMPLERS)})")
+
+
+def sampler_of(
+    name: SamplerName, seed: int | None, objectives: int, constraints: Constraints | None
+) -> optuna.samplers.BaseSampler:
+    """A sampler; `auto` is tpe for one objective and nsga2 for several.
+
+    (With `auto`, half of every batch are neighbours of the best plans; see `search.study`.)
+
+    Raises:
+        InputError: an unknown name, one that needs a package that is missing, or one that
+            cannot do what is asked.
+    """
+    check_sampler(name)
+    if name == "auto":
+        name = "tpe" if objectives == 1 else "nsga2"
+    if name == "cmaes" and objectives > 1:
+        raise InputError("sampler: cmaes has one objective (allowed for several: tpe, nsga2, gp)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _sampler(name, seed, constraints)
+        except ImportError as error:
+            missing = "torch" if name == "gp" else name
+            raise InputError(f"sampler: {name} needs {missing} (pip install {missing})") from error
+
+
+def _sampler(
+    name: SamplerName, seed: int | None, constraints: Constraints | None
+) -> optuna.samplers.BaseSampler:
+    samplers = optuna.samplers
+    match name:
+        case "random":
+            return samplers.RandomSampler(seed=seed)
+        case "nsga2":
+            return samplers.NSGAIISampler(
+                seed=seed, population_size=24, constraints_func=constraints
+            )
+        case "gp":
+            importlib.import_module("torch")  # Optuna would only miss it at the first trial
+
+            return samplers.GPSampler(seed=seed, constraints_func=constraints)
+        case "cmaes":
+            importlib.import_module("cmaes")
+            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        case _:
+            return samplers.TPESampler(
+                seed=seed, multivariate=True, n_startup_trials=24, constraints_func=constraints
+            )

@@ -1,0 +1,137 @@
+"""The space Optuna searches, and the way from a trial to a plan."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import optuna
+
+from isotune.simulator.files import granularity
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import CommDtype, Plan, Strategy, chunked_total
+from isotune.tuner.exact import sm_budgets
+from isotune.tuner.space.neighbours import Sizes, coarse, fine
+
+MAX_CHUNKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """Strategies, transfer types and drop counts that a search may use.
+
+    `drop_order` lists the blocks that may be dropped, least costly first; a trial chooses how
+    many. It is empty where no sync may be dropped.
+    """
+
+    scenario: Scenario
+    strategies: tuple[Strategy, ...]
+    comm_dtypes: tuple[CommDtype, ...] = ("bf16",)
+    drop_order: tuple[int, ...] = ()
+    most_chunks: int = MAX_CHUNKS
+
+    def plan(self, trial: optuna.trial.BaseTrial) -> Plan:
+        """The plan a trial's parameters stand for.
+
+        Every trial suggests every parameter, used by its strategy or not: one fixed set of
+        dimensions is what Optuna's samplers learn from best, and fastest.
+        """
+        comm_dtype = _choice(trial, "comm_dtype", self.comm_dtypes)
+        drops = trial.suggest_int("drops", 0, len(self.drop_order)) if self.drop_order else 0
+        strategy = _choice(trial, "strategy", self.strategies)
+        count = trial.suggest_int("chunks", 2, self.most_chunks)
+        names = [f"share_{index}" for index in range(self.most_chunks - 1)]
+        shares = [trial.suggest_float(name, 0.0, 1.0) for name in names]
+        budgets = sm_budgets(self.scenario)
+        comm_sms = budgets[trial.suggest_int("comm_sms", 0, len(budgets) - 1)]
+        serial = strategy == "serial"
+        return Plan(
+            strategy=strategy,
+            chunks=() if serial else self._chunks(strategy, count, shares),
+            comm_dtype=comm_dtype,
+            comm_sms=None if serial else comm_sms,
+            dropped=tuple(sorted(self.drop_order[:drops])),
+        )
+
+    def parameters(self, plan: Plan) -> dict[str, object]:
+        """The trial parameters that stand for a plan, to start a search from it."""
+        found: dict[str, object] = {
+            "comm_dtype": plan.comm_dtype,
+            "drops": len(plan.dropped),
+            "comm_sms": sm_budgets(self.scenario).index(plan.comm_sms),
+            "strategy": plan.strategy,
+            "chunks": max(2, len(plan.chunks)),
+        }
+        left = sum(plan.chunks)
+        for index in range(self.most_chunks - 1):
+            size = plan.chunks[index] if index < len(plan.chunks) - 1 else 0
+            found[f"share_{index}"] = size / left if size else 0.5
+            left -= size
+        return found
+
+    def neighbours(self, plan: Plan) -> Iterator[Plan]:
+        """Plans one step away, the nearest first: drops, split points, SM budget, type."""
+        return (other for other in self._near(plan) if other != plan)
+
+    def _near(self, plan: Plan) -> Iterator[Plan]:
+        if not plan.overlaps:
+            return
+        yield from self._fewer_and_more_drops(plan)
+        grain = self._grain(plan.strategy, sum(plan.chunks))
+        near = fine(plan.chunks, grain)
+        yield from _with_chunks(plan, near)
+        budgets = sm_budgets(self.scenario)
+        at = budgets.index(plan.comm_sms)
+        beside = [budgets[at - 1], budgets[(at + 1) % len(budgets)]]
+        others = [plan.model_copy(update={"comm_sms": sms}) for sms in (*beside, *budgets)]
+        yield from others[:2]
+        yield from _with_chunks(plan, coarse(plan.chunks, grain, self.most_chunks))
+        yield from others[2:]
+        for kind in self.comm_dtypes:
+            yield plan.model_copy(update={"comm_dtype": kind})
+        for other in others[:2]:
+            yield from _with_chunks(other, near)
+
+    def _fewer_and_more_drops(self, plan: Plan) -> list[Plan]:
+        count, most = len(plan.dropped), len(self.drop_order)
+        counts = {max(0, count - 1), min(most, count + 1), min(most, count + 8)}
+        sets = [tuple(sorted(self.drop_order[:number])) for number in sorted(counts)]
+        return [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
+
+    def even(self, strategy: Strategy, count: int) -> Plan | None:
+        """The plan with `count` chunks as even as the grain allows; None if they are too many."""
+        total = chunked_total(strategy, self.scenario.workload)
+        grain = self._grain(strategy, total)
+        if count > -(-total // grain):
+            return None
+        edges = [min(total, round(total * part / count / grain) * grain) for part in range(count)]
+        sizes = tuple(b - a for a, b in zip(edges, [*edges[1:], total], strict=True))
+        return Plan(strategy=strategy, chunks=sizes) if min(sizes) > 0 else None
+
+    def _grain(self, strategy: Strategy, total: int) -> int:
+        return 1 if strategy == "request_overlap" else granularity(total)
+
+    def _chunks(self, strategy: Strategy, count: int, shares: list[float]) -> tuple[int, ...]:
+        """Break chunks off the whole, each a share of what is left, rounded to the grain."""
+        left = chunked_total(strategy, self.scenario.workload)
+        grain = self._grain(strategy, left)
+        count = min(count, -(-left // grain))
+        sizes: list[int] = []
+        for index in range(count - 1):
+            room = (left - 1) // grain - (count - 2 - index)
+            sizes.append(grain * max(1, min(room, round(shares[index] * left / grain))))
+            left -= sizes[-1]
+        return (*sizes, left)
+
+
+def _with_chunks(plan: Plan, cuts: Iterable[Sizes]) -> Iterator[Plan]:
+    return (plan.model_copy(update={"chunks": chunks}) for chunks in cuts)
+
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def _choice(trial: optuna.trial.BaseTrial, name: str, options: tuple[Choice, ...]) -> Choice:
+    """One of the options; where there is but one, it is no dimension of the search."""
+    if len(options) == 1:
+        return options[0]
+    return cast(Choice, trial.suggest_categorical(name, options))

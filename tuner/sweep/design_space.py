@@ -1,0 +1,315 @@
+"""The design space as a table: hardware x model x tp x batch x length x strategy.
+
+A *part* is one machine, model, tp and weight type: all its batches, lengths and strategies are a
+few vectorised calls. Each part is written whole or not at all beside the output, so that a sweep
+that was interrupted, however rudely, goes on where it stopped; the parts then become the output.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from isotune.simulator.architecture import load_model
+from isotune.simulator.batch import Array, Batch, Cuts, Index, run
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import granularity
+from isotune.simulator.io import Schema, checked, read_yaml, validate
+from isotune.simulator.machine import read_profile
+from isotune.simulator.predict import Scenario, gpu_bytes
+from isotune.simulator.schedule import CommDtype, Phase, Plan, Strategy, WeightDtype, Workload
+from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
+from isotune.tuner.sweep.table_file import COLUMNS, Columns, merge, write_part
+
+SweptName = Literal["serial", "gemm_overlap", "request_overlap", "iso", "spd", "iso_spd"]
+TILES = 4
+"""Tiles of the GEMM overlap in a sweep."""
+
+
+class Grid(Schema):
+    """The axes of a sweep; every combination is a row."""
+
+    hardware: tuple[str, ...] = Field(min_length=1)
+    model: tuple[str, ...] = ("llama-2-70b",)
+    tp: tuple[PositiveInt, ...] = (8,)
+    weight_dtype: tuple[WeightDtype, ...] = ("bf16",)
+    comm_dtype: tuple[CommDtype, ...] = ("bf16",)
+    phase: tuple[Phase, ...] = ("prefill",)
+    batch: tuple[PositiveInt, ...] = (1,)
+    prompt: tuple[PositiveInt, ...] = (4096,)
+    strategy: tuple[SweptName, ...] = ("serial", "iso")
+
+    @property
+    def rows(self) -> int:
+        """Rows if every combination is possible."""
+        lengths = [len(axis) for axis in self.model_dump().values()]
+        return int(np.prod(lengths))
+
+
+class Part(NamedTuple):
+    """What one call computes."""
+
+    hardware: str
+    model: str
+    tp: int
+    weight_dtype: WeightDtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """Rows written, parts taken over from an earlier run, and combinations left out with why."""
+
+    rows: int
+    parts: int
+    resumed: int
+    skipped: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def read_grid(path: Path) -> Grid:
+    """The grid in a YAML file.
+
+    Raises:
+        InputError: unreadable or malformed file, or a field of the wrong type or range.
+    """
+    return validate(Grid, read_yaml(path), path)
+
+
+def sweep(
+    grid: Grid,
+    output: Path,
+    *,
+    jobs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SweepResult:
+    """Write the table of a grid to `output` (.parquet or .csv).
+
+    Raises:
+        InputError: unknown hardware or model, an unknown kind of file, a grid unlike that of
+            the unfinished sweep beside it, or nothing possible in the grid.
+    """
+    skipped: Counter[str] = Counter()
+    parts = list(_possible(grid, skipped))
+    if not parts:
+        raise InputError(f"sweep: no combination is possible: {next(iter(skipped), 'empty grid')}")
+    folder = _folder(grid, output)
+    waiting = [index for index in range(len(parts)) if not _file(folder, output, index).exists()]
+    resumed, done, interrupted = len(parts) - len(waiting), len(parts) - len(waiting), False
+    workers = jobs or os.cpu_count() or 1
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_ctrl_c) as pool:
+        try:
+            running = [
+                pool.submit(_compute, grid, parts[index], _file(folder, output, index))
+                for index in waiting
+            ]
+            for finished in as_completed(running):
+                finished.result()
+                done += 1
+                if progress:
+                    progress(done, len(parts))
+        except KeyboardInterrupt:
+            interrupted = True
+            pool.shutdown(wait=False, cancel_futures=True)
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"sweep: a worker process died (out of memory?); {done} of {len(parts)} parts are "
+                "kept, and the same command goes on from there"
+            ) from error
+    rows = 0
+    if not interrupted:
+        rows = merge([_file(folder, output, index) for index in range(len(parts))], output)
+        shutil.rmtree(folder)
+    return SweepResult(
+        rows=rows,
+        parts=done,
+        resumed=resumed,
+        skipped=dict(skipped),
+        interrupted=interrupted,
+    )
+
+
+def in_memory(grid: Grid) -> tuple[Columns, dict[str, int]]:
+    """All rows of a grid as columns, computed here, and the combinations left out with why.
+
+    Raises:
+        InputError: unknown hardware or model, or nothing possible in the grid.
+    """
+    skipped: Counter[str] = Counter()
+    parts = [rows_of(grid, part) for part in _possible(grid, skipped)]
+    if not parts:
+        raise InputError(f"sweep: no combination is possible: {next(iter(skipped))}")
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
+    return columns, dict(skipped)
+
+
+def _possible(grid: Grid, skipped: Counter[str]) -> Iterator[Part]:
+    """Parts whose machine has the GPUs and whose model divides; the others are counted."""
+    each = grid.rows // (
+        len(grid.hardware) * len(grid.model) * len(grid.tp) * len(grid.weight_dtype)
+    )
+    for part in map(Part._make, product(grid.hardware, grid.model, grid.tp, grid.weight_dtype)):
+        profile, model = read_profile(part.hardware), load_model(part.model)
+        try:
+            Scenario(model=model, hardware=profile, workload=Workload(tp=part.tp))
+        except InputError as error:
+            skipped[str(error)] += each
+            continue
+        yield part
+
+
+def _folder(grid: Grid, output: Path) -> Path:
+    """The folder of the parts, made for this grid alone."""
+    if output.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{output}: unknown kind of table (allowed: .parquet, .csv)")
+    folder = output.with_name(f".{output.name}.parts")
+    mark = hashlib.sha256(grid.model_dump_json().encode()).hexdigest()
+    note = folder / "grid.json"
+    try:
+        folder.mkdir(exist_ok=True)
+        if not note.exists():
+            note.write_text(json.dumps({"sha256": mark}), encoding="utf-8")
+        if json.loads(note.read_text(encoding="utf-8")).get("sha256") != mark:
+            raise InputError(
+                f"{output}: an unfinished sweep of another grid is beside it; remove {folder} "
+                "or write elsewhere"
+            )
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{folder}: cannot use it ({error})") from error
+    return folder
+
+
+def _file(folder: Path, output: Path, index: int) -> Path:
+    return folder / f"{index:06}{output.suffix}"
+
+
+def _leave_ctrl_c() -> None:
+    """In a worker: Ctrl-C is for the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _compute(grid: Grid, part: Part, path: Path) -> None:
+    write_part(rows_of(grid, part), path)
+
+
+def rows_of(grid: Grid, part: Part) -> Columns:
+    """All rows of a part, as columns."""
+    profile, model = read_profile(part.hardware), load_model(part.model)
+    found: list[dict[str, Any]] = []
+    for phase, comm_dtype in product(grid.phase, grid.comm_dtype):
+        workload = checked(
+            Workload, {"phase": phase, "tp": part.tp, "weight_dtype": part.weight_dtype}, "sweep"
+        )
+        scenario = Scenario(model=model, hardware=profile, workload=workload)
+        batch, prompt = (
+            axis.ravel() for axis in np.meshgrid(grid.batch, grid.prompt, indexing="ij")
+        )
+        serial = _latency(scenario, "serial", "bf16", batch, prompt)
+        for strategy in grid.strategy:
+            latency = _latency(scenario, strategy, comm_dtype, batch, prompt)
+            needed = _needed(scenario, strategy, batch, prompt)
+            found.append(
+                part._asdict()
+                | {
+                    "phase": phase,
+                    "comm_dtype": comm_dtype,
+                    "strategy": strategy,
+                    "batch": batch,
+                    "prompt": prompt,
+                    "latency_s": latency,
+                    "serial_latency_s": serial,
+                    "saving": 1.0 - latency / serial,
+                    "memory_bytes": needed,
+                    "fits": needed <= profile.gpu.memory,
+                }
+            )
+    size = len(grid.batch) * len(grid.prompt)
+    return {
+        name: np.concatenate([np.broadcast_to(np.asarray(row[name]), size) for row in found])
+        for name in COLUMNS
+    }
+
+
+def _shape(name: SweptName, tokens: Index, batch: Index) -> tuple[Strategy, Index]:
+    """A swept strategy's overlap and even chunk sizes [rows, chunks]."""
+    if name in ("serial", "spd"):
+        return "serial", np.empty((len(tokens), 0), dtype=np.int64)
+    if name == "request_overlap":
+        return "request_overlap", _even(batch, 2, np.ones_like(batch))
+    if name == "gemm_overlap":
+        rows = tokens * batch
+        return "gemm_overlap", _even(rows, TILES, np.array([granularity(n) for n in rows.tolist()]))
+    return "iso", _even(tokens, 2, np.array([granularity(n) for n in tokens.tolist()]))
+
+
+def _even(total: Index, parts: int, grain: Index) -> Index:
+    """Even cuts of each total at its grain [rows, parts]; a part may be empty, which is no cut."""
+    edges = np.stack(
+        [np.rint(total * part / parts / grain) * grain for part in range(parts)] + [total], axis=1
+    )
+    return np.diff(np.minimum(edges, total[:, None]), axis=1).astype(np.int64)
+
+
+def _latency(
+    scenario: Scenario, name: SweptName, comm_dtype: CommDtype, batch: Index, prompt: Index
+) -> Array:
+    """Seconds [rows]; NaN where the work is too small to be cut so, or there is no sync."""
+    decode = scenario.workload.phase == "decode"
+    tokens = np.ones_like(prompt) if decode else prompt
+    context = prompt if decode else np.zeros_like(prompt)
+    strategy, sizes = _shape(name, tokens, batch)
+    able = np.flatnonzero((sizes > 0).all(axis=1))
+    if scenario.workload.tp == 1 and name != "serial":
+        able = able[:0]
+    latency = np.full(len(prompt), np.nan)
+    if len(able):
+        plan = Plan(strategy=strategy, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
+        cuts = Cuts(
+            batch=batch[able], tokens=tokens[able], context=context[able], sizes=sizes[able]
+        )
+        latency[able] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+    return latency
+
+
+def _dropped(scenario: Scenario, name: SweptName) -> tuple[int, ...]:
+    blocks = scenario.model.num_hidden_layers
+    share = round(ASSUMED_SHARE * blocks) if name in ("spd", "iso_spd") else 0
+    return tuple(sorted(assumed_order(blocks)[:share]))
+
+
+def swept_plan(scenario: Scenario, name: SweptName, comm_dtype: CommDtype) -> Plan:
+    """The plan that stands for a swept strategy in one scenario."""
+    work = scenario.workload
+    strategy, sizes = _shape(name, np.array([work.tokens]), np.array([work.batch]))
+    return Plan(
+        strategy=strategy,
+        chunks=tuple(sizes[0].tolist()),
+        comm_dtype=comm_dtype,
+        dropped=_dropped(scenario, name),
+    )
+
+
+def _needed(scenario: Scenario, name: SweptName, batch: Index, prompt: Index) -> Array:
+    """Bytes one GPU needs [rows]."""
+    decode = scenario.workload.phase == "decode"
+    tokens = np.ones_like(prompt) if decode else prompt
+    strategy, sizes = _shape(name, tokens, batch)
+    rows = batch * tokens
+    unit = {"iso": batch, "request_overlap": tokens}.get(strategy)
+    largest = rows if unit is None else sizes.max(axis=1) * unit
+    held = batch * (prompt + tokens if decode else tokens)
+    tp = scenario.workload.tp
+    parts = gpu_bytes(scenario, tp, batch=batch, tokens=held, rows=rows, largest=largest)
+    return np.asarray(sum(parts) + scenario.hardware.runtime.memory_reserved, dtype=np.float64)

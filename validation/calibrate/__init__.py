@@ -1,0 +1,18 @@
+"""Measurements to profile: robust fits per section, held-back errors, sources."""
+
+from isotune.validation.calibrate.calibration import Calibrated, SectionReport, calibrate
+from isotune.validation.calibrate.contention_fit import read_contention, with_contention
+from isotune.validation.calibrate.estimate import get
+from isotune.validation.calibrate.holdout import split
+from isotune.validation.calibrate.provenance import CLASS_OF
+
+__all__ = [
+    "CLASS_OF",
+    "Calibrated",
+    "SectionReport",
+    "calibrate",
+    "get",
+    "read_contention",
+    "split",
+    "with_contention",
+]

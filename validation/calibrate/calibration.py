@@ -1,0 +1,240 @@
+"""Measurements to profile: estimate every section the rows speak about, and say how well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.kernels import Array
+from isotune.simulator.machine import Calibration, Errors, HardwareProfile, OpError
+from isotune.validation.calibrate.estimate import Parameter, estimate
+from isotune.validation.calibrate.fits import (
+    Section,
+    attention_section,
+    collective_sections,
+    elementwise_section,
+    gemm_section,
+)
+from isotune.validation.calibrate.holdout import op_error, split, thinned
+from isotune.validation.calibrate.provenance import CLASS_OF, sources_of
+from isotune.validation.tables import Rows, Table, kernel_seconds, unique, why_not
+
+ROWS_PER_GROUP = 3000
+"""Rows used to estimate one section; more move no parameter and take longer."""
+
+OTHER_CHOICE = 6.0
+"""How much lower the cost of a discrete choice other than the base's must be: two prior widths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionReport:
+    """What happened to one section; `before` are the base's errors on the same rows."""
+
+    key: str
+    op: str
+    error: OpError
+    before: OpError
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A calibrated profile, what was estimated, and rows that could not be used (with why)."""
+
+    base: HardwareProfile
+    profile: HardwareProfile
+    sections: tuple[SectionReport, ...]
+    unused: dict[str, int]
+
+    @property
+    def undetermined(self) -> tuple[str, ...]:
+        """Paths of parameters that stay at the base's values for want of rows."""
+        return tuple(p.path for s in self.sections for p in s.parameters if not p.determined)
+
+
+def calibrate(
+    tables: Sequence[Table],
+    base: HardwareProfile,
+    *,
+    name: str,
+    date: str,
+    relatives: Sequence[Table] = (),
+    seed: int = 0,
+) -> Calibrated:
+    """A profile of the machine the tables were measured on; same input, same output.
+
+    Args:
+        tables: its measurements.
+        base: the profile to start from, and to stay at where the rows say nothing. Its
+            specification (`gpu`, `node`) must be the machine's.
+        name: the new profile's name.
+        date: year-month-day, for the record.
+        relatives: measurements of another machine with the same chip; their GEMM rows join
+            the fit with the weight of the machine's own, and are never scored.
+        seed: which rows are held back.
+
+    Raises:
+        InputError: rows of several machines.
+    """
+    machines = sorted({name for table in tables for name in table.machines})
+    if len(machines) > 1:
+        raise InputError(
+            f"{tables[0].name}: column hw: rows of several machines ({', '.join(machines)}); "
+            "one profile describes one (the same chip elsewhere is a --relative)"
+        )
+    unused: dict[str, int] = {}
+    profile, reports = base, []
+    for section in _sections(_usable(tables, base, unused), base):
+        borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
+        also = borrowed if section.key == "gemm" else []
+        profile, report = _fit(section, profile, also, seed)
+        reports.append(report)
+    profile = _tied(profile)
+    before = {} if base.calibration is None else base.calibration.errors
+    calibration = Calibration(
+        tables=tuple(table.name for table in (*tables, *relatives)),
+        base=base.name,
+        date=date,
+        errors=before | _errors(base, reports),
+    )
+    whole = {"gemm", "attention", _default(base)} <= {report.key for report in reports}
+    own = {"derived_from": None, "collectives_from": None, "derived_error_factor": 1.0}
+    documented = profile.model_copy(
+        update=(own if whole else {})
+        | {
+            "name": name,
+            "calibration": calibration if reports else base.calibration,
+            "errors": _class_errors(base, reports),
+            "sources": sources_of(base, tables, relatives, reports, date),
+        }
+    )
+    checked = HardwareProfile.model_validate(documented.model_dump(mode="json"))
+    return Calibrated(base=base, profile=checked, sections=tuple(reports), unused=unused)
+
+
+def _usable(
+    tables: Sequence[Table], base: HardwareProfile, unused: dict[str, int]
+) -> dict[str, tuple[Rows, ...]]:
+    """Rows by op, those the model cannot price counted by reason."""
+    usable: dict[str, tuple[Rows, ...]] = {}
+    for table in tables:
+        for rows in table.groups:
+            reason = why_not(rows, base)
+            if reason:
+                text = f"{rows.op}: {reason}"
+                unused[text] = unused.get(text, 0) + len(rows)
+            else:
+                usable[rows.op] = (*usable.get(rows.op, ()), unique(rows))
+    return usable
+
+
+def _sections(rows: dict[str, tuple[Rows, ...]], base: HardwareProfile) -> list[Section]:
+    sections: list[Section] = []
+    if "gemm" in rows:
+        sections.append(gemm_section(rows["gemm"], base))
+    if "attention" in rows:
+        sections.append(attention_section(rows["attention"], base))
+    if "rms_norm" in rows:
+        sections.append(elementwise_section(rows["rms_norm"], base))
+    if "all_reduce" in rows:
+        sections += collective_sections(rows["all_reduce"], base)
+    return sections
+
+
+def _fit(
+    section: Section, profile: HardwareProfile, also: Sequence[Rows], seed: int
+) -> tuple[HardwareProfile, SectionReport]:
+    """The profile with one section estimated on the rows not held back."""
+    kept, held = split(section.groups, seed)
+    own = sum(len(rows) for rows in kept)
+    extra = [thinned(rows, own, seed) for rows in also]
+    borrowed = sum(len(rows) for rows in extra)
+    groups = [*(thinned(rows, ROWS_PER_GROUP, seed) for rows in kept), *extra]
+    scale = [1.0] * len(kept) + [np.sqrt(own / borrowed) if borrowed else 1.0] * len(extra)
+    weights = np.concatenate(
+        [section.weights(rows) * factor for rows, factor in zip(groups, scale, strict=True)]
+    )
+    measured = np.concatenate([rows.latency_s for rows in groups])
+
+    def predict(candidate: HardwareProfile) -> Array:
+        return np.concatenate([kernel_seconds(rows, candidate) for rows in groups])
+
+    best = None
+    for place, variant in enumerate(section.variants):
+        start = _with_choices(profile, variant, section.key)
+        found = estimate(start, section.paths, predict, measured, weights)
+        cost = found[2] + (OTHER_CHOICE if place else 0.0)
+        if best is None or cost < best[0]:
+            best = (cost, found)
+    assert best is not None
+    fitted, parameters, _ = best[1]
+    scored = held or kept
+    report = SectionReport(
+        key=section.key,
+        op=section.op,
+        error=_error(scored, fitted, own, bool(held)),
+        before=_error(scored, profile, own, bool(held)),
+        parameters=tuple(parameters),
+    )
+    return fitted, report
+
+
+def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) -> HardwareProfile:
+    """The profile so far, with the variant's version of the section."""
+    head = key.partition(".")[0]
+    if head == "collectives":
+        return profile
+    return profile.model_copy(update={head: getattr(variant, head)})
+
+
+def _error(groups: Sequence[Rows], profile: HardwareProfile, fitted: int, held: bool) -> OpError:
+    ratio = np.concatenate([kernel_seconds(rows, profile) / rows.latency_s for rows in groups])
+    return op_error(ratio, fitted=fitted, held_back=ratio.size if held else 0)
+
+
+def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str, OpError]:
+    """Errors by operation; an all-reduce algorithm other than the default has its own entry."""
+    default = _default(base)
+    errors: dict[str, OpError] = {}
+    for report in reports:
+        own = report.op == "all_reduce" and report.key != default
+        key = f"{report.op}.{report.key.split('.')[2]}" if own else report.op
+        errors[key] = report.error
+    return errors
+
+
+def _default(base: HardwareProfile) -> str:
+    """The section of the all-reduce algorithm the machine uses unless told otherwise."""
+    return f"collectives.algorithms.{base.collectives.default}.protocols"
+
+
+def standard_error(error: OpError) -> float:
+    """The standard error of a normal variable with these quantiles: mean of two estimates, or 1."""
+    return min(1.0, round((error.median / 0.6745 + error.p90 / 1.6449) / 2, 3))
+
+
+def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
+    """The base's errors, those of fitted operations replaced; collectives by the default's."""
+    found = _errors(base, reports)
+    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
+    return base.errors.model_copy(update=update)
+
+
+def _tied(profile: HardwareProfile) -> HardwareProfile:
+    """Bandwidths that cannot differ, or not by more than the schema allows, made consistent."""
+    algorithms = {}
+    for name, algorithm in profile.collectives.algorithms.items():
+        protocols = tuple(
+            p.model_copy(
+                update={
+                    "bandwidth_many": p.bandwidth
+                    if p.pattern == "switch"
+                    else min(p.bandwidth_many, 2 * p.bandwidth)
+                }
+            )
+            for p in algorithm.protocols
+        )
+        algorithms[name] = algorithm.model_copy(update={"protocols": protocols})
+    collectives = profile.collectives.model_copy(update={"algorithms": algorithms})
+    return profile.model_copy(update={"collectives": collectives})

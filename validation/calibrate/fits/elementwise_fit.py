@@ -1,0 +1,12 @@
+"""Norm rows: launch, bandwidth and what L2 adds."""
+
+from isotune.simulator.kernels import ElementwiseParameters
+from isotune.simulator.machine import HardwareProfile
+from isotune.validation.calibrate.fits.section import Section, paths_of
+from isotune.validation.tables import Rows
+
+
+def elementwise_section(groups: tuple[Rows, ...], base: HardwareProfile) -> Section:
+    """The parameters of `elementwise`."""
+    paths = paths_of("elementwise", tuple(ElementwiseParameters.model_fields))
+    return Section(key="elementwise", groups=groups, paths=paths, variants=(base,))

@@ -1,0 +1,42 @@
+"""A section of a profile, and how rows estimate it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isotune.simulator.kernels import Array
+from isotune.simulator.machine import HardwareProfile
+from isotune.validation.tables import Rows
+
+Weights = Callable[[Rows], Array]
+
+
+def equal_weights(rows: Rows) -> Array:
+    """Every row counts the same."""
+    return np.ones(len(rows))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Section:
+    """Parameters of one kind of kernel, and the rows that speak about them.
+
+    `paths` are dotted paths in the profile; `variants` are profiles that differ in choices no
+    derivative can follow (a tile size), the base first.
+    """
+
+    key: str
+    groups: tuple[Rows, ...]
+    paths: tuple[str, ...]
+    variants: tuple[HardwareProfile, ...]
+    weights: Weights = equal_weights
+
+    @property
+    def op(self) -> str:
+        """The operation its rows measure."""
+        return self.groups[0].op
+
+
+def paths_of(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Dotted paths of fields below `prefix`."""
+    return tuple(f"{prefix}.{name}" for name in names)

@@ -1,0 +1,105 @@
+"""What the model says a whole measured pass should take on a machine."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+from isotune.simulator.architecture import Model, bundled_models, load_model
+from isotune.simulator.errors import InputError
+from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.predict import PricedRun, ProgramCosts, Scenario
+from isotune.simulator.schedule import Workload, simulate
+from isotune.validation.check.measured_engines import LADDER_STATES, Engine, EnginePricer, engine_of
+from isotune.validation.check.measured_strategies import STRATEGIES, program_of
+from isotune.validation.tables import Run
+
+LINKS = {
+    "": None,
+    "nvlink_multimem": "multimem",
+    "nvlink_nccl": "nccl",
+    "nvls_no_p2p": "nccl_no_p2p",
+    "host_staged": "nccl_host_staged",
+}
+"""The all-reduce algorithm behind each `link` of a table; None is the profile's default."""
+
+HELD_BACK_TP = 4
+"""Rank count whose runs `benchmarks/fit_runtime.py` holds back; they measure a runtime's error."""
+
+_TUNED_SMS = (4, 8)
+"""SM budgets among which a run of split_overlap_fused_norm was tuned."""
+
+_SUFFIXES = re.compile(r"(-(instruct|chat|hf|v0\.\d+|base))+$")
+
+
+def run_seconds(
+    run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
+) -> float:
+    """Predicted seconds of one step of a run; see `priced_run`."""
+    return priced_run(run, profile, states).latency
+
+
+def priced_run(
+    run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
+) -> PricedRun:
+    """One step of a run, priced and timed; `states` as in `engine_of`.
+
+    Raises:
+        InputError: why it cannot be predicted: unknown model, strategy or link, or a `tp` that
+            the model or the machine does not allow.
+    """
+    scenario = _scenario(run, profile)
+    if run.strategy not in STRATEGIES:
+        raise InputError(f"strategy {run.strategy!r:.40} is not known")
+    program = program_of(run.strategy, scenario)
+    budgets = _TUNED_SMS if run.strategy == "split_overlap_fused_norm" else (None,)
+    engine = engine_of(run, states)
+    cache = run.prompt + (run.generated or 1)
+    tried: list[PricedRun] = []
+    for budget in budgets:
+        pricer = EnginePricer(scenario, comm_sms=budget, engine=engine, cache=cache)
+        costs = ProgramCosts(program, pricer)
+        tried.append(PricedRun(program, costs, simulate(program, costs)))
+    return min(tried, key=lambda done: done.latency)
+
+
+def _scenario(run: Run, profile: HardwareProfile) -> Scenario:
+    """The run's scenario; decode steps are priced at their mean context."""
+    if run.link not in LINKS:
+        raise InputError(f"link {run.link!r:.40} is not known")
+    grown = run.steps // 2 if run.phase == "decode" else 0
+    workload = Workload(
+        phase=run.phase,
+        batch=run.batch,
+        prompt=run.prompt + grown,
+        tp=run.tp,
+        runtime=run.launch,
+    )
+    hardware = _with_default(profile, LINKS[run.link])
+    return Scenario(model=model_named(run.model), hardware=hardware, workload=workload)
+
+
+def _with_default(profile: HardwareProfile, algorithm: str | None) -> HardwareProfile:
+    if algorithm is None:
+        return profile
+    profile.collectives.chain(algorithm)
+    collectives = profile.collectives.model_copy(update={"default": algorithm})
+    return profile.model_copy(update={"collectives": collectives})
+
+
+@lru_cache(maxsize=64)
+def model_named(name: str) -> Model:
+    """The bundled model that a table's name means.
+
+    Instruction tuning, releases and vendors change no shapes: `Llama-3.3-70B-Instruct` is
+    llama-3.1-70b.
+
+    Raises:
+        InputError: no bundled model has these shapes.
+    """
+    plain = _SUFFIXES.sub("", name.rsplit("/", 1)[-1].lower())
+    family = re.fullmatch(r"(?:meta-)?llama-3(?:\.\d)?-(\d+b)", plain)
+    candidates = [plain, f"llama-3.1-{family[1]}"] if family else [plain]
+    for candidate in candidates:
+        if candidate in bundled_models():
+            return load_model(candidate)
+    raise InputError(f"model {name!r:.60} is not bundled")

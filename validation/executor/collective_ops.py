@@ -1,0 +1,127 @@
+"""The sync points' all-reduces, plain or quantised; the same on NCCL and gloo.
+
+A quantised all-reduce sends each rank's shard of the message to it (all-to-all), sums what
+arrives, and gathers the sums; both ways in one byte per element with a 16-bit scale for every
+128 elements of a row. Its mathematics is `Quantiser` applied to every summand and to the sum.
+"""
+
+from dataclasses import dataclass, replace
+from math import gcd
+from typing import Any, Protocol, Self
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isotune.simulator.schedule import CommDtype
+
+GROUP = 128
+"""Elements that share a scale, where the rows are a multiple of it."""
+_SCALE_BYTES = 2
+
+
+class AllReduce(Protocol):
+    """Sums a contiguous tensor over the ranks, in place."""
+
+    def __call__(self, partial: Tensor) -> None:
+        """Every rank ends with the same sum."""
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """One byte per element: int8, or the 4-bit-exponent fp8."""
+
+    dtype: torch.dtype
+    largest: float
+    group: int = GROUP
+
+    def over_rows(self, width: int) -> Self:
+        """The quantiser whose groups do not straddle rows of this width."""
+        return replace(self, group=gcd(self.group, width))
+
+    def pack(self, values: Tensor) -> Tensor:
+        """Bytes [..., elements + scales] of values [..., elements], a multiple of the group."""
+        groups = values.unflatten(-1, (-1, self.group)).float()
+        scale = (groups.abs().amax(-1, keepdim=True) / self.largest).bfloat16()
+        steps = groups / scale.float().clamp_min(1e-30)
+        if self.dtype == torch.int8:
+            steps = steps.round()
+        bytes_ = steps.clamp(-self.largest, self.largest).to(self.dtype).flatten(-2)
+        return torch.cat((bytes_.view(torch.uint8), scale.flatten(-2).view(torch.uint8)), -1)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """The values, in float32, that `pack` stored."""
+        elements = packed.shape[-1] * self.group // (self.group + _SCALE_BYTES)
+        values, scale = packed.split((elements, packed.shape[-1] - elements), -1)
+        groups = values.view(self.dtype).float().unflatten(-1, (-1, self.group))
+        return (groups * scale.contiguous().view(torch.bfloat16).float()[..., None]).flatten(-2)
+
+
+QUANTISERS = {
+    "int8": Quantiser(torch.int8, 127.0),
+    "fp8": Quantiser(torch.float8_e4m3fn, 448.0),
+}
+
+
+@dataclass(frozen=True)
+class PlainAllReduce:
+    """The library's all-reduce in the activations' own type."""
+
+    group: Any = None
+
+    def __call__(self, partial: Tensor) -> None:
+        """See `AllReduce`."""
+        dist.all_reduce(partial, group=self.group)
+
+
+@dataclass(frozen=True)
+class QuantisedAllReduce:
+    """Quantise, exchange shards, sum and requantise the own one, gather, dequantise."""
+
+    quantiser: Quantiser
+    ranks: int
+    group: Any = None
+
+    def __call__(self, partial: Tensor) -> None:
+        """See `AllReduce`."""
+        flat, quantiser = partial.view(-1), self.quantiser.over_rows(partial.shape[-1])
+        padding = -flat.numel() % (self.ranks * quantiser.group)
+        mine = quantiser.pack(torch.nn.functional.pad(flat, (0, padding)).view(self.ranks, -1))
+        theirs = torch.empty_like(mine)
+        dist.all_to_all_single(theirs, mine, group=self.group)
+        shard = quantiser.pack(quantiser.unpack(theirs).sum(0))
+        gathered = torch.empty_like(mine)
+        dist.all_gather(list(gathered), shard, group=self.group)
+        flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
+
+
+def nccl_options(sms: int | None = None) -> Any:
+    """Options of an NCCL group: urgent, and holding so many SMs, or as many as NCCL likes.
+
+    NCCL's kernels run on a stream of their own, so the priority of the stream that calls them
+    does not reach them: without one they would wait for SMs behind all compute launched before.
+    """
+    options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
+    if sms is not None:
+        options.config.min_ctas = options.config.max_ctas = sms
+    return options
+
+
+def group_of(ranks: list[int] | None, *, cuda: bool, sms: int | None = None) -> Any:
+    """A group of some ranks, or of all; on GPUs its collectives hold so many SMs.
+
+    All ranks make it together. On GPUs it is as patient as the default group.
+    """
+    if not cuda:
+        return dist.new_group(ranks)
+    world: Any = dist.group.WORLD
+    options = nccl_options(sms)
+    options._timeout = world._get_backend(torch.device("cuda")).options._timeout
+    return dist.new_group(ranks, timeout=options._timeout, pg_options=options)
+
+
+def all_reduce_of(transfer: CommDtype, ranks: int, group: Any = None) -> AllReduce:
+    """The all-reduce of a transfer type; `bf16` stands for the activations' own type."""
+    if transfer == "bf16":
+        return PlainAllReduce(group)
+    return QuantisedAllReduce(QUANTISERS[transfer], ranks, group)

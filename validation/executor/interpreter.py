@@ -1,0 +1,243 @@
+"""Runs a program for real: the interpreter of the steps that the simulator times.
+
+One method per op, and no strategy anywhere: ISO, SPD, request and GEMM overlap differ only in
+the steps. A chunk carries its residual stream and the partial sum of the last row-parallel op.
+A norm reads their sum. Once a sync has made the partial sum whole, it is folded into the
+residual; where the sync was dropped it stays local and is carried into the next one:
+
+    standard:  h   = x + sum_i a_i + b_o          y = h + sum_i mlp_i(norm(h)) + b_d
+    SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
+
+A recovered model may add a correction c_i to h_i, in the norm's input only.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+
+from isotune.simulator.schedule import Chunk, Program, Step
+from isotune.validation.executor.causal_attention import attend
+from isotune.validation.executor.collective_ops import AllReduce
+from isotune.validation.executor.kv_cache import KvCache
+from isotune.validation.executor.layers import Heads, Rotation
+from isotune.validation.executor.shard import Shard
+from isotune.validation.executor.streams import Clocked, OnStep, Streams
+from isotune.validation.weights import vocabulary_range
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """What a chunk carries from step to step; activations are [rows, hidden].
+
+    `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
+    the one before it when its sync was dropped, until it becomes the partial sum that the next
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next.
+    """
+
+    residual: Tensor
+    rotation: Rotation | None
+    partial: Tensor | None = None
+    carried: Tensor | None = None
+    accumulates: bool = False
+    synced: bool = False
+    work: Any = None
+
+    def enter_norm(self, missing: Tensor | None = None) -> Tensor:
+        """The input of a norm: the residual stream, with what this rank knows of the rest.
+
+        `missing` [hidden] stands in for the other ranks' share of a partial sum.
+        """
+        partial, self.partial = self.partial, None
+        if partial is None:
+            return self.residual
+        if self.synced:
+            self.residual, self.synced = self.residual + partial, False
+            return self.residual
+        self.carried = partial
+        known = self.residual + partial
+        return known if missing is None else known + missing
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: hidden states [requests, tokens, hidden] before the final norm, this
+    rank's slice of the last tokens' logits [requests, words], and the clocked steps."""
+
+    hidden: Tensor
+    logits: Tensor
+    clocked: Clocked
+
+
+class Executor:
+    """Drives one rank's shard through programs. All ranks run the same programs in step."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        streams: Streams,
+        all_reduce: AllReduce,
+        on_step: OnStep = int,
+    ) -> None:
+        self._shard, self._streams, self._all_reduce = shard, streams, all_reduce
+        self._on_step = on_step
+        self._program: Program
+        self._end = 0
+        self._chunks: dict[int, ChunkState] = {}
+        self._embedded = self._logits = torch.empty(0)
+        self._cache: KvCache
+
+    def embed(self, ids: Tensor, start: int = 0) -> Tensor:
+        """Embeddings [requests, tokens, hidden] of ids at positions from `start` on.
+
+        The embedding is cut between words, so this takes an all-reduce; it runs before the
+        clock does, and the program's own embed op copies a chunk of the result.
+        """
+        with torch.inference_mode():
+            words = self._shard.embed(ids)
+            if self._shard.tp > 1:
+                dist.all_reduce(words)
+            return self._shard.enter(words, start)
+
+    def run(self, program: Program, embedded: Tensor, cache: KvCache) -> Outcome:
+        """Run a program on embeddings; keys and values are added to the cache."""
+        self._program, self._chunks = program, {}
+        self._end = max(chunk.start + chunk.tokens for chunk in program.chunks)
+        self._embedded, self._cache = embedded, cache
+        with torch.inference_mode():
+            clocked = self._streams.play(program, self._perform, self._on_step)
+            hidden = [self._hidden(chunk) for chunk in program.chunks]
+        by_requests = program.chunks[-1].first_request > 0
+        return Outcome(torch.cat(hidden, 0 if by_requests else 1), self._logits, clocked)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., vocab_size] of hidden states before the final norm, on every rank."""
+        with torch.inference_mode():
+            return self.gather(self._head(self._shard.final_norm(hidden)))
+
+    def gather(self, logits: Tensor) -> Tensor:
+        """All ranks' slices of the logits, side by side."""
+        words, tp = self._shard.config.vocab_size, self._shard.tp
+        if tp == 1:
+            return logits
+        share = vocabulary_range(words, tp, 0)[1]
+        mine = functional.pad(logits, (0, share - logits.shape[-1])).contiguous()
+        slices = [torch.empty_like(mine) for _ in range(tp)]
+        dist.all_gather(slices, mine)
+        return torch.cat(slices, -1)[..., :words]
+
+    def _perform(self, index: int) -> None:
+        step = self._program.steps[index]
+        with torch.inference_mode():  # which is a property of the thread
+            for op in step.ops:
+                getattr(self, f"_{op}")(step)
+
+    def _embed(self, step: Step) -> None:
+        chunk = step.chunk
+        requests = slice(chunk.first_request, chunk.first_request + chunk.requests)
+        first = chunk.start - self._program.chunks[0].start
+        hidden = self._embedded[requests, first : first + chunk.tokens]
+        self._chunks[chunk.index] = ChunkState(
+            residual=hidden.reshape(chunk.rows, -1).clone(),
+            rotation=self._shard.rotation(hidden, chunk.start, chunk.tokens, self._end),
+        )
+
+    def _attention_norm(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        normed = self._shard.layers[step.block].attention_norm(state.enter_norm())
+        state.work = normed.view(step.chunk.requests, step.chunk.tokens, -1)
+
+    def _qkv(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        state.work = self._shard.layers[step.block].qkv(state.work)
+
+    def _rope(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        if state.rotation is not None:
+            state.work = self._shard.layers[step.block].rope(state.work, state.rotation)
+
+    def _attention(self, step: Step) -> None:
+        state, chunk, layer = self._chunks[step.chunk.index], step.chunk, step.block
+        query, key, value = state.work
+        key, value = self._cache.extend(layer, chunk, key, value)
+        mixed = attend(
+            Heads(query, key, value), self._shard.layers[layer].scaling, self._shard.windows[layer]
+        )
+        state.work = mixed.transpose(1, 2).reshape(chunk.rows, -1)
+
+    def _attention_out(self, step: Step) -> None:
+        layer, state = self._shard.layers[step.block], self._chunks[step.chunk.index]
+        self._add_partial(step, layer.attention_out(state.work[_rows(step)]), layer.out_bias)
+
+    def _mlp_norm(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        entry = state.enter_norm(self._shard.missing.get(step.block))
+        state.work = self._shard.layers[step.block].mlp_norm(entry)
+
+    def _mlp_up(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        state.work = self._shard.layers[step.block].mlp_up(state.work)
+
+    def _activation(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        state.work = self._shard.layers[step.block].activation(state.work)
+
+    def _partial_add(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        state.partial, state.carried, state.accumulates = state.carried, None, True
+
+    def _mlp_down(self, step: Step) -> None:
+        layer, state = self._shard.layers[step.block], self._chunks[step.chunk.index]
+        self._add_partial(step, layer.mlp_down(state.work, _rows(step)), layer.down_bias)
+
+    def _add_partial(self, step: Step, tile: Tensor, bias: Tensor | None) -> None:
+        """Keep a row-parallel op's output; its bias joins the residual stream, once."""
+        state, rows = self._chunks[step.chunk.index], _rows(step)
+        if state.accumulates:
+            assert state.partial is not None
+            state.partial[rows] += tile
+        elif step.tile is None:
+            state.partial = tile
+        else:
+            if state.partial is None:
+                state.partial = torch.empty_like(state.residual)
+            state.partial[rows] = tile
+        if rows.stop == step.chunk.rows:
+            state.accumulates = False
+            # One rank's sums are whole without a sync.
+            state.synced = self._shard.tp == 1
+            if bias is not None:
+                state.residual = state.residual + bias
+
+    def _attention_sync(self, step: Step) -> None:
+        state = self._chunks[step.chunk.index]
+        assert state.partial is not None
+        self._all_reduce(state.partial[_rows(step)])
+        state.synced = True
+
+    _mlp_sync = _attention_sync
+
+    def _hidden(self, chunk: Chunk) -> Tensor:
+        hidden = self._chunks[chunk.index].enter_norm()
+        return hidden.view(chunk.requests, chunk.tokens, -1)
+
+    def _final_norm(self, step: Step) -> None:
+        last: dict[int, Tensor] = {}
+        for chunk in self._program.chunks:
+            last[chunk.first_request] = self._hidden(chunk)[:, -1]
+        state = ChunkState(residual=torch.empty(0), rotation=None)
+        state.work = self._shard.final_norm(torch.cat([last[first] for first in sorted(last)]))
+        self._chunks[step.chunk.index] = state
+
+    def _lm_head(self, step: Step) -> None:
+        self._logits = self._head(self._chunks[step.chunk.index].work)
+
+    def _head(self, normed: Tensor) -> Tensor:
+        return functional.linear(normed, self._shard.head)
+
+
+def _rows(step: Step) -> slice:
+    return slice(step.first_row, step.first_row + step.rows)

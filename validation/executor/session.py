@@ -1,0 +1,91 @@
+"""Plans run on one rank's shard: forward passes, and greedy generation after them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from isotune.simulator.architecture import Model
+from isotune.simulator.schedule import Plan, Program, Workload, expand
+from isotune.validation.executor.collective_ops import AllReduce, all_reduce_of, group_of
+from isotune.validation.executor.interpreter import Executor, Outcome
+from isotune.validation.executor.kv_cache import KvCache
+from isotune.validation.executor.shard import Shard
+from isotune.validation.executor.streams import streams_on
+
+SERIAL = Plan()
+
+
+class Session:
+    """A shard, with the executors and process groups of the plans run on it.
+
+    `model` is the simulator's view of the same model: programs expand from it. Every rank
+    asks for the same plans in the same order, since a group is made by all ranks together.
+    `stand_in` gives what runs in place of a plan's all-reduce where there are no other ranks.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        model: Model,
+        on_step: Callable[[int], object] = int,
+        stand_in: Callable[[Plan], AllReduce] | None = None,
+    ) -> None:
+        self.shard, self.model = shard, model
+        self._on_step, self._stand_in = on_step, stand_in
+        self._streams = streams_on(shard.device)
+        self._groups: dict[int | None, Any] = {None: None}
+
+    def executor(self, plan: Plan) -> Executor:
+        """What runs a plan: its transfer type, and its budget of SMs for the collective."""
+        if self._stand_in is not None:
+            all_reduce = self._stand_in(plan)
+        else:
+            group = self._group(plan.comm_sms)
+            all_reduce = all_reduce_of(plan.comm_dtype, self.shard.tp, group)
+        return Executor(self.shard, self._streams, all_reduce, self._on_step)
+
+    def program(self, plan: Plan, workload: Workload) -> Program:
+        """A plan's program for a workload on this model."""
+        return expand(self.model, workload, plan)
+
+    def cache(self, requests: int, tokens: int) -> KvCache:
+        """An empty cache of keys and values."""
+        return KvCache.empty(self.shard, requests, tokens)
+
+    def forward(self, plan: Plan, ids: Tensor, cache: KvCache, context: int = 0) -> Outcome:
+        """Run a plan on ids [requests, tokens] that follow `context` tokens in the cache."""
+        executor = self.executor(plan)
+        program = self.program(plan, self.workload(ids, context))
+        return executor.run(program, executor.embed(ids, context), cache)
+
+    def workload(self, ids: Tensor, context: int) -> Workload:
+        """The workload of a pass: prefill, or one token of decode after a context."""
+        requests, tokens = ids.shape
+        if context and tokens != 1:
+            raise ValueError(f"a pass after {context} tokens takes 1 token, not {tokens}")
+        phase, prompt = ("decode", context) if context else ("prefill", tokens)
+        fields = {"phase": phase, "batch": requests, "prompt": prompt, "tp": self.shard.tp}
+        return Workload.model_validate(fields)
+
+    def greedy(self, plan: Plan, ids: Tensor, tokens: int, decode: Plan = SERIAL) -> Tensor:
+        """The `tokens` likeliest next tokens [requests, tokens] after a prefill by a plan."""
+        requests, prompt = ids.shape
+        cache = self.cache(requests, prompt + tokens)
+        logits = self.forward(plan, ids, cache).logits
+        generated: list[Tensor] = []
+        for position in range(prompt, prompt + tokens):
+            token = self.executor(decode).gather(logits).argmax(-1, keepdim=True)
+            generated.append(token)
+            if len(generated) < tokens:
+                logits = self.forward(decode, token, cache, position).logits
+        return torch.cat(generated, 1)
+
+    def _group(self, comm_sms: int | None) -> Any:
+        if self.shard.device.type != "cuda" or self.shard.tp == 1:
+            return None
+        if comm_sms not in self._groups:
+            assert comm_sms is not None
+            self._groups[comm_sms] = group_of(None, cuda=True, sms=comm_sms)
+        return self._groups[comm_sms]

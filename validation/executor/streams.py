@@ -1,0 +1,128 @@
+"""Two in-order streams that run a program's steps and clock them: CUDA's, or CPU threads."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from isotune.simulator.schedule import Program, Stream
+
+Perform = Callable[[int], None]
+"""Does the work of the step with this index."""
+OnStep = Callable[[int], object]
+"""Told the index of a step that begins, or that the host waits for."""
+
+
+@dataclass(frozen=True)
+class Clocked:
+    """Start and end of each step, in the program's order; seconds since the program began."""
+
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
+
+    @property
+    def latency(self) -> float:
+        """Seconds until the last step ended."""
+        return max(self.ends)
+
+
+class Streams(Protocol):
+    """Runs steps in order on their streams, each after the steps it depends on."""
+
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+        """Run a program to its end; `on_step` hears which step is reached."""
+
+
+class CpuStreams:
+    """Compute in the calling thread; the communication stream is a thread of its own.
+
+    Collectives leave Python while they wait, so the compute goes on under them.
+    """
+
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+        """See `Streams`."""
+        starts, ends = [0.0] * len(program.steps), [0.0] * len(program.steps)
+        begin = time.perf_counter()
+
+        def clocked(index: int) -> None:
+            on_step(index)
+            starts[index] = time.perf_counter() - begin
+            perform(index)
+            ends[index] = time.perf_counter() - begin
+
+        with ThreadPoolExecutor(max_workers=1) as comm:
+            in_flight: dict[int, Future[None]] = {}
+            try:
+                for index, step in enumerate(program.steps):
+                    if step.stream is Stream.COMM:
+                        in_flight[index] = comm.submit(clocked, index)
+                        continue
+                    for awaited in step.depends_on:
+                        if awaited in in_flight:
+                            in_flight.pop(awaited).result()
+                    clocked(index)
+            except BaseException:
+                comm.shutdown(wait=False, cancel_futures=True)
+                raise
+        for left in in_flight.values():
+            left.result()
+        return Clocked(tuple(starts), tuple(ends))
+
+
+class CudaStreams:
+    """Two CUDA streams; waits and clocks are events, so the host runs ahead of the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._streams: dict[Stream, Any] = {
+            stream: torch.cuda.Stream(device, priority=-1 if stream is Stream.COMM else 0)
+            for stream in Stream
+        }
+
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+        """See `Streams`."""
+        torch.cuda.synchronize(self._device)
+        begin = torch.cuda.Event(enable_timing=True)
+        starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in program.steps] for _ in "se")
+        begin.record(self._streams[Stream.COMPUTE])
+        self._streams[Stream.COMM].wait_event(begin)
+        for index, step in enumerate(program.steps):
+            on_step(index)
+            stream = self._streams[step.stream]
+            for awaited in step.depends_on:
+                if program.steps[awaited].stream is not step.stream:
+                    stream.wait_event(ends[awaited])
+            with torch.cuda.stream(stream):
+                starts[index].record(stream)
+                perform(index)
+                ends[index].record(stream)
+        # One by one, so that a run that hangs is known by the step it hangs in.
+        for index, end in enumerate(ends):
+            on_step(index)
+            end.synchronize()
+        torch.cuda.synchronize(self._device)
+        return Clocked(
+            tuple(begin.elapsed_time(event) / 1e3 for event in starts),
+            tuple(begin.elapsed_time(event) / 1e3 for event in ends),
+        )
+
+
+def streams_on(device: torch.device) -> Streams:
+    """The streams of a device."""
+    return CudaStreams(device) if device.type == "cuda" else CpuStreams()
+
+
+_ENQUEUE_CYCLES = 150_000
+"""Device cycles (some 80 us) in which the host enqueues one kernel or collective and its events."""
+
+
+def let_host_ahead(kernels: int) -> None:
+    """Keep the current stream busy while the host enqueues so many kernels.
+
+    Otherwise a short kernel would be clocked with the gap before its launch, which a profile
+    has apart from it.
+    """
+    torch.cuda._sleep(kernels * _ENQUEUE_CYCLES)

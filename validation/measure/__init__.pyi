@@ -1,0 +1,7 @@
+from .cases import OPS as OPS
+from .cases import Op as Op
+from .cases import Range as Range
+from .microbenchmarks import measure as measure
+from .microbenchmarks import source_text as source_text
+from .table_writer import contention_csv as contention_csv
+from .table_writer import measurements_csv as measurements_csv

@@ -1,0 +1,75 @@
+"""What a turn from compute to a sync and back costs beyond the kernels and the collective."""
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from isotune.simulator.schedule import Op, Plan, Program, Workload, expand
+from isotune.validation.executor import let_host_ahead, streams_on
+from isotune.validation.measure.cases import Range, projections
+from isotune.validation.measure.timed_kernels import Kernel, Kernels, seconds_of
+
+_BLOCKS = 4
+
+
+class Turns:
+    """A pass of a few blocks made of the measured kernels, on the executor's own streams.
+
+    It has `rows` tokens, and the all-reduces of a group. Its ops are those that are measured.
+    """
+
+    def __init__(
+        self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel, device: torch.device
+    ) -> None:
+        model = replace(wanted.model, num_hidden_layers=_BLOCKS)
+        workload = Workload(prompt=rows, tp=max(2, wanted.tp))
+        self._program: Program = expand(model, workload, Plan())
+        self._kernels = _of_a_block(kernels, wanted, rows)
+        self._sync, self._device = sync, device
+
+    def beyond(self, repeats: int, group: Any) -> float:
+        """Seconds per sync of the pass beyond its kernels, each alone, and its collectives.
+
+        It is what a rank waits for the slowest one, for a stream to hand over to the other, and
+        what kernels take longer than by themselves. A collective takes as long as the rank that
+        comes last sees it take. Median over passes.
+        """
+        device = self._device
+        alone = sum(seconds_of(kernel, repeats, device) for kernel in self._kernels.values())
+        at_syncs = [at for at, step in enumerate(self._program.steps) if step.is_sync]
+        streams, times = streams_on(device), []
+        for _ in range(max(3, repeats // len(at_syncs))):
+            clocked = streams.play(self._program, self._perform)
+            seen = [clocked.ends[at] - clocked.starts[at] for at in at_syncs]
+            shortest = torch.tensor(seen, dtype=torch.float64, device=device)
+            dist.all_reduce(shortest, dist.ReduceOp.MIN, group=group)
+            collectives = float(shortest.sum())
+            times.append(clocked.latency - clocked.ends[0] - _BLOCKS * alone - collectives)
+        return statistics.median(times) / len(at_syncs)
+
+    def _perform(self, index: int) -> None:
+        step = self._program.steps[index]
+        if index == 0 and self._device.type == "cuda":
+            let_host_ahead(len(self._kernels) * _BLOCKS + len(self._program.steps))
+        if step.is_sync:
+            self._sync()
+            return
+        for op in step.ops:
+            if op in self._kernels:
+                self._kernels[op]()
+
+
+def _of_a_block(kernels: Kernels, wanted: Range, rows: int) -> dict[Op, Kernel]:
+    """The measured kernels of a block of `rows` tokens, by the op that they are."""
+    model, tp = wanted.model, wanted.tp
+    gemms = (Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN)
+    found: dict[Op, Kernel] = {
+        op: kernels.gemm(rows, n, k) for op, (n, k) in zip(gemms, projections(wanted), strict=True)
+    }
+    norm = kernels.rms_norm(rows, model.hidden_size)
+    found |= {Op.ATTENTION_NORM: norm, Op.MLP_NORM: norm}
+    heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp), model.head_dim
+    return found | {Op.ATTENTION: kernels.attention(1, rows, rows, *heads)}

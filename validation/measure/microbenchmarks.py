@@ -1,0 +1,69 @@
+"""The front door of the microbenchmarks."""
+
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from isotune.simulator.errors import InputError
+from isotune.validation.measure.cases import Range, cases
+from isotune.validation.measure.measure_job import VISITS, MeasureJob, Row, merged
+from isotune.validation.ranks import RunFailedError, launch, place, run_as_rank, under_torchrun
+
+
+def measure(
+    wanted: Range,
+    *,
+    dtype: str,
+    budget_s: float,
+    timeout_s: float,
+    on_row: Callable[[int, int], None] | None = None,
+) -> tuple[list[Row], str | None] | None:
+    """Rows measured, and the one line of a run that ended early; None on a rank that is not 0.
+
+    Raises:
+        InputError: too few GPUs, nothing to measure on one rank, or another number of ranks
+            than torchrun started.
+    """
+    todo, visits = cases(wanted), list[Row]()
+    if not todo:
+        ops = ", ".join(wanted.ops)
+        raise InputError(f"--ops: {ops} takes several ranks (allowed: --nproc 2 or more)")
+    device = "cuda" if wanted.cuda else "cpu"
+
+    def take(_: int, row: Any) -> None:
+        visits.append(row)
+        if on_row:
+            on_row(len(visits), VISITS * len(todo))
+
+    job = MeasureJob(wanted, dtype, budget_s)
+    common: dict[str, Any] = {
+        "device": device,
+        "timeout_s": timeout_s,
+        "where": lambda step: str(todo[step]),
+        "on_message": take,
+    }
+    if under_torchrun():
+        if place().ranks != wanted.ranks:
+            raise InputError(f"--nproc: torchrun started {place().ranks} ranks, not {wanted.ranks}")
+        first, failure = run_as_rank(job, **common)
+        return (merged(visits), failure) if first else None
+    if wanted.cuda and torch.cuda.device_count() < wanted.ranks:
+        raise InputError(
+            f"--nproc: {wanted.ranks} ranks need as many GPUs, this machine has "
+            f"{torch.cuda.device_count()}"
+        )
+    try:
+        launch(job, wanted.ranks, **common)
+    except RunFailedError as error:
+        return merged(visits), str(error)
+    except KeyboardInterrupt:
+        return merged(visits), "interrupted"
+    return merged(visits), None
+
+
+def source_text(wanted: Range) -> str:
+    """What measured: for the table's `source` column."""
+    where = torch.cuda.get_device_name(0) if wanted.cuda else platform.machine()
+    return f"isotune measure, torch {torch.__version__}, {where}"

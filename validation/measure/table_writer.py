@@ -1,0 +1,75 @@
+"""Measurements as tables: the columns that calibrate reads, and contention beside them."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from isotune.validation.measure.cases import ATTENTION_SIZES
+from isotune.validation.measure.measure_job import Row
+
+COLUMNS = (
+    *("op", "hw", "dtype", "m", "n", "k", *ATTENTION_SIZES),
+    *("tokens", "hidden", "bytes", "ranks", "algorithm", "latency_us", "source"),
+)
+CONTENTION_COLUMNS = (
+    *("op", "hw", "dtype", "m", "n", "k", *ATTENTION_SIZES, "bytes", "ranks", "algorithm", "sms"),
+    *("alone_us", "beside_us", "all_reduce_alone_us", "all_reduce_beside_us", "skew_us", "source"),
+)
+
+
+def measurements_csv(
+    rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str
+) -> str:
+    """Kernels and collectives alone; latencies in microseconds."""
+    records = []
+    for row in rows:
+        if row.case.op == "contention":
+            continue
+        record: dict[str, object] = {"op": row.case.op, "hw": hw, "dtype": dtype, "source": source}
+        record |= row.case.sizes | {"latency_us": _us(row.seconds)}
+        if row.case.op == "all_reduce":
+            record["algorithm"] = algorithm
+        records.append(record)
+    return _csv(COLUMNS, records)
+
+
+def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str) -> str:
+    """A GEMM or attention (`op`) and an all-reduce: alone, and beside the other.
+
+    `skew_us`: what a serial pass of the block's kernels takes beyond them and its
+    all-reduces, per all-reduce.
+    `sms` 0 is the library's own choice.
+    """
+    about: dict[str, object] = {
+        "hw": hw,
+        "dtype": dtype,
+        "algorithm": algorithm,
+        "source": source,
+    }
+    records = [
+        about
+        | row.case.sizes
+        | {
+            "op": "gemm" if "m" in row.case.sizes else "attention",
+            "alone_us": _us(row.alone_s),
+            "beside_us": _us(row.seconds),
+            "all_reduce_alone_us": _us(row.sync_alone_s),
+            "all_reduce_beside_us": _us(row.sync_s),
+            "skew_us": _us(row.skew_s),
+        }
+        for row in rows
+        if row.case.op == "contention"
+    ]
+    return _csv(CONTENTION_COLUMNS, records)
+
+
+def _csv(columns: Sequence[str], records: Iterable[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.3f}"

@@ -1,0 +1,116 @@
+"""Starts a driven job, and gathers what its ranks measured: plan by plan, round by round."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from isotune.simulator.schedule import Measurement, Plan, Program, expand
+from isotune.validation.ranks import RunFailedError, launch, place, run_as_rank, under_torchrun
+from isotune.validation.real_run.benchmark_job import DrivenJob, Driver, Entered, Final
+from isotune.validation.real_run.comparison import Collected
+from isotune.validation.real_run.fits_machine import check_machine
+from isotune.validation.real_run.run_validation import step_words
+from isotune.validation.real_run.setup import Setup
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrivenRun:
+    """Plans in the order in which they first ran, and all their complete rounds.
+
+    `finals` has the plans that met again at the end, on those last rounds alone; empty if it
+    did not come to that. `failure` is the one line of a run that ended early.
+    """
+
+    measured: tuple[tuple[Plan, Measurement], ...]
+    finals: tuple[tuple[Plan, Measurement], ...]
+    failure: str | None = None
+
+
+@dataclass
+class _Gathered:
+    """What the ranks have sent so far."""
+
+    setup: Setup
+    collected: Collected
+    plans: dict[int, Plan] = field(default_factory=dict)
+    final: Final | None = None
+
+    def take(self, rank: int, message: Any) -> None:
+        match message:
+            case Entered():
+                self.plans[message.number] = message.plan
+            case Final():
+                self.final = message
+            case _:
+                self.collected.take(rank, message)
+
+    def program(self, number: int) -> Program:
+        scenario = self.setup.scenario
+        return expand(scenario.model, scenario.workload, self.plans[number])
+
+    def words(self, reported: int) -> str:
+        """See `step_words`; the plans become known as they run."""
+        names = {number: f"plan {number}" for number in self.plans}
+        programs = {number: self.program(number) for number in self.plans}
+        return step_words(names, programs)(reported)
+
+    def run(self, failure: str | None) -> DrivenRun:
+        final = self.final
+        numbers = () if final is None else final.numbers
+        first = 0 if final is None else final.round
+        return DrivenRun(
+            measured=self._measured(tuple(self.plans), 0),
+            finals=self._measured(numbers, first),
+            failure=failure,
+        )
+
+    def _measured(
+        self, numbers: tuple[int, ...], first: int
+    ) -> tuple[tuple[Plan, Measurement], ...]:
+        found = (
+            (self.plans[number], self.collected.measurement(number, self.program(number), first))
+            for number in numbers
+        )
+        return tuple((plan, ran) for plan, ran in found if ran is not None)
+
+
+def drive(
+    setup: Setup,
+    driver: Driver,
+    *,
+    timeout_s: float,
+    on_message: Callable[[], None] = lambda: None,
+) -> DrivenRun | None:
+    """Let a driver measure plans of a setup; None on a rank that is not torchrun's first.
+
+    A run that fails, or is interrupted, keeps what was measured: see `DrivenRun.failure`.
+
+    Raises:
+        InputError: the workload does not fit this machine or number of ranks.
+    """
+    gathered = _Gathered(setup, Collected(ranks=setup.ranks))
+
+    def take(rank: int, message: Any) -> None:
+        gathered.take(rank, message)
+        on_message()
+
+    job, failure = DrivenJob(setup, driver), None
+    common: dict[str, Any] = {
+        "device": setup.device,
+        "timeout_s": timeout_s,
+        "on_message": take,
+        "where": gathered.words,
+    }
+    if under_torchrun():
+        here = place()
+        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
+        first, failure = run_as_rank(job, **common)
+        return gathered.run(failure) if first else None
+    check_machine(setup, setup.ranks, setup.ranks)
+    try:
+        launch(job, setup.ranks, **common)
+    except RunFailedError as error:
+        failure = str(error)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    return gathered.run(failure)

@@ -1,0 +1,169 @@
+"""Predicted beside measured: the result of a validation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from isotune.simulator.predict import Prediction, predict
+from isotune.simulator.schedule import (
+    Measurement,
+    Program,
+    Timeline,
+    exposed_comm_s,
+    kind_seconds,
+    measurement,
+    timeline_of,
+)
+from isotune.validation.real_run.setup import Setup
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A program as it was predicted and as it ran (None until its first repeat is complete)."""
+
+    prediction: Prediction
+    measured: Measurement | None
+
+    def kinds(self) -> dict[str, tuple[float, float | None]]:
+        """Predicted and measured seconds of each kind of step."""
+        predicted = kind_seconds(self.prediction.program, self.prediction.timeline)
+        if self.measured is None:
+            return {kind: (seconds, None) for kind, seconds in predicted.items()}
+        ran = kind_seconds(self.measured.program, self.measured.timeline)
+        return {kind: (seconds, ran[kind]) for kind, seconds in predicted.items()}
+
+    @property
+    def measured_exposed_s(self) -> float | None:
+        """Exposed communication of the measured timeline."""
+        ran = self.measured
+        return None if ran is None else exposed_comm_s(ran.program, ran.timeline)
+
+
+@dataclass(kw_only=True)
+class Collected:
+    """What the ranks have sent so far."""
+
+    ranks: int
+    numbers: Any = None
+    peak_bytes: dict[int, float] = field(default_factory=dict)
+    clocks: dict[tuple[int, int], dict[int, Any]] = field(default_factory=dict)
+
+    def take(self, rank: int, message: Any) -> None:
+        """Take in a message of a rank; see `ValidateJob`."""
+        from isotune.validation.real_run.rank_job import Numbers, Peak, Timed
+
+        match message:
+            case Numbers():
+                self.numbers = message
+            case Peak():
+                self.peak_bytes[rank] = message.bytes
+            case Timed():
+                self.clocks.setdefault((message.program, message.repeat), {})[rank] = message
+
+    def measurement(self, number: int, program: Program, first: int = 0) -> Measurement | None:
+        """The repeats of a program, from `first` on, that all ranks have finished."""
+        runs: list[list[Timeline]] = []
+        for (which, repeat), by_rank in sorted(self.clocks.items()):
+            if which == number and repeat >= first and len(by_rank) == self.ranks:
+                clocks = [sent.clocked for sent in by_rank.values()]
+                runs.append([timeline_of(program, c.starts, c.ends) for c in clocks])
+        return measurement(program, runs) if runs else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Validation:
+    """A validation's result. `failure` is the one line of a run that ended early."""
+
+    setup: Setup
+    numbers: Any
+    plan: Comparison
+    serial: Comparison
+    peak_bytes: Mapping[int, float]
+    failure: str | None = None
+
+    @property
+    def measured_saving(self) -> float | None:
+        """Share of the serial latency that the plan saved, in the same job."""
+        if self.plan.measured is None or self.serial.measured is None:
+            return None
+        return 1.0 - self.plan.measured.median_s / self.serial.measured.median_s
+
+
+def validation(setup: Setup, collected: Collected, failure: str | None = None) -> Validation:
+    """What was collected, beside the prediction of the same plan and of the serial run."""
+    serial_run = predict(setup.scenario, must_fit=bool(setup.baseline))
+    both = predict(setup.scenario, setup.plan), serial_run
+    plan, serial = (
+        Comparison(prediction=p, measured=collected.measurement(number, p.program))
+        for p, number in zip(both, (1, 0), strict=True)
+    )
+    return Validation(
+        setup=setup,
+        numbers=collected.numbers,
+        plan=plan,
+        serial=serial,
+        peak_bytes=collected.peak_bytes,
+        failure=failure,
+    )
+
+
+def validation_dict(result: Validation) -> dict[str, Any]:
+    """A validation as plain data; times in seconds, memory in bytes."""
+    setup = result.setup
+    numbers = result.numbers
+    return {
+        "model": setup.scenario.model.name,
+        "hardware": setup.scenario.hardware.name,
+        "device": setup.device,
+        "emulated_tp": setup.scenario.workload.tp if setup.emulated else None,
+        "layers": setup.scenario.model.num_hidden_layers,
+        "weights": "random" if setup.weights is None else "safetensors",
+        "workload": setup.scenario.workload.model_dump(mode="json"),
+        "plan": setup.plan.model_dump(mode="json"),
+        "notes": list(setup.notes),
+        "complete": result.failure is None,
+        "failure": result.failure,
+        "numbers": None
+        if numbers is None
+        else {
+            "max_rel_error": numbers.max_rel_error,
+            "tolerance": numbers.tolerance,
+            "ok": numbers.ok,
+            "reference": numbers.reference,
+            "dtype": numbers.dtype,
+            "positions": numbers.positions,
+        },
+        "time": _times(result),
+        "memory": {"peak_bytes": [result.peak_bytes[rank] for rank in sorted(result.peak_bytes)]},
+    }
+
+
+def _times(result: Validation) -> dict[str, Any]:
+    plan, serial = result.plan, result.serial
+    return {
+        **_sides("", plan),
+        **_sides("serial_", serial),
+        "predicted_saving": plan.prediction.saving,
+        "predicted_saving_interval": list(plan.prediction.saving_interval),
+        "measured_saving": result.measured_saving,
+        "kinds": {
+            kind: {"predicted_s": predicted, "measured_s": measured}
+            for kind, (predicted, measured) in plan.kinds().items()
+        },
+        "serial_kinds": {
+            kind: {"predicted_s": predicted, "measured_s": measured}
+            for kind, (predicted, measured) in serial.kinds().items()
+        },
+    }
+
+
+def _sides(prefix: str, side: Comparison) -> dict[str, Any]:
+    ran = side.measured
+    return {
+        f"{prefix}predicted_s": side.prediction.latency_s,
+        f"{prefix}measured_s": ran.median_s if ran else None,
+        f"{prefix}measured_spread": ran.spread if ran else None,
+        f"{prefix}measured_all_s": list(ran.latencies) if ran else [],
+        f"{prefix}predicted_exposed_comm_s": side.prediction.exposed_comm_s,
+        f"{prefix}measured_exposed_comm_s": side.measured_exposed_s,
+    }

@@ -1,0 +1,77 @@
+"""Whether a setup fits the machine it is to run on. Imports torch only to ask about GPUs."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.kernels import DTYPE_BYTES
+from isotune.simulator.predict import SERIAL, memory_of
+from isotune.validation.real_run.setup import Setup
+
+
+def check_machine(
+    setup: Setup, ranks: int, local_ranks: int, local_rank: int | None = None
+) -> None:
+    """Refuse a run that this machine cannot hold; a rank looks at its own GPU alone.
+
+    Raises:
+        InputError: another number of ranks than the plan's tp, too few devices, or too
+            little memory for the ranks that run here.
+    """
+    if ranks != setup.ranks:
+        raise InputError(
+            f"the plan is for tp {setup.ranks}, not for {ranks} ranks (allowed: --nproc "
+            f"{setup.ranks}, or a plan made with --tp {ranks})"
+        )
+    if setup.device == "cuda":
+        _check_gpus(local_ranks)
+    gpus = range(local_ranks) if local_rank is None else (local_rank,)
+    free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
+    needed, there = local_ranks * _bytes_per_rank(setup), free
+    if needed > there:
+        raise InputError(
+            f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
+            f"{needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free (use fewer --layers)"
+        )
+
+
+def _check_gpus(local_ranks: int) -> None:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if gpus < local_ranks:
+        raise InputError(
+            f"--device cuda: {local_ranks} ranks need as many GPUs, this machine has {gpus} "
+            "(allowed: --device cpu)"
+        )
+
+
+def _bytes_per_rank(setup: Setup) -> float:
+    """Bytes of the largest pass; weights and cache count twice where float32 checks bf16."""
+    scenario = setup.scenario
+    needed = [memory_of(scenario, plan) for plan in (setup.plan, *setup.baseline)]
+    context = scenario.workload.context
+    if context and setup.check_dtype != "none":  # the check begins with a prefill of its own
+        prefill = scenario.workload.model_copy(update={"phase": "prefill", "prompt": context})
+        needed.append(memory_of(replace(scenario, workload=prefill), SERIAL))
+    both = max(one.weights + one.kv_cache + 2 * one.activations for one in needed)
+    wider = 4 / DTYPE_BYTES[scenario.workload.dtype] if setup.check_dtype == "float32" else 1
+    return both * wider
+
+
+def _free_on_gpus(gpus: Iterable[int]) -> float:
+    """Free bytes of the fullest; looking at a GPU takes some of its memory (a CUDA context)."""
+    import torch
+
+    return min(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
+
+
+def _free_bytes() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return float(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

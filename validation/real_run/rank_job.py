@@ -1,0 +1,231 @@
+"""What every rank of a validation does: agree, check the numbers, then measure."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from isotune.simulator.predict import SERIAL
+from isotune.simulator.schedule import CommDtype, Program, expand
+from isotune.validation.executor import Clocked, Session, emulated, load_shard
+from isotune.validation.ranks import Rank, peak_resident_bytes
+from isotune.validation.real_run.interleave import Turns, random_ids
+from isotune.validation.real_run.setup import Setup
+from isotune.validation.reference import lossy, streamed_model
+from isotune.validation.spd.checkpoint import read_missing
+from isotune.validation.weights import Cut, RandomWeights, Safetensors, Weights, load_config
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
+_TOLERANCE = {"float32": 1e-4, "bf16": 4e-2, "fp16": 1e-2}
+_QUANTISED_TOLERANCE: dict[CommDtype, float] = {"bf16": 0.0, "int8": 2e-2, "fp8": 4e-2}
+_POSITIONS = 32
+
+
+class DisagreementError(Exception):
+    """The ranks were asked for different things."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Logits of the plan beside the reference's: the largest difference over the largest logit."""
+
+    max_rel_error: float
+    tolerance: float
+    reference: str
+    dtype: str
+    positions: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether they are the same, up to rounding."""
+        return self.max_rel_error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One rank's clocks of one run of a program (0 serial, 1 the plan)."""
+
+    program: int
+    repeat: int
+    clocked: Clocked
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A rank's largest memory: of the device, or of the process on CPU; bytes."""
+
+    bytes: float
+
+
+@dataclass(frozen=True)
+class ValidateJob:
+    """The job of one rank; sends `Numbers` (rank 0), then `Timed`s, then its `Peak`."""
+
+    setup: Setup
+
+    def programs(self) -> tuple[Program, Program]:
+        """The serial run's program and the plan's."""
+        scenario, plan = self.setup.scenario, self.setup.plan
+        model, workload = scenario.model, scenario.workload
+        return expand(model, workload, SERIAL), expand(model, workload, plan)
+
+    def __call__(self, rank: Rank) -> None:
+        """See `Job`.
+
+        Raises:
+            DisagreementError: another rank runs another plan.
+        """
+        agree(rank, repr((self.setup.agreed, self.setup.plan)))
+        if self.setup.check_dtype != "none":
+            numbers = self._check(rank)
+            if numbers is not None:
+                rank.send(numbers)
+            if rank.device.type == "cuda":
+                # NCCL's buffers of further groups do not come from torch's cache.
+                torch.cuda.empty_cache()
+        session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
+        self._measure(rank, session)
+        rank.send(Peak(_peak_bytes(rank.device)))
+
+    def _check(self, rank: Rank) -> Numbers | None:
+        setup, dtype = self.setup, self.setup.check_dtype
+        workload, plan = setup.scenario.workload, setup.plan
+        session = open_session(rank, setup, dtype)
+        rank.at("checking numbers")
+        ids, context = random_ids(setup, rank.device), workload.context
+        cache = session.cache(*ids.shape)
+        if context:
+            session.forward(SERIAL, ids[:, :context], cache)
+        outcome = session.forward(plan, ids[:, context:], cache, context)
+        tokens = torch.linspace(0, workload.tokens - 1, min(_POSITIONS, workload.tokens)).long()
+        got = session.executor(plan).logits(outcome.hidden[:, tokens]).float()
+        last = session.executor(plan).gather(outcome.logits).float()
+        del session, cache
+        if rank.index:
+            return None
+        want = self._reference(rank, ids, tokens + context)
+        scale = want.abs().max()
+        worst = max((got - want).abs().max(), (last - want[:, -1]).abs().max()) / scale
+        return Numbers(
+            max_rel_error=float(worst),
+            tolerance=max(_TOLERANCE[dtype], _QUANTISED_TOLERANCE[plan.comm_dtype]),
+            reference=_reference_name(setup),
+            dtype=dtype,
+            positions=len(tokens) * workload.batch,
+        )
+
+    def _reference(self, rank: Rank, ids: Tensor, positions: Tensor) -> Tensor:
+        """Logits [requests, positions, words] of the unsharded model."""
+        setup, plan = self.setup, self.setup.plan
+        config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
+        model = streamed_model(config, weights_of(rank, setup, setup.check_dtype))
+        keep = positions.to(ids.device)
+        with torch.inference_mode():
+            if not plan.lossy:
+                whole = model(ids, use_cache=False, logits_to_keep=keep).logits
+            else:
+                context, tp = setup.scenario.workload.context, rank.ranks
+                past = model(ids[:, :context]).past_key_values if context else None
+                missing = missing_of(rank, setup, setup.check_dtype)
+                with lossy(
+                    model,
+                    tp=tp,
+                    dropped=plan.dropped,
+                    transfer=plan.comm_dtype,
+                    missing=missing,
+                ):
+                    whole = model(
+                        ids[:, context:], past_key_values=past, logits_to_keep=keep - context
+                    ).logits
+        return whole.float()
+
+    def _measure(self, rank: Rank, session: Session) -> None:
+        setup, turns = self.setup, Turns(rank, session, self.setup)
+        rank.at("warming up")
+        for repeat in range(-setup.warmup, setup.repeat):
+            if repeat == 0:
+                rank.at("measuring")
+            # Serial and plan take turns, so that both see the same machine.
+            for number, plan in (*((0, serial) for serial in setup.baseline), (1, setup.plan)):
+                clocked = turns.run(number, plan)
+                if repeat >= 0:
+                    rank.send(Timed(number, repeat, clocked))
+
+
+def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
+    """This rank's shard in a number type, ready to run plans."""
+    rank.at("loading")
+    config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
+    tp = setup.scenario.workload.tp
+    weights, missing = weights_of(rank, setup, dtype), missing_of(rank, setup, dtype)
+    shard = load_shard(config, weights, rank=rank.index, tp=tp, missing=missing)
+    stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
+    return Session(shard, setup.scenario.model, rank.step, stand_in)
+
+
+def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:
+    """A setup's weights, which tell with every read that the rank is alive."""
+    kind = DTYPES[dtype]
+    weights: Weights
+    if setup.weights is None:
+        weights = RandomWeights(kind, rank.device, setup.seed)
+    else:
+        weights = Safetensors(setup.weights, kind, rank.device)
+    return _Reporting(weights, rank.tick)
+
+
+class _Reporting:
+    """Weights that tell with every read that the rank is alive."""
+
+    def __init__(self, weights: Weights, tick: Callable[[], None]) -> None:
+        self._weights, self._tick = weights, tick
+
+    def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> Tensor:
+        """See `Weights`."""
+        self._tick()
+        return self._weights.read(name, shape, cut)
+
+
+def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
+    """The bias corrections of a recovered model, [tp, hidden] by block."""
+    if setup.weights is None or not setup.plan.dropped:
+        return {}
+    tp = setup.scenario.workload.tp
+    return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
+
+
+def agree(rank: Rank, asked: str) -> None:
+    """Refuse to start where the ranks were asked for different things.
+
+    Raises:
+        DisagreementError: which ranks differ from rank 0.
+    """
+    digests: list[Any] = [None] * rank.ranks
+    dist.all_gather_object(digests, hashlib.sha256(asked.encode()).hexdigest())
+    others = [str(index) for index, digest in enumerate(digests) if digest != digests[0]]
+    if others:
+        raise DisagreementError(
+            f"rank {', '.join(others)} disagrees with rank 0 about the plan, model, "
+            "workload, hardware or options"
+        )
+
+
+def _reference_name(setup: Setup) -> str:
+    import transformers
+
+    plan = setup.plan
+    if not plan.lossy:
+        return f"transformers {transformers.__version__}, unsharded"
+    kinds = [f"{len(plan.dropped)} syncs dropped"] if plan.dropped else []
+    kinds += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
+    return f"the plan's mathematics ({', '.join(kinds)}) in one process, on transformers' layers"
+
+
+def _peak_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return peak_resident_bytes()

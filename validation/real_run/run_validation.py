@@ -1,0 +1,82 @@
+"""The front door: run a plan for real, on ranks of its own or as one rank of torchrun's."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from isotune.simulator.schedule import Program, Step
+from isotune.validation.ranks import (
+    STEPS,
+    RunFailedError,
+    launch,
+    place,
+    run_as_rank,
+    under_torchrun,
+)
+from isotune.validation.real_run.comparison import Collected, Validation, validation
+from isotune.validation.real_run.fits_machine import check_machine
+from isotune.validation.real_run.rank_job import ValidateJob
+from isotune.validation.real_run.setup import Setup
+
+
+def validate(
+    setup: Setup,
+    *,
+    timeout_s: float,
+    ranks: int | None = None,
+    on_message: Callable[[int, int], None] | None = None,
+) -> Validation | None:
+    """Run a plan and its serial baseline; the result, or None on a rank that is not torchrun's 0.
+
+    A run that fails, or is interrupted, keeps what was measured: see `Validation.failure`.
+
+    Raises:
+        InputError: the plan does not fit this machine or number of ranks.
+    """
+    job, collected = ValidateJob(setup), Collected(ranks=setup.ranks)
+    runs = (1 + len(setup.baseline)) * setup.repeat
+    total, failure = runs * setup.ranks, None
+
+    def take(rank: int, message: Any) -> None:
+        collected.take(rank, message)
+        if on_message:
+            on_message(sum(map(len, collected.clocks.values())), total)
+
+    common: dict[str, Any] = {
+        "device": setup.device,
+        "timeout_s": timeout_s,
+        "on_message": take,
+        "where": where(job),
+    }
+    if under_torchrun():
+        here = place()
+        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
+        first, failure = run_as_rank(job, **common)
+        return validation(setup, collected, failure) if first else None
+    check_machine(setup, ranks or setup.ranks, ranks or setup.ranks)
+    try:
+        launch(job, setup.ranks, **common)
+    except RunFailedError as error:
+        failure = str(error)
+    except KeyboardInterrupt:
+        failure = "interrupted"
+    return validation(setup, collected, failure)
+
+
+def where(job: ValidateJob) -> Callable[[int], str]:
+    """Words for a step of the job's programs, by the number that `Rank.step` reports."""
+    return step_words({0: "serial run", 1: "plan"}, dict(enumerate(job.programs())))
+
+
+def step_words(names: Mapping[int, str], programs: Mapping[int, Program]) -> Callable[[int], str]:
+    """Words for a step of named programs, by the number that `Rank.step` reports."""
+
+    def words(reported: int) -> str:
+        number, index = divmod(reported, STEPS)
+        return f"{names[number]}, {_step_words(programs[number].steps[index])}"
+
+    return words
+
+
+def _step_words(step: Step) -> str:
+    tile = "" if step.tile is None else f", tile {step.tile}"
+    return f"{step.ops[0]} of block {step.block}, chunk {step.chunk.index}{tile}"

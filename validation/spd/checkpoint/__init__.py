@@ -1,0 +1,5 @@
+"""What `isotune recover` leaves in a model folder, as its readers see it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

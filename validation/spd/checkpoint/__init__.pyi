@@ -1,0 +1,10 @@
+from .corrections import read_missing as read_missing
+from .record import FOLDER as FOLDER
+from .record import RECORD as RECORD
+from .record import TENSORS as TENSORS
+from .record import BlockRecord as BlockRecord
+from .record import Perplexities as Perplexities
+from .record import Record as Record
+from .record import StepRecord as StepRecord
+from .record import check_ranks as check_ranks
+from .record import read_record as read_record

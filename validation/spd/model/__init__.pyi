@@ -1,0 +1,15 @@
+from .block import Block as Block
+from .network import Network as Network
+from .network import Quality as Quality
+from .network import Stream as Stream
+from .network import evaluate as evaluate
+from .network import load_network as load_network
+from .sensitivity_scan import Partial as Partial
+from .sensitivity_scan import Scan as Scan
+from .sensitivity_scan import digest_of as digest_of
+from .sensitivity_scan import scan as scan
+from .text import Corpus as Corpus
+from .text import Windows as Windows
+from .text import read_corpus as read_corpus
+from .text import read_tokenizer as read_tokenizer
+from .text import repair_windows as repair_windows

@@ -1,0 +1,138 @@
+"""One decoder block on virtual ranks: what `tp` ranks compute without the attention sync.
+
+    h_i = x + a_i + b_o + c_i  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
+
+c_i is the correction of rank i: what it is told of the attention output that it does not see.
+transformers' own modules compute, on each rank's slices of their parameters, so that a dropped
+block costs what a whole one does; gradients flow. `isotune.validation.reference` is the slow proof.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from isotune.validation.executor import DecoderLayer, pieces
+from isotune.validation.weights import Cut, Sharding
+
+Call = Mapping[str, Any]
+"""What a decoder layer is called with beside the hidden states (rotation, mask)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A decoder layer of `config` cut over `tp` virtual ranks.
+
+    `missing` [tp, hidden] is added to each rank's MLP input while the sync is dropped.
+    """
+
+    layer: nn.Module
+    config: Any
+    tp: int
+    missing: Tensor | None = None
+    pieces: DecoderLayer = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pieces", pieces(self.layer, self.config.model_type))
+
+    def dropped(self, x: Tensor, call: Call) -> Tensor:
+        """The block's output [..., tokens, hidden] without its attention sync."""
+        parts = self.attention(x, call)
+        entry = self.entry(x)
+        total = entry + sum(parts)
+        for rank, part in enumerate(parts):
+            total = total + self.mlp(self.local(entry, part, rank), rank)
+        bias = self.pieces.down_bias
+        return total if bias is None else total + bias
+
+    def entry(self, x: Tensor) -> Tensor:
+        """The residual stream with the output projection's bias, which every rank adds."""
+        bias = self.pieces.out_bias
+        return x if bias is None else x + bias
+
+    def local(self, entry: Tensor, part: Tensor, rank: int) -> Tensor:
+        """What the MLP of a rank is given instead of the whole."""
+        known = entry + part
+        return known if self.missing is None else known + self.missing[rank]
+
+    def attention(self, x: Tensor, call: Call) -> list[Tensor]:
+        """Each rank's partial attention output a_i."""
+        return self.projected(self.mixed(x, call))
+
+    def mixed(self, x: Tensor, call: Call) -> Tensor:
+        """The heads' outputs [..., tokens, heads x head_dim], before the output projection."""
+        with _replaced(self.out, lambda inputs: inputs):
+            mixed: Tensor = self.pieces.attention(self.pieces.attention_norm(x), **call)[0]
+        return mixed
+
+    def projected(self, mixed: Tensor) -> list[Tensor]:
+        """Each rank's partial output of the heads' outputs."""
+        columns = self.out.weight.chunk(self.tp, 1)
+        shares = mixed.chunk(self.tp, -1)
+        return [functional.linear(*both) for both in zip(shares, columns, strict=True)]
+
+    @property
+    def out(self) -> Any:
+        """The output projection of the attention."""
+        return getattr(self.pieces.attention, self.pieces.out_name)
+
+    def mlp(self, hidden: Tensor, rank: int) -> Tensor:
+        """Rank's partial MLP output of its own input, the norm included, without the bias."""
+        normed = self.pieces.mlp_norm(hidden)
+        layer: Any = self.layer
+        held = partial(self._held, rank=rank)
+        if self.pieces.mlp is None:
+            up = functional.linear(normed, held("fc1.weight"), held("fc1.bias"))
+            return functional.linear(layer.activation_fn(up), held("fc2.weight"))
+        names = [name for name, _ in layer.mlp.named_parameters()]
+        slices = {
+            name: held(f"mlp.{name}") for name in names if not name.endswith("down_proj.bias")
+        }
+        if "down_proj.bias" in names:
+            slices["down_proj.bias"] = torch.zeros_like(layer.mlp.down_proj.bias)
+        output: Tensor = functional_call(layer.mlp, slices, (normed,))
+        return output
+
+    def activated(self, hidden: Tensor) -> Tensor:
+        """All neurons' activations of an input: what the down projection takes. Not of experts."""
+        normed, layer = self.pieces.mlp_norm(hidden), self.layer
+        if self.pieces.mlp is None:
+            both: Any = layer
+            return both.activation_fn(both.fc1(normed))
+        with _replaced(self.pieces.mlp.down_proj, lambda inputs: inputs):
+            return self.pieces.mlp(normed)
+
+    @property
+    def down(self) -> Any:
+        """The MLP's down projection; None for experts."""
+        if self.pieces.mlp is None:
+            layer: Any = self.layer
+            return layer.fc2
+        return getattr(self.pieces.mlp, "down_proj", None)
+
+    def _held(self, name: str, rank: int) -> Tensor:
+        parameter = self.layer.get_parameter(name)
+        shape = tuple(parameter.shape)
+        cut = Sharding(self.config, self.tp).cut(f"layers.0.{name}", shape, rank)
+        return parameter if cut is None else _view(parameter, cut)
+
+
+def _view(tensor: Tensor, cut: Cut) -> Tensor:
+    parts = [tensor.narrow(cut.dim, start, stop - start) for start, stop in cut.ranges]
+    return torch.cat(parts, cut.dim) if len(parts) > 1 else parts[0]
+
+
+@contextmanager
+def _replaced(module: Any, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Another forward pass of a module within the block."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward

@@ -1,0 +1,9 @@
+from .families import check_family as check_family
+from .families import load_config as load_config
+from .loading import RandomWeights as RandomWeights
+from .loading import Safetensors as Safetensors
+from .loading import Weights as Weights
+from .loading import weight_files as weight_files
+from .sharding import Cut as Cut
+from .sharding import Sharding as Sharding
+from .sharding import vocabulary_range as vocabulary_range

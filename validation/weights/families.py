@@ -1,0 +1,51 @@
+"""Which architectures run for real, and their Hugging Face configuration."""
+
+from pathlib import Path
+from typing import Any
+
+from isotune.simulator.architecture import Model
+from isotune.simulator.errors import InputError
+
+FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "opt", "gemma", "phi3")
+"""Values of `model_type` that the executor drives."""
+
+
+def check_family(model: Model) -> None:
+    """Refuse a model that predict can price and the executor cannot run.
+
+    Raises:
+        InputError: the architecture, or a variant of it, and what is allowed.
+    """
+    if model.architecture not in FAMILIES:
+        raise InputError(
+            f"{model.name}: model_type: real runs do not support {model.architecture!r} "
+            f"(allowed: {', '.join(FAMILIES)})"
+        )
+    if model.architecture == "opt" and not model.final_norm:
+        raise InputError(
+            f"{model.name}: do_layer_norm_before: real runs need a norm before attention (allowed: "
+            "true)"
+        )
+
+
+def load_config(path: Path, layers: int) -> Any:
+    """The configuration in a config.json or a folder with one, cut to its first blocks.
+
+    Raises:
+        InputError: transformers refuses it.
+    """
+    import json
+
+    from transformers import AutoConfig
+
+    file = path / "config.json" if path.is_dir() else path
+    ours = ("auto_map", "source", "note")
+    fields = {key: value for key, value in json.loads(file.read_text()).items() if key not in ours}
+    fields["num_hidden_layers"] = layers
+    if isinstance(fields.get("layer_types"), list):
+        fields["layer_types"] = fields["layer_types"][:layers]
+    try:
+        return AutoConfig.for_model(fields.pop("model_type"), **fields)
+    except (KeyError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file}: transformers refuses it: {reason}") from error
