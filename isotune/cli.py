@@ -13,6 +13,7 @@ from isotune.commands import hw, imports, models
 from isotune.commands.calibrate import calibrate
 from isotune.commands.check import check
 from isotune.commands.export import export
+from isotune.commands.group import HelpfulGroup
 from isotune.commands.measure import measure
 from isotune.commands.output import invoked
 from isotune.commands.predict import predict
@@ -29,7 +30,7 @@ from isotune.text import printable
 app = typer.Typer(
     name="isotune",
     help="What overlapping (ISO) or dropping (SPD) all-reduces brings on your hardware.",
-    no_args_is_help=True,
+    cls=HelpfulGroup,
     pretty_exceptions_enable=False,
 )
 app.command()(search)
@@ -51,28 +52,17 @@ app.add_typer(imports.app, name="import")
 _FIRST_RANK_S = 30.0
 """How long the other ranks leave a complaint to the first one of their machine."""
 
-# Typer carries its own copy of click in newer versions; the exceptions are found through it.
-_UsageProblem: type[Exception] = next(
-    kind
-    for kind in typer.BadParameter.__mro__
-    if kind.__name__ == "ClickException" and issubclass(kind, Exception)
-)
-
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    invoked.set(tuple(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    invoked.set(tuple(given))
     try:
-        given = sys.argv[1:] if arguments is None else arguments
-        sys.exit(app(args=_with_bare_robust(given), standalone_mode=False) or 0)
-    except _UsageProblem as error:
-        message = error.format_message()  # type: ignore[attr-defined]
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(message)
-            sys.exit(0)
-        _fail(" ".join(message.split()))
+        sys.exit(app(args=given, prog_name="isotune", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        _fail(" ".join(error.format_message().split()))
     except IsotuneError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -83,16 +73,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(f"cannot write the output ({error.strerror})")
-
-
-def _with_bare_robust(arguments: list[str]) -> list[str]:
-    """`--robust` by itself means `--robust expected`; Typer knows no optional values."""
-    found: list[str] = []
-    for word, after in zip(arguments, [*arguments[1:], "-"], strict=True):
-        found.append(word)
-        if word == "--robust" and after.startswith("-"):
-            found.append("expected")
-    return found
 
 
 def _fail(message: str) -> NoReturn:

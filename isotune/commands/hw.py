@@ -7,11 +7,12 @@ import typer
 
 import isotune
 from isotune import hw_profiles
+from isotune.commands.group import HelpfulGroup
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
 from isotune.simulator.machine import HardwareProfile
 
-app = typer.Typer(help="Hardware profiles.", no_args_is_help=True)
+app = typer.Typer(help="Hardware profiles.", cls=HelpfulGroup)
 
 
 @app.command("list")

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 import isotune
+from isotune.commands.group import HelpfulGroup
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 
-app = typer.Typer(help="Read what other tools wrote.", no_args_is_help=True)
+app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)
 
 Base = Annotated[
     str, typer.Option("--from", help="The measured machine it resembles most: kernels, SMs, L2.")

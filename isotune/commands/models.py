@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 import isotune
+from isotune.commands.group import HelpfulGroup
 from isotune.commands.options import Json
 from isotune.commands.output import print_json, show
 from isotune.simulator.architecture import bundled_models
 
-app = typer.Typer(help="Models.", no_args_is_help=True)
+app = typer.Typer(help="Models.", cls=HelpfulGroup)
 
 
 @app.command("list")

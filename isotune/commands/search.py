@@ -126,7 +126,7 @@ def search(
     ] = False,
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", help="CSV of prompt lengths [and counts]: finds a policy."),
+        typer.Option("--prompts", help="CSV of prompt lengths (and counts); finds a policy."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -145,8 +145,8 @@ def search(
         str | None,
         typer.Option(
             "--robust",
-            metavar="[MODE]",
-            help="Best over the profile's errors: expected (if nothing follows) or worst.",
+            metavar="expected|worst",
+            help="Choose the plan that is best over the profile's errors.",
         ),
     ] = None,
     measured: Annotated[
