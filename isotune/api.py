@@ -46,7 +46,7 @@ class Prediction(simulated.Prediction, Shown):
         return prediction_view(self)
 
     def __repr__(self) -> str:
-        from isotune.words import plan_text, scenario_text
+        from isotune.present.phrases import plan_text, scenario_text
 
         return (
             f"<Prediction {scenario_text(self.scenario)}; {plan_text(self.plan)}: "

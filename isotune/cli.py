@@ -24,8 +24,8 @@ from isotune.commands.search import search
 from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
+from isotune.present.phrases import printable
 from isotune.simulator.errors import IsotuneError
-from isotune.text import printable
 
 app = typer.Typer(
     name="isotune",

@@ -6,11 +6,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from isotune.measured_result import MeasuredSearch
+from isotune.present.phrases import loss_text, milliseconds, percent, plan_text, printable
 from isotune.render import new_table
 from isotune.simulator.predict import SERIAL
 from isotune.simulator.schedule import Plan
-from isotune.text import printable
-from isotune.words import loss_text, milliseconds, percent, plan_text
 
 _SHOWN = 12
 

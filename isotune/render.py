@@ -7,19 +7,19 @@ from rich.table import Table
 from rich.text import Text
 
 from isotune.bar import Bar
-from isotune.simulator.architecture import Model
-from isotune.simulator.predict import SERIAL, Prediction, memory_of
-from isotune.simulator.schedule import SYNCS, Op
-from isotune.text import printable
-from isotune.words import (
+from isotune.present.phrases import (
     milliseconds,
     percent,
     plan_text,
+    printable,
     saving_interval,
     scenario_text,
     serial_misfit,
     verdict,
 )
+from isotune.simulator.architecture import Model
+from isotune.simulator.predict import SERIAL, Prediction, memory_of
+from isotune.simulator.schedule import SYNCS, Op
 
 NOTHING = "-"
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from isotune.present.phrases import count as plural
+from isotune.present.phrases import figure, percent
 from isotune.render import new_table
-from isotune.text import count as plural
 from isotune.validation.calibrate import get
-from isotune.words import figure, percent
 
 if TYPE_CHECKING:
     from isotune.validation.calibrate import Calibrated, SectionReport

@@ -6,11 +6,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isotune.present.phrases import count as plural
+from isotune.present.phrases import percent, printable
 from isotune.render import new_table
-from isotune.text import count as plural
-from isotune.text import printable
 from isotune.validation.check import Check, Part, Score
-from isotune.words import percent
 
 _COLUMNS = ("rows", "MAPE", "median", "p90", "bias")
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from isotune.present.phrases import milliseconds, plan_text, scenario_text, verdict
 from isotune.render import new_table
 from isotune.render_search import trials_notes
 from isotune.simulator.schedule import Plan
-from isotune.words import milliseconds, plan_text, scenario_text, verdict
 
 if TYPE_CHECKING:
     from isotune.tuner.search import DeploymentResult

@@ -4,10 +4,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isotune.present.phrases import figure, percent, printable
 from isotune.render import new_table
 from isotune.simulator.machine import HardwareProfile
-from isotune.text import printable
-from isotune.words import figure, percent
 
 
 def profiles_view(profiles: list[HardwareProfile]) -> RenderableType:

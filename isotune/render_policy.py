@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from isotune.present.phrases import count
 from isotune.simulator.files import Policy
-from isotune.text import count
 
 if TYPE_CHECKING:
     from isotune.tuner.policy import PolicyResult
 
+from isotune.present.phrases import percent
 from isotune.render import NOTHING, new_table
-from isotune.words import percent
 
 
 def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> RenderableType:

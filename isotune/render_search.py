@@ -7,15 +7,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.text import printable
+from isotune.present.phrases import printable
 
 if TYPE_CHECKING:
     from isotune.tuner.robust import RobustChoice
     from isotune.tuner.search import SearchResult, Trials
     from isotune.tuner.techniques import Technique
 
-from isotune.render import cautions, new_table, ops_table, sources, times_table
-from isotune.words import (
+from isotune.present.phrases import (
     gap_text,
     milliseconds,
     pays_text,
@@ -26,6 +25,7 @@ from isotune.words import (
     serial_misfit,
     verdict,
 )
+from isotune.render import cautions, new_table, ops_table, sources, times_table
 
 _REASONS = 3
 """Reasons of failed trials shown, the most frequent first; `--json` has all."""

@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from isotune.present.phrases import percent, printable
 from isotune.render import new_table
-from isotune.text import printable
-from isotune.words import percent
 
 _MOST_LINES = 40
 Row = Mapping[str, Any]

@@ -6,9 +6,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isotune.text import count, printable
+from isotune.present.phrases import (
+    count,
+    milliseconds,
+    percent,
+    plan_text,
+    printable,
+    scenario_text,
+)
 from isotune.validation.real_run import Validation
-from isotune.words import milliseconds, percent, plan_text, scenario_text
 
 
 def validation_view(result: Validation) -> RenderableType:

@@ -7,9 +7,9 @@ import typer
 
 from isotune.commands.options import Json, read, sizes
 from isotune.commands.output import print_json
+from isotune.present.phrases import printable
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
-from isotune.text import printable
 
 _TARGETS = ("tokenweave", "vllm", "sglang", "json", "csv")
 

@@ -43,8 +43,8 @@ def print_result(kind: str, data: dict[str, Any]) -> None:
 
 def write_timelines(path: Path, prediction: "Prediction", name: str) -> None:
     """Write a prediction's timelines, the serial baseline first, as a trace for Perfetto."""
-    from isotune.trace import predicted, write_trace
-    from isotune.words import plan_text, scenario_text
+    from isotune.present.phrases import plan_text, scenario_text
+    from isotune.present.trace import predicted, write_trace
 
     about = {"scenario": scenario_text(prediction.scenario), "plan": plan_text(prediction.plan)}
     write_trace(path, predicted(prediction, name), about)

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from isotune.commands.options import read
 from isotune.commands.output import show
+from isotune.present.phrases import milliseconds, plan_text, treatments_text
 from isotune.render import new_table
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule import Plan
-from isotune.words import milliseconds, plan_text, treatments_text
 
 if TYPE_CHECKING:
     from isotune.simulator.predict import Scenario

@@ -26,7 +26,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Make one self-contained HTML page of saved results: no network, opens from disk."""
-    from isotune.report import make_report
+    from isotune.present.page import make_report
 
     check_writable(output)
     page = make_report(results, title)

@@ -197,8 +197,8 @@ def _show(
             | repair_dict(treated),
         )
         return
+    from isotune.present.phrases import milliseconds, plan_text
     from isotune.render_search import why_lines
-    from isotune.words import milliseconds, plan_text
 
     if best is not None:
         show(f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}")

@@ -143,10 +143,10 @@ def validate(
 
 def _show(result: "Validation", judged: Judged | None, trace: Path | None, as_json: bool) -> None:
     from isotune.drawing import timelines
-    from isotune.trace import write_trace
+    from isotune.present.phrases import scenario_text
+    from isotune.present.trace import write_trace
     from isotune.validation.real_run import validation_dict
     from isotune.validation_view import validation_view
-    from isotune.words import scenario_text
 
     if trace is not None and result.plan.measured is not None:
         prediction, ran = result.plan.prediction, result.plan.measured

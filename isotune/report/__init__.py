@@ -1,5 +1,1 @@
-"""Results as one self-contained page: no network, opens from disk, safe whatever files say."""
-
-from isotune.report.page import Page, make_report
-
-__all__ = ["Page", "make_report"]
+"""Results as they were saved."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import isotune
+from isotune.present.figures.sweep import read_sweep
 from isotune.report.saved import (
     Deployments,
     Prediction,
@@ -15,7 +16,6 @@ from isotune.report.saved import (
     Search,
 )
 from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSearch, Validation
-from isotune.report.sweeps import read_sweep
 from isotune.results import policy_dict, prediction_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, Policy, scenario_of

@@ -8,9 +8,9 @@ from _support.trace_format import check_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isotune.present.trace import predicted, trace
 from isotune.simulator.predict import predict
 from isotune.simulator.schedule import Plan
-from isotune.trace import predicted, trace
 
 ISO = Plan(strategy="iso", chunks=(640, 384))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from _support.report_cases import wanted
 
-from isotune.report import make_report
+from isotune.present.page import make_report
 
 WIDE, PHONE = (1100, 800), (375, 812)
 HOSTILE = [

@@ -10,8 +10,8 @@ import pytest
 from _support.report_cases import TINY, WANTED, saved
 
 from isotune.cli import main
-from isotune.report import make_report
-from isotune.report.scatter import thinned
+from isotune.present.figures.scatter import thinned
+from isotune.present.page import make_report
 
 
 def run(capsys, *arguments):

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import isotune
-from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
+from isotune.present.figures.style import axis, rows_axis, shown, tokens_text
+from isotune.present.phrases import percent, strategy_text
+from isotune.present.section import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Sweep
-from isotune.report.style import axis, rows_axis, shown, tokens_text
 from isotune.simulator.errors import InputError, IsotuneError
 from isotune.simulator.predict import Scenario
 from isotune.tuner.sweep import read_rows, swept_plan
-from isotune.words import percent, strategy_text
 
 _MOST_VIEWS, _MOST_ROWS, _MOST_LENGTHS, _MOST_LISTED = 40, 60, 64, 400
 _AXES = ("model", "phase", "batch", "weight_dtype", "comm_dtype")

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.present.figures.scatter import title_of
+from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved_measured import Calibration, Group, Score
-from isotune.report.scatter import title_of
-from isotune.report.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
 
 
 def errors_figure(

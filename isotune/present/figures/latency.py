@@ -3,9 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Curve, Times
-from isotune.report.style import (
+from isotune.present.figures.style import (
     BLUE,
     CYCLE,
     DASHES,
@@ -23,6 +21,8 @@ from isotune.report.style import (
     tokens_axis,
     tokens_text,
 )
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.report.saved import Curve, Times
 from isotune.simulator.predict import class_of
 
 _COMPUTE = {

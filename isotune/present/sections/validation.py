@@ -1,11 +1,11 @@
 """The section of a validation: a real run beside its prediction."""
 
-from isotune.report.parts import Cell, Column, Section, Table
+from isotune.present.figures.scatter import Point, scatter_figure
+from isotune.present.figures.timeline import timeline_figure
+from isotune.present.phrases import percent, plan_text, workload_text
+from isotune.present.section import Cell, Column, Section, Table
 from isotune.report.saved import Block
 from isotune.report.saved_measured import Validation
-from isotune.report.scatter import Point, scatter_figure
-from isotune.report.timeline import timeline_figure
-from isotune.words import percent, plan_text, workload_text
 
 _ALIKE = 4.0
 """Factor up to which blocks are drawn on one time axis."""

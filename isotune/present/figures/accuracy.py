@@ -1,9 +1,9 @@
 """What accuracy is given for latency: a search's trials, and its front with the paper's rule."""
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, RED, axis, shown
+from isotune.present.phrases import plan_text, treatments_text
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import FrontPoint, Search, Trial
-from isotune.report.style import BLUE, GREY, INK, ORANGE, RED, axis, shown
-from isotune.words import plan_text, treatments_text
 
 
 def front_figure(search: Search) -> Figure | None:

@@ -8,9 +8,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.present.figures.style import BLUE, GREY, ON_BLUE, RED
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Search, Studied
-from isotune.report.style import BLUE, GREY, ON_BLUE, RED
 from isotune.simulator.errors import InputError
 from isotune.tuner.search import History, Tried, study_of
 

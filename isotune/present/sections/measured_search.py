@@ -1,10 +1,10 @@
 """The section of a measured search: every plan that ran, predicted beside measured."""
 
-from isotune.report.parts import Cell, Column, Section, Table
+from isotune.present.figures.scatter import Point, scatter_figure
+from isotune.present.phrases import loss_text, milliseconds, percent, plan_text, workload_text
+from isotune.present.section import Cell, Column, Section, Table
 from isotune.report.saved_measured import MeasuredSearch, Tried
-from isotune.report.scatter import Point, scatter_figure
 from isotune.simulator.predict import SERIAL
-from isotune.words import loss_text, milliseconds, percent, plan_text, workload_text
 
 
 def measured_section(source: str, done: MeasuredSearch) -> Section:

@@ -1,10 +1,10 @@
 """Sections of what was measured: checks, calibrations, validations."""
 
-from isotune.report.errors import errors_figure, fits_figure, fitted, groups_of
-from isotune.report.parts import Cell, Column, Figure, Section, Table
+from isotune.present.figures.errors import errors_figure, fits_figure, fitted, groups_of
+from isotune.present.figures.scatter import Point, savings_figure, scatter_figure, title_of
+from isotune.present.phrases import percent
+from isotune.present.section import Cell, Column, Figure, Section, Table
 from isotune.report.saved_measured import Calibration, Check, Checks, Row, Score
-from isotune.report.scatter import Point, savings_figure, scatter_figure, title_of
-from isotune.words import percent
 
 _MOST_WORST = 20
 

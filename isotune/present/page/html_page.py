@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from isotune._version import __version__
-from isotune.report.parts import Figure, Section, Table
+from isotune.present.phrases import printable
+from isotune.present.section import Figure, Section, Table
 from isotune.simulator.errors import InputError
-from isotune.text import printable
 
 MOST_BYTES = 6_000_000
 
@@ -35,8 +35,8 @@ def make_report(paths: Sequence[Path], title: str | None = None) -> Page:
             jinja2 missing.
     """
     _libraries()
+    from isotune.present.sections.of_result import section_of
     from isotune.report.read import read_result
-    from isotune.report.sections import section_of
 
     results = [read_result(path) for path in paths]
     sections = tuple(
@@ -70,7 +70,7 @@ def _libraries() -> tuple[ModuleType, ModuleType]:
 def render(sections: Sequence[Section], title: str) -> str:
     """The page of these sections."""
     jinja2, plotly = _libraries()
-    here = files("isotune.report")
+    here = files("isotune.present.page")
     parts = {name: here.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")}
     scripts = [plotly.get_plotlyjs(), parts["page.js"]]
     environment = jinja2.Environment(

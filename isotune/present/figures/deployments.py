@@ -1,11 +1,11 @@
 """The section of a search over tensor-parallel sizes and batches."""
 
-from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
+from isotune.present.figures.study import study_figures
+from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis
+from isotune.present.phrases import milliseconds, plan_text, workload_text
+from isotune.present.section import Cell, Column, Figure, Json, Section, Table, View
+from isotune.present.sections.search import prediction_section
 from isotune.report.saved import Deployed, Deployments, Trial
-from isotune.report.searched import prediction_section
-from isotune.report.study import study_figures
-from isotune.report.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis
-from isotune.words import milliseconds, plan_text, workload_text
 
 
 def deployments_section(source: str, result: Deployments) -> Section:

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from isotune.report.accuracy import front_figure, perplexity_figure
-from isotune.report.latency import breakdown_figure, lengths_figure
-from isotune.report.parts import Cell, Column, Figure, Section, Table
-from isotune.report.saved import Prediction, Search, Times
-from isotune.report.sensitivity import sensitivity_figure
-from isotune.report.study import study_figures
-from isotune.report.timeline import timeline_figure
-from isotune.words import (
+from isotune.present.figures.accuracy import front_figure, perplexity_figure
+from isotune.present.figures.latency import breakdown_figure, lengths_figure
+from isotune.present.figures.sensitivity import sensitivity_figure
+from isotune.present.figures.study import study_figures
+from isotune.present.figures.timeline import timeline_figure
+from isotune.present.phrases import (
     gap_text,
     milliseconds,
     pays_text,
@@ -19,6 +17,8 @@ from isotune.words import (
     verdict,
     workload_text,
 )
+from isotune.present.section import Cell, Column, Figure, Section, Table
+from isotune.report.saved import Prediction, Search, Times
 
 
 def prediction_section(source: str, result: Prediction) -> Section:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from isotune.report.parts import Cell, Column, Figure, Json, Section, Table, View
+from isotune.present.figures.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
+from isotune.present.section import Cell, Column, Figure, Json, Section, Table, View
 from isotune.report.saved import Prediction, Saved
-from isotune.report.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
 from isotune.tuner.accuracy import Sensitivity, names_of
 
 _BUDGET = 0.01

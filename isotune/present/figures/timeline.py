@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Block, Step
-from isotune.report.style import (
+from isotune.present.figures.style import (
     BLUE,
     GREEN,
     INK,
@@ -20,6 +18,8 @@ from isotune.report.style import (
     shown,
     time_text,
 )
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.report.saved import Block, Step
 
 _COLOURS = {
     "attention": BLUE,

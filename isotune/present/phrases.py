@@ -1,4 +1,4 @@
-"""Plans, workloads, times and verdicts in words."""
+"""Plans, workloads, times and verdicts in words; what came from outside is made safe to print."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Protocol
 from isotune.simulator.files import TILE
 from isotune.simulator.predict import Memory, Scenario
 from isotune.simulator.schedule import Plan, Workload
-from isotune.text import count, printable
 
 _NAMES = {
     "serial": "serial",
@@ -36,6 +35,16 @@ class Timed(Protocol):
     def saving_interval(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def saving_is_certain(self) -> bool: ...  # noqa: D102
+
+
+def printable(text: str) -> str:
+    """A text from a file or an option in one line, with no power over the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 GPU`, `8 GPUs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def strategy_text(name: str) -> str:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from isotune.report.parts import Cell, Column, Figure, Json, Table, View
+from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, SYMBOLS, axis, shown, time_text
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved_measured import Row
-from isotune.report.style import BLUE, CYCLE, GREY, INK, SYMBOLS, axis, shown, time_text
 
 _MOST_DRAWN = 1500
 _DECADES = 30.0

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isotune.report.deployed import deployments_section
-from isotune.report.latency import lengths_figure
-from isotune.report.measured import calibration_section, check_section, checks_section
-from isotune.report.parts import Cell, Column, Section, Table
-from isotune.report.ran import measured_section
+from isotune.present.figures.deployments import deployments_section
+from isotune.present.figures.latency import lengths_figure
+from isotune.present.figures.sensitivity import sensitivity_section
+from isotune.present.figures.sweep import sweep_section
+from isotune.present.phrases import percent, strategy_text, workload_text
+from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.sections.check import calibration_section, check_section, checks_section
+from isotune.present.sections.measured_search import measured_section
+from isotune.present.sections.search import prediction_section, search_section
+from isotune.present.sections.validation import validation_section
 from isotune.report.saved import (
     Deployments,
     Prediction,
@@ -18,11 +23,6 @@ from isotune.report.saved import (
     Sweep,
 )
 from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSearch, Validation
-from isotune.report.searched import prediction_section, search_section
-from isotune.report.sensitivity import sensitivity_section
-from isotune.report.sweeps import sweep_section
-from isotune.report.validated import validation_section
-from isotune.words import percent, strategy_text, workload_text
 
 
 def section_of(source: str, result: Saved, others: Sequence[Saved] = ()) -> Section:
