@@ -16,11 +16,11 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.machine import CLASSES, HardwareProfile
 from isotune.simulator.predict import Factors, Scenario, memory_of
 from isotune.simulator.schedule import Plan
+from isotune.tuner.choices import MODES
 from isotune.tuner.exact import chosen_plan, spaces
 
 DRAWS = 64
 NEAR = 0.01
-MODES = ("expected", "worst")
 
 
 @dataclass(frozen=True, kw_only=True)

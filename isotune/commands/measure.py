@@ -10,8 +10,9 @@ from isotune.commands.output import print_json, progress, show
 from isotune.simulator.architecture import check_tp, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
+from isotune.validation.choices import OPS, Op
 from isotune.validation.extra import require_validate_extra
-from isotune.validation.measure import OPS, Op, Range
+from isotune.validation.measure import Range
 
 _DTYPES = ("bf16", "fp16")
 

@@ -1,5 +1,6 @@
 """The search: objectives, the Optuna study, deployments, shared studies, the Pareto front."""
 
+from isotune.tuner.choices import ObjectiveName, SamplerName
 from isotune.tuner.search.best_plan import (
     Options,
     SearchResult,
@@ -12,9 +13,8 @@ from isotune.tuner.search.best_plan import (
 from isotune.tuner.search.deployments import DeploymentResult, front_rows, search_deployments
 from isotune.tuner.search.distributed import Shared, create, definition_of, open_storage, work
 from isotune.tuner.search.history import History, Tried, study_of
-from isotune.tuner.search.objectives import Evaluator, ObjectiveName, Outcome
+from isotune.tuner.search.objectives import Evaluator, Outcome
 from isotune.tuner.search.pareto import Point, accuracy_front
-from isotune.tuner.search.samplers import SamplerName
 from isotune.tuner.search.study import Evaluated, Progress, Settings, Trials, run_study
 
 __all__ = [

@@ -7,15 +7,15 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.predict import SERIAL, Prediction, Scenario, check_memory, predict
 from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan, Strategy
 from isotune.tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
+from isotune.tuner.choices import ObjectiveName, SamplerName
 from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
 from isotune.tuner.search.objectives import (
     Evaluator,
     Judge,
     Objective,
-    ObjectiveName,
     check_objectives,
 )
-from isotune.tuner.search.samplers import SamplerName, check_sampler
+from isotune.tuner.search.samplers import check_sampler
 from isotune.tuner.search.study import AT_ONCE, Progress, Settings, Trials, run_study
 from isotune.tuner.space import MAX_CHUNKS, Space
 from isotune.tuner.techniques import Technique, pays_from, surely_pays_from, techniques

@@ -24,8 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Plan
+from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluator, Judge, Outcome
-from isotune.tuner.search.samplers import SamplerName, sampler_of
+from isotune.tuner.search.samplers import sampler_of
 from isotune.tuner.search.study import (
     OVER,
     Evaluated,

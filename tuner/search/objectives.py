@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from pydantic import PositiveInt
 
@@ -11,9 +11,8 @@ from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.predict import Scenario, check_memory
 from isotune.simulator.schedule import Plan, Strategy
 from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.choices import OBJECTIVES, ObjectiveName
 
-ObjectiveName = Literal["latency", "throughput", "accuracy_cost", "transfer_loss"]
-OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 Objective = Callable[[Plan], float]
 """Seconds of a plan, predicted or measured; what it raises fails the trial, not the search."""
 

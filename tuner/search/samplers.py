@@ -3,14 +3,12 @@
 import importlib
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
 
 import optuna
 
 from isotune.simulator.errors import InputError
+from isotune.tuner.choices import SAMPLERS, SamplerName
 
-SamplerName = Literal["auto", "tpe", "nsga2", "gp", "cmaes", "random"]
-SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
 Constraints = Callable[[optuna.trial.FrozenTrial], Sequence[float]]
 
 

@@ -11,9 +11,10 @@ import optuna
 from optuna.trial import TrialState
 
 from isotune.simulator.schedule import Plan
+from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.history import History, history_of
 from isotune.tuner.search.objectives import Evaluate, Judge
-from isotune.tuner.search.samplers import SamplerName, sampler_of
+from isotune.tuner.search.samplers import sampler_of
 from isotune.tuner.space import Space
 
 Progress = Callable[[int, int], None]

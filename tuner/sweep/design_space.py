@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -32,9 +32,9 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, gpu_bytes
 from isotune.simulator.schedule import CommDtype, Phase, Plan, Strategy, WeightDtype, Workload
 from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
+from isotune.tuner.choices import SweptName
 from isotune.tuner.sweep.table_file import COLUMNS, Columns, merge, write_part
 
-SweptName = Literal["serial", "gemm_overlap", "request_overlap", "iso", "spd", "iso_spd"]
 TILES = 4
 """Tiles of the GEMM overlap in a sweep."""
 

@@ -1,5 +1,3 @@
-from .cases import OPS as OPS
-from .cases import Op as Op
 from .cases import Range as Range
 from .microbenchmarks import measure as measure
 from .microbenchmarks import source_text as source_text

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from isotune.simulator.architecture import Model
+from isotune.validation.choices import OPS, Op
 
-Op = Literal["gemm", "attention", "rms_norm", "all_reduce", "contention"]
-OPS: tuple[Op, ...] = ("gemm", "attention", "rms_norm", "all_reduce", "contention")
 ATTENTION_SIZES = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim")
 _SM_BUDGETS = (2, 4, 8, 16, 32)
 

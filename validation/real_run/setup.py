@@ -2,18 +2,16 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from isotune.simulator.architecture import bundled_models, check_tp, model_config_file
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, locate, scenario_of
 from isotune.simulator.predict import SERIAL, Scenario, check_memory, memory_of
 from isotune.simulator.schedule import Plan, check_plan
+from isotune.validation.choices import CheckDtype, Device
 from isotune.validation.spd.checkpoint import check_ranks, read_record
 from isotune.validation.weights import check_family
-
-Device = Literal["cpu", "cuda"]
-CheckDtype = Literal["float32", "bf16", "fp16", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)

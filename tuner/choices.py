@@ -1,0 +1,12 @@
+"""The names that a search takes, readable without Optuna."""
+
+from typing import Literal, get_args
+
+SamplerName = Literal["auto", "tpe", "nsga2", "gp", "cmaes", "random"]
+SAMPLERS: tuple[SamplerName, ...] = get_args(SamplerName)
+ObjectiveName = Literal["latency", "throughput", "accuracy_cost", "transfer_loss"]
+OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
+RobustMode = Literal["expected", "worst"]
+MODES: tuple[RobustMode, ...] = get_args(RobustMode)
+SweptName = Literal["serial", "gemm_overlap", "request_overlap", "iso", "spd", "iso_spd"]
+SWEPT: tuple[SweptName, ...] = get_args(SweptName)

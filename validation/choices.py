@@ -1,0 +1,10 @@
+"""The names that a run on real devices takes, readable without torch."""
+
+from typing import Literal, get_args
+
+Device = Literal["cpu", "cuda"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+CheckDtype = Literal["float32", "bf16", "fp16", "none"]
+CHECK_DTYPES: tuple[CheckDtype, ...] = get_args(CheckDtype)
+Op = Literal["gemm", "attention", "rms_norm", "all_reduce", "contention"]
+OPS: tuple[Op, ...] = get_args(Op)
