@@ -177,7 +177,7 @@ def test_the_runner_finds_blocks_of_each_kind(tmp_path, monkeypatch):
         "```console\n$ isotune hw list\nname  GPUs\n```\n\n"
         "```python\nx = 1\n```\n\n```sh\ncat > a.csv <<'EOF'\n1\nEOF\n```\n"
     )
-    monkeypatch.setattr("blocks.ROOT", tmp_path)
+    monkeypatch.setattr("_support.blocks.ROOT", tmp_path)
     found = list(blocks(page))
     assert [block.language for block in found] == ["sh", "sh", "sh", "python", "sh"]
     assert [line.reason for line in found[0].lines] == [None, "no GPU"]
@@ -192,7 +192,7 @@ def test_the_runner_finds_blocks_of_each_kind(tmp_path, monkeypatch):
     "wrong", ["isotune serach", "isotune search --hv a800", "isotune hw lst", "rm -r ."]
 )
 def test_the_runner_finds_what_does_not_exist(wrong, tmp_path, monkeypatch):
-    monkeypatch.setattr("blocks.ROOT", tmp_path)
+    monkeypatch.setattr("_support.blocks.ROOT", tmp_path)
     page = tmp_path / "page.md"
     page.write_text(f"```sh\n{wrong}\n```\n")
     (block,) = blocks(page)
@@ -201,7 +201,7 @@ def test_the_runner_finds_what_does_not_exist(wrong, tmp_path, monkeypatch):
 
 
 def test_the_runner_finds_a_figure_that_is_not_printed(tmp_path, monkeypatch):
-    monkeypatch.setattr("blocks.ROOT", tmp_path)
+    monkeypatch.setattr("_support.blocks.ROOT", tmp_path)
     page = tmp_path / "page.md"
     page.write_text("```console\n$ isotune hw list\na 1\n...\nc 3\n```\n")
     (block,) = blocks(page)

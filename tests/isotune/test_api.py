@@ -148,7 +148,7 @@ def test_a_policy_and_a_profile_are_written_and_read(tmp_path):
     result = find_policy(scenario, Lengths.between(1024, 1100))
     policy = isotune.Policy(
         hardware="rtx4090",
-        model=isotune.api.planfile.ModelReference.of(scenario.model, "llama-2-7b"),
+        model=isotune.api.files.ModelReference.of(scenario.model, "llama-2-7b"),
         workload=scenario.workload,
         serial_below=result.serial_below,
         expected_saving=result.expected_saving,
