@@ -9,7 +9,8 @@ from rich.text import Text
 from isotune.present.phrases import count as plural
 from isotune.present.phrases import percent, printable
 from isotune.render import new_table
-from isotune.validation.check import Check, Part, Score
+from isotune.validation.calibrate import Score
+from isotune.validation.check import Check, Part
 
 _COLUMNS = ("rows", "MAPE", "median", "p90", "bias")
 

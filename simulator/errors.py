@@ -9,5 +9,9 @@ class InputError(IsotuneError):
     """Something the user gave is wrong: says what, where, and what is allowed."""
 
 
+class DisagreementError(IsotuneError):
+    """The ranks of one run were asked for different things."""
+
+
 class DoesNotFitError(InputError):
     """The model, its KV cache and its activations need more memory than a GPU has."""

@@ -5,14 +5,17 @@ from isotune.validation.calibrate.contention_fit import read_contention, with_co
 from isotune.validation.calibrate.estimate import get
 from isotune.validation.calibrate.holdout import split
 from isotune.validation.calibrate.provenance import CLASS_OF
+from isotune.validation.calibrate.scoring import Score, score
 
 __all__ = [
     "CLASS_OF",
     "Calibrated",
+    "Score",
     "SectionReport",
     "calibrate",
     "get",
     "read_contention",
+    "score",
     "split",
     "with_contention",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from isotune.simulator.kernels import Array
 from isotune.simulator.machine import OpError
+from isotune.validation.calibrate.scoring import score
 from isotune.validation.tables import Rows
 
 HELD_BACK = 0.2
@@ -35,12 +36,12 @@ def thinned(rows: Rows, most: int, seed: int) -> Rows:
 
 def op_error(ratio: Array, *, fitted: int, held_back: int) -> OpError:
     """Errors of predicted over measured, shape (rows,), to four decimals."""
-    off = np.abs(ratio - 1)
+    errors = score(ratio)
     return OpError(
         rows=fitted,
         held_back=held_back,
-        mape=round(float(off.mean()), 4),
-        median=round(float(np.median(off)), 4),
-        p90=round(float(np.quantile(off, 0.9)), 4),
-        bias=round(float(np.median(ratio - 1)), 4),
+        mape=round(errors.mape, 4),
+        median=round(errors.median_ape, 4),
+        p90=round(errors.p90_ape, 4),
+        bias=round(errors.bias, 4),
     )

@@ -10,9 +10,8 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import DTYPE_BYTES, Array
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import Z80, PricedRun, latency_interval, saving_interval
-from isotune.validation.calibrate import CLASS_OF, split
+from isotune.validation.calibrate import CLASS_OF, Score, score, split
 from isotune.validation.check.measured_passes import HELD_BACK_TP, priced_run
-from isotune.validation.check.score import Score, score
 from isotune.validation.tables import Rows, Run, Table, kernel_seconds, unique, why_not
 
 WORST = 5

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from isotune.simulator.errors import DisagreementError
 from isotune.simulator.predict import SERIAL
 from isotune.simulator.schedule import CommDtype, Program, expand
 from isotune.validation.executor import Clocked, Session, emulated, load_shard
@@ -23,10 +24,6 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float3
 _TOLERANCE = {"float32": 1e-4, "bf16": 4e-2, "fp16": 1e-2}
 _QUANTISED_TOLERANCE: dict[CommDtype, float] = {"bf16": 0.0, "int8": 2e-2, "fp8": 4e-2}
 _POSITIONS = 32
-
-
-class DisagreementError(Exception):
-    """The ranks were asked for different things."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ def errors_figure(
     ]
     return Figure(
         title=title,
-        caption="Errors are |predicted / measured - 1|; bias is their mean with its sign.",
+        caption="Errors are |predicted / measured - 1|; bias is their median with its sign.",
         views=tuple(_errors_view(part, found) for part, found in views.items()),
         table=Table(title=title, columns=columns, rows=tuple(rows)),
         height=150 + 26 * longest,

@@ -7,7 +7,6 @@ import pytest
 
 from isotune.simulator.machine import HardwareProfile
 from isotune.validation.check import check_runs, check_table
-from isotune.validation.check.score import score
 from isotune.validation.tables import kernel_seconds, read_runs, read_table
 
 SERIAL = "h100,llama-3-8b,8,8,1024,prefill,1,nvlink_nccl,vllm_eager,serial,me"
@@ -27,13 +26,6 @@ def gemms(tmp_path: Path, profile: HardwareProfile, off: float = 1.0) -> Path:
     lines.append("all_reduce,h100,bf16,,,,1048576,8,carrier_pigeon,50")
     path.write_text("\n".join(lines))
     return path
-
-
-def test_the_score_of_known_ratios() -> None:
-    found = score(np.array([1.1, 0.9, 1.0, 1.2]))
-    assert (found.rows, found.mape, found.bias) == (4, pytest.approx(0.1), pytest.approx(0.05))
-    assert found.median_ape == pytest.approx(0.1)
-    assert found.p90_ape == pytest.approx(0.17)
 
 
 def test_a_table_of_the_profiles_own_predictions_scores_zero(

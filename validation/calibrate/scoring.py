@@ -12,7 +12,7 @@ class Score:
     """Errors of a set of rows.
 
     With e = predicted / measured - 1: mean, median and 90th percentile of |e|, and `bias`, the
-    mean of e.
+    median of e, as in a profile's `calibration`.
     """
 
     rows: int
@@ -31,5 +31,5 @@ def score(ratio: Array) -> Score:
         mape=float(size.mean()),
         median_ape=float(np.median(size)),
         p90_ape=float(np.quantile(size, 0.9)),
-        bias=float(off.mean()),
+        bias=float(np.median(off)),
     )
