@@ -143,7 +143,7 @@ def _check(asked: list[str], block: Block) -> None:
     if "isotune" in asked:
         _check_isotune(asked[asked.index("isotune") + 1 :], block)
     for word in asked:
-        if word.startswith("benchmarks/"):
+        if word.startswith(("benchmarks/", "figures/", "experiments/")):
             assert (ROOT / word).is_file(), f"{block.where}: no such file {word}"
 
 

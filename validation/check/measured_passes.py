@@ -23,7 +23,7 @@ LINKS = {
 """The all-reduce algorithm behind each `link` of a table; None is the profile's default."""
 
 HELD_BACK_TP = 4
-"""Rank count whose runs `benchmarks/fit_runtime.py` holds back; they measure a runtime's error."""
+"""Rank count whose runs `experiments/fit_runtime.py` holds back; they measure a runtime's error."""
 
 _TUNED_SMS = (4, 8)
 """SM budgets among which a run of split_overlap_fused_norm was tuned."""

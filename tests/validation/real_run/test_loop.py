@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from _support.paths import ROOT
+from netns import NoNamespacesError, network
 
 import isotune.commands
-from isotune.validation.netns import NoNamespacesError, network
 
-SCRIPT = ROOT / "benchmarks" / "cpu_loop.py"
+SCRIPT = ROOT / "experiments" / "cpu_loop.py"
 CALIBRATE = Path(isotune.commands.__file__).with_name("calibrate.py")
 
 

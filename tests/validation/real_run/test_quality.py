@@ -17,7 +17,7 @@ from isotune.validation.real_run import Setup
 from isotune.validation.real_run import lm_eval_harness as harness
 from isotune.validation.spd.model import evaluate, load_network, read_corpus, read_tokenizer
 
-SCRIPTS = ROOT / "benchmarks"
+SCRIPTS = ROOT / "experiments"
 TP, CONTEXT = 2, 48
 
 

@@ -1,6 +1,6 @@
 """Measures splits of a prompt, all in one job and in turns: what `cpu_loop.py` scans with.
 
-    python benchmarks/split_scan.py PLAN.yaml --splits 448+576,512+512 [--repeat 20] [--device cpu]
+    python experiments/split_scan.py PLAN.yaml --splits 448+576,512+512 [--repeat 20] [--device cpu]
 
 Prints JSON: measured seconds of every run, by split.
 """

@@ -106,7 +106,7 @@ def _address(rank: int) -> str:
 def _run(command: str, *more: str) -> None:
     """Run a command of words without spaces, then of `more`."""
     words = [*command.split(), *more]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = next(iter(done.stderr.strip().splitlines()), "no reason given")
         raise NoNamespacesError(f"{' '.join(words)!r} failed: {reason}")

@@ -1,6 +1,6 @@
 """Trains a small language model with real structure, from text that every machine has.
 
-    python benchmarks/train_small.py FOLDER [--kind llama|opt] [--cpu-minutes 30]
+    python experiments/train_small.py FOLDER [--kind llama|opt] [--cpu-minutes 30]
 
 The text is the Python standard library's own sources (docstrings and code, without its tests),
 the tokenizer a byte-level BPE of 1024 words learnt from it. On a CPU the model has 12 blocks and

@@ -1,9 +1,9 @@
 """Perplexity against the share of dropped attention syncs, and the latency each share buys.
 
-    python benchmarks/spd_accuracy.py MODEL_FOLDER... [-o docs/spd.md] [--cache FOLDER]
+    python experiments/spd_accuracy.py MODEL_FOLDER... [-o docs/spd.md] [--cache FOLDER]
 
 A MODEL_FOLDER holds a model with `calibration.txt` and `evaluation.txt`, as
-`benchmarks/train_small.py` writes it. Each block's sensitivity is the growth of perplexity when
+`experiments/train_small.py` writes it. Each block's sensitivity is the growth of perplexity when
 it alone is dropped, on calibration text; repairs are fitted and accepted on calibration text
 too; perplexity is that of windows of the evaluation text. "Random" is the mean over random orders.
 Each drop set is recovered once, step after step over all its blocks; the columns are the network
@@ -175,7 +175,7 @@ def _commands(asked: argparse.Namespace, results: Results) -> str:
         if getattr(asked, name) != value
     )
     names = " ".join(folder.name for folder in asked.folders)
-    last = f"python benchmarks/spd_accuracy.py {names}{tps} {given}".rstrip()
+    last = f"python experiments/spd_accuracy.py {names}{tps} {given}".rstrip()
     marker = "# not run here: takes an hour"
     return "\n".join(["```sh", marker, *lines, f"{last} -o docs/spd.md", "```", "", ""])
 

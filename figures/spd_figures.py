@@ -1,6 +1,6 @@
 """SPD's saving against the share of blocks dropped, on a fast and on a slow link.
 
-    python benchmarks/spd_figures.py [--markdown]
+    python figures/spd_figures.py [--markdown]
 
 LLaMA-2-70B on 8 GPUs of a100 (NVLink) and a100-lbw (PCIe), batch 1, 128 tokens, the setting
 of the paper (Kim et al., arXiv 2502.20727), which reports about 20 % lower latency at under

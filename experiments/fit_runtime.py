@@ -1,6 +1,6 @@
 """Fits what running engines add to kernels, from a table of whole passes on H100.
 
-    python benchmarks/fit_runtime.py end_to_end.csv [--hw h100]
+    python experiments/fit_runtime.py end_to_end.csv [--hw h100]
 
 Prints, each with its error on the rows it was fitted to and on runs of 4 GPUs, which are held
 back: `runtime.sustained_clock` and `runtime.eager_step` (vLLM prefills), the states of the

@@ -1,6 +1,6 @@
 """Whole passes measured on H100: predicted beside measured, row by row.
 
-    python benchmarks/end_to_end_figures.py end_to_end.csv [--markdown]
+    python figures/end_to_end_figures.py end_to_end.csv [--markdown]
 
 Each line is one case of a public table of whole-model latencies (columns in docs/hardware.md):
 prefill latency, or one decode step, with all-reduces (serial), without any (no_comm), and with

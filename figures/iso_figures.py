@@ -1,6 +1,6 @@
 """ISO's prefill saving over models, GPU counts and prompt lengths, beside the paper's means.
 
-    python benchmarks/iso_figures.py [--markdown]
+    python figures/iso_figures.py [--markdown]
 
 For each case: the serial prefill with the same transfer type, the even two-chunk split, the
 plan that Optuna finds from even splits alone, and how far that, and what the search finds by

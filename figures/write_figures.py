@@ -1,13 +1,16 @@
 """Writes docs/figures.md from the output of the commands it names.
 
-    python benchmarks/write_figures.py [MEASUREMENTS]
+    python figures/write_figures.py [--check] [MEASUREMENTS]
 
+`--check` writes nothing: it shows where a page is not what its commands print, and ends with 1.
 With a folder of measurement tables (docs/hardware.md says in which form) it writes docs/accuracy.md
 and docs/end_to_end.md as well, the latter from `end_to_end.csv` in it.
 """
 
+import difflib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -17,13 +20,14 @@ ACCURACY = FOLDER.parent / "docs" / "accuracy.md"
 ABOUT_ACCURACY = """# Accuracy
 
 How far the bundled profiles are off measurements that they were not fitted to: a random fifth of
-each public table, and of whole passes on H100 the runs on 4 GPUs, which `benchmarks/fit_runtime.py`
-holds back (the lines of links without peer-to-peer and the rounded `graph_overlap` and `sync_skew`
-saw them). MAPE and p90 are the mean and the 90th percentile of |predicted / measured - 1|, bias is
-the mean with sign; the column before the last is the share of measurements inside their predicted
-80 % interval; a saving is off by so many percentage points against serial runs of the same case.
-The worst rows follow by name. `MEASUREMENTS` is a folder of tables in the form of docs/hardware.md;
-these were made from the sources that each profile names (`isotune hw show NAME`).
+each public table, and of whole passes on H100 the runs on 4 GPUs, which
+`experiments/fit_runtime.py` holds back (the lines of links without peer-to-peer and the rounded
+`graph_overlap` and `sync_skew` saw them). MAPE and p90 are the mean and the 90th percentile of
+|predicted / measured - 1|, bias is the median with sign; the column before the last is the share
+of measurements inside their predicted 80 % interval; a saving is off by so many percentage points
+against serial runs of the same case. The worst rows follow by name. `MEASUREMENTS` is a folder of
+tables in the form of docs/hardware.md; these were made from the sources that each profile names
+(`isotune hw show NAME`).
 
 Two independent sources for one GPU and shape differ by 5-8 % in the median, which is the floor of
 any honest error across sources.
@@ -60,23 +64,43 @@ def section(title: str, script: str, *arguments: str) -> str:
     about = "\n\n".join(part for part in text if not part.startswith("    python"))
     shown = " ".join([script, *(Path(argument).name for argument in arguments)])
     result = printed(script, *arguments)
-    block = f"```sh\n# not run here: takes minutes\npython benchmarks/{shown}\n```"
+    block = f"```sh\n# not run here: takes minutes\npython figures/{shown}\n```"
     return f"## {title}\n\n{about}\n\n{block}\n\n{result}\n"
 
 
-def main() -> None:
-    """Write the pages."""
-    FIGURES.write_text("\n".join([INTRODUCTION, *(section(*item) for item in SECTIONS)]))
-    for folder in sys.argv[1:2]:
+def pages(arguments: list[str]) -> Iterator[tuple[Path, str]]:
+    """Each page with what its commands print now."""
+    yield FIGURES, "\n".join([INTRODUCTION, *(section(*item) for item in SECTIONS)])
+    for folder in arguments[:1]:
         table = str(Path(folder) / "end_to_end.csv")
         page = section("Whole passes on H100", "end_to_end_figures.py", table)
-        END_TO_END.write_text(page.replace("## ", "# ", 1))
-        ACCURACY.write_text(ABOUT_ACCURACY + accuracy(folder))
+        yield END_TO_END, page.replace("## ", "# ", 1)
+        yield ACCURACY, ABOUT_ACCURACY + accuracy(folder)
+
+
+def changes(page: Path, text: str) -> str:
+    """What differs between a page and what it should be, as a unified diff."""
+    before, after = page.read_text().splitlines(), text.splitlines()
+    return "\n".join(difflib.unified_diff(before, after, str(page), "its commands", lineterm=""))
+
+
+def main() -> None:
+    """Write the pages, or with `--check` compare them."""
+    arguments = [word for word in sys.argv[1:] if word != "--check"]
+    stale = False
+    for page, text in pages(arguments):
+        if "--check" not in sys.argv:
+            page.write_text(text)
+        elif difference := changes(page, text):
+            stale = True
+            print(difference)
+    sys.exit(stale)
 
 
 def accuracy(folder: str) -> str:
     """What `isotune check` says of all tables in a folder."""
-    command = ["isotune", "check", folder, "--held-back", "--worst", "3"]
+    check = ["check", folder, "--held-back", "--worst", "3"]
+    command = [sys.executable, "-m", "isotune", *check]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     lines = (line.rstrip() for line in done.stdout.splitlines())
     return "```text\n" + "\n".join(lines) + "\n```\n"

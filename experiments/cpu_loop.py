@@ -1,6 +1,6 @@
 """The loop closed without a GPU: measure, calibrate, search, validate, on links of three rates.
 
-    python benchmarks/cpu_loop.py [--ranks 2] [--quick] [--keep FOLDER] [--page docs/loop.md]
+    python experiments/cpu_loop.py [--ranks 2] [--quick] [--keep FOLDER] [--page docs/loop.md]
 
 Ranks run in network namespaces whose links are paced, so that communication takes half, as
 much as, and twice the compute. For each rate the table has the serial run, ISO, SPD and both,
@@ -21,11 +21,11 @@ from typing import Any
 
 import yaml
 from first_in_line import first_in_line
+from netns import Network, NoNamespacesError, network
 
 from isotune.simulator.architecture import load_model
 from isotune.simulator.files import ModelReference
 from isotune.simulator.machine import HardwareProfile, read_profile
-from isotune.validation.netns import Network, NoNamespacesError, network
 
 SKIPPED = 77
 RATIOS = (0.5, 1.0, 2.0)
@@ -303,7 +303,7 @@ _HEADER = (
 )
 _PAGE = """# The loop closed without a GPU
 
-Written by `sudo python benchmarks/cpu_loop.py --page docs/loop.md`: measure, calibrate, search and
+Written by `sudo python experiments/cpu_loop.py --page docs/loop.md`: measure, calibrate, search and
 validate a model of {blocks} blocks (hidden size {hidden}) on {ranks} ranks that token buckets join,
 at link rates where the communication M of a serial pass is half, as much as, and twice its compute
 C. The numbers of every plan were checked against transformers in the same runs. ISO is the lossless

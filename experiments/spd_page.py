@@ -1,4 +1,4 @@
-"""The page of `benchmarks/spd_accuracy.py`: tables, latency and verdicts in Markdown."""
+"""The page of `experiments/spd_accuracy.py`: tables, latency and verdicts in Markdown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ distillation) goes through all dropped blocks, and stays in a block only where i
 the whole set on held-back text by more than the standard error of the change. The last refuses to
 call it good unless it keeps the limits on text that nothing was fitted to.
 
-Each of them but the search reads windows of 512 tokens. A model that `benchmarks/train_small.py`
+Each of them but the search reads windows of 512 tokens. A model that `experiments/train_small.py`
 trained on a CPU has seen 256 at a time: give `--context 256`, and the texts in its folder.
 
 ## On trained models
@@ -158,4 +158,4 @@ def _after(steps: list[str]) -> str:
 def trained(name: str, found: dict[str, Any]) -> str:
     record = found.get("training")
     minutes = f" --cpu-minutes {record['seconds'] / 60:.0f}" if record else ""
-    return f"python benchmarks/train_small.py {name} --kind {found['kind']}{minutes}"
+    return f"python experiments/train_small.py {name} --kind {found['kind']}{minutes}"
