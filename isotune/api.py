@@ -93,7 +93,7 @@ def scenario(
         batch: requests.
         prompt: tokens of each request.
         phase: prefill or decode.
-        dtype: activations: bf16 or fp16.
+        dtype: activations: bf16, fp16, or fp8 (in matrix products; bf16 between them).
         weight_dtype: weights: bf16, fp16, fp8, int8 or int4.
         runtime: cuda_graph or eager.
 

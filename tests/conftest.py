@@ -12,9 +12,9 @@ from hypothesis.strategies import SearchStrategy
 
 from isotune.simulator.architecture import load_model
 from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import STRATEGIES, Plan, Strategy, Workload, chunked_total
-from isotune.simulator.schedule.plan import COMM_DTYPES
 
 settings.register_profile("isotune", derandomize=True, deadline=None, database=None)
 settings.load_profile("isotune")

@@ -8,7 +8,13 @@ from typing import Annotated, TypeVar
 import typer
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, WEIGHT_DTYPES
 from isotune.simulator.schedule import STRATEGIES, steps_of
+
+
+def _types(what: str, names: tuple[str, ...]) -> str:
+    return f"{what}: {', '.join(names[:-1])} or {names[-1]}."
+
 
 DEFAULT_MODEL = "llama-2-70b"
 TECHNIQUES = (*STRATEGIES, "spd")
@@ -119,11 +125,12 @@ PhaseOption = Annotated[
     str | None, typer.Option("--phase", help="prefill or decode.", show_default="prefill")
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option("--dtype", help="Activations: bf16 or fp16.", show_default="bf16")
+    str | None,
+    typer.Option("--dtype", help=_types("Activations", ACTIVATION_DTYPES), show_default="bf16"),
 ]
 WeightDtypeOption = Annotated[
     str | None,
-    typer.Option("--weight-dtype", help="bf16, fp16, fp8, int8 or int4.", show_default="--dtype"),
+    typer.Option("--weight-dtype", help=_types("Weights", WEIGHT_DTYPES), show_default="--dtype"),
 ]
 RuntimeOption = Annotated[
     str | None,
@@ -132,7 +139,9 @@ RuntimeOption = Annotated[
 CommDtypeOption = Annotated[
     str | None,
     typer.Option(
-        "--comm-dtype", help="What an all-reduce sends: bf16, fp8 or int8.", show_default="bf16"
+        "--comm-dtype",
+        help=_types("What an all-reduce sends", COMM_DTYPES),
+        show_default="bf16",
     ),
 ]
 TraceFile = Annotated[

@@ -1,5 +1,11 @@
 """Files a user touches, schemas, quantities with units: YAML and JSON in, one-line errors out."""
 
+from isotune.simulator.io.number_names import (
+    ActivationDtype,
+    CommDtype,
+    Dtype,
+    WeightDtype,
+)
 from isotune.simulator.io.schema import Schema
 from isotune.simulator.io.text_files import (
     check_writable,
@@ -28,11 +34,15 @@ __all__ = [
     "BYTES_PER_SECOND",
     "FLOPS",
     "SECONDS",
+    "ActivationDtype",
     "Bytes",
     "BytesPerSecond",
+    "CommDtype",
+    "Dtype",
     "Flops",
     "Schema",
     "Seconds",
+    "WeightDtype",
     "check_writable",
     "checked",
     "format_quantity",

@@ -11,16 +11,14 @@ from isotune.simulator.kernels.collectives import (
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import ElementwiseParameters, elementwise_cost
 from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
-from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype, Gpu
+from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
 
 __all__ = [
-    "DTYPE_BYTES",
     "Array",
     "AttentionParameters",
     "CollectiveParameters",
     "Cost",
-    "Dtype",
     "ElementwiseParameters",
     "GemmParameters",
     "Gpu",

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from isotune.simulator.io import BytesPerSecond, Schema, Seconds
+from isotune.simulator.io import BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import l2_hit_rate
-from isotune.simulator.kernels.gemm import tensor_rate
-from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype, Gpu
+from isotune.simulator.kernels.gpu import Gpu
+from isotune.simulator.number_types import bytes_of
 
 EXP_PER_SM = 16 * 1.7e9
 """exp/s of one SM: 16 per clock on every generation from Volta to Blackwell, near 1.7 GHz."""
@@ -163,13 +163,13 @@ def attention_cost(
     seen = kv_len if window is None else np.minimum(kv_len, window)
     numbers = (batch, q_len, kv_len, heads, kv_heads, head_dim, seen)
     shape = _Shape(*np.broadcast_arrays(*(np.asarray(x, np.float64) for x in numbers)))
-    touched, appended = _traffic(shape, DTYPE_BYTES[dtype], DTYPE_BYTES[kv_dtype or dtype])
+    touched, appended = _traffic(shape, bytes_of(dtype), bytes_of(kv_dtype or dtype))
     hit_rate = 0.0 * touched
     if warm_l2:
         hit_rate = l2_hit_rate(touched, gpu.l2 * parameters.l2_resident)
     flops = 4 * shape.head_dim * shape.batch * shape.heads * _visible_pairs(shape)
 
-    grid = _grid(shape, gpu, parameters, dtype, DTYPE_BYTES[kv_dtype or dtype])
+    grid = _grid(shape, gpu, parameters, dtype, bytes_of(kv_dtype or dtype))
     cold = 1 - hit_rate
     slowness = (cold + hit_rate / parameters.l2_speedup) / gpu.memory_bandwidth
     memory = touched * slowness / grid.bandwidth_efficiency
@@ -212,7 +212,7 @@ def _grid(
     shape: _Shape, gpu: Gpu, parameters: AttentionParameters, dtype: Dtype, cache_element: float
 ) -> _Grid:
     """The prefill grid, and the decode grid where a sequence has one query."""
-    rate = tensor_rate(gpu, dtype)
+    rate = gpu.tensor_rate(dtype)
     prefill, decode = parameters.prefill, parameters.decode
     one_query = shape.q_len == 1
     if not one_query.any():

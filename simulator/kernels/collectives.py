@@ -20,14 +20,12 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Bytes, BytesPerSecond, Schema, Seconds
+from isotune.simulator.io import Bytes, BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array
-from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype
 from isotune.simulator.kernels.inter_node import InterNode
+from isotune.simulator.number_types import bytes_of, number_type
 
 Pattern = Literal["ring", "one_shot", "switch"]
-SWITCH_DTYPES: frozenset[Dtype] = frozenset({"fp32", "bf16", "fp16"})
-"""What an NVLink switch can add up; PTX `multimem.ld_reduce` has no int8 form."""
 
 
 class Protocol(Schema):
@@ -199,7 +197,7 @@ def all_reduce(
         (a, min(sms or a.sms, a.sms), p)
         for a in parameters.chain(algorithm)
         for p in a.protocols
-        if p.pattern != "switch" or dtype in SWITCH_DTYPES
+        if p.pattern != "switch" or number_type(dtype).switch_adds
     ]
     # One rank sends nothing; two stand in for it, since no protocol is defined below two.
     n = max(ranks, 2)
@@ -254,7 +252,7 @@ def quantised_all_reduce(
         InputError: as `all_reduce`.
     """
     count = np.asarray(elements, dtype=np.float64)
-    quantised = count * (DTYPE_BYTES[transfer] + 2 / scale_group)
+    quantised = count * (bytes_of(transfer) + 2 / scale_group)
     sent = all_reduce(
         quantised,
         ranks,
@@ -264,7 +262,7 @@ def quantised_all_reduce(
         sms=sms,
         network=network,
     )
-    ends = count * DTYPE_BYTES[source] + quantised
+    ends = count * bytes_of(source) + quantised
     shard = quantised * (1 + 1 / ranks)
     busy = sent.seconds > 0
     passes = np.where(busy, 2 * memory_pass(ends) + memory_pass(shard), 0.0)

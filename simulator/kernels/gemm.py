@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from isotune.simulator.errors import InputError
-from isotune.simulator.io import BytesPerSecond, Schema, Seconds
+from isotune.simulator.io import BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array, Cost
-from isotune.simulator.kernels.gpu import DTYPE_BYTES, Dtype, Gpu
+from isotune.simulator.kernels.gpu import Gpu
+from isotune.simulator.number_types import bytes_of
 
 Size = int | npt.NDArray[np.int_] | Array
 
@@ -139,8 +139,8 @@ def gemm_cost(
             )
             return Cost(*(field[place].reshape(np.shape(m)) for field in few))
     rows, columns, depth = (np.asarray(size, dtype=float) for size in (m, n, k))
-    rate = tensor_rate(gpu, dtype) * parameters.tensor_efficiency
-    width, weight_width = DTYPE_BYTES[dtype], DTYPE_BYTES[weight_dtype or dtype]
+    rate = gpu.tensor_rate(dtype) * parameters.tensor_efficiency
+    width, weight_width = bytes_of(dtype), bytes_of(weight_dtype or dtype)
     if weight_width < width:
         rate /= 1 + parameters.dequantisation
     operands = _Operands(
@@ -174,20 +174,6 @@ def _distinct(sizes: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np
     distinct = np.flatnonzero(there)
     there[distinct] = np.arange(len(distinct))
     return distinct, there[flat]
-
-
-def tensor_rate(gpu: Gpu, dtype: Dtype) -> float:
-    """Dense tensor-core FLOP/s of `gpu` for operands of `dtype`.
-
-    Raises:
-        InputError: no tensor cores for that type.
-    """
-    if dtype in ("bf16", "fp16"):
-        return gpu.bf16
-    if dtype == "fp8" and gpu.fp8 is not None:
-        return gpu.fp8
-    allowed = "bf16, fp16" + ("" if gpu.fp8 is None else ", fp8")
-    raise InputError(f"no GEMM in {dtype} on this GPU (allowed dtypes: {allowed})")
 
 
 class _Sm(NamedTuple):

@@ -1,21 +1,10 @@
 """The specification of one GPU, as the vendor prints it."""
 
-from typing import Literal, get_args
-
 from pydantic import Field
 
-from isotune.simulator.io import Bytes, BytesPerSecond, Flops, Schema
-
-Dtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
-DTYPE_BYTES: dict[str, float] = {
-    "fp32": 4.0,
-    "bf16": 2.0,
-    "fp16": 2.0,
-    "fp8": 1.0,
-    "int8": 1.0,
-    "int4": 0.5,
-}
-assert set(DTYPE_BYTES) == set(get_args(Dtype))
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import Bytes, BytesPerSecond, Dtype, Flops, Schema
+from isotune.simulator.number_types import TYPES, number_type
 
 
 class Gpu(Schema):
@@ -27,3 +16,18 @@ class Gpu(Schema):
     memory: Bytes = Field(gt=0, description="device memory")
     memory_bandwidth: BytesPerSecond = Field(gt=0, description="device memory bandwidth")
     l2: Bytes = Field(gt=0, description="last-level cache")
+
+    def tensor_rate(self, dtype: Dtype) -> float:
+        """Dense tensor-core FLOP/s for operands of `dtype`.
+
+        Raises:
+            InputError: no tensor cores for that type.
+        """
+        rate = self._rate(number_type(dtype).tensor_rate)
+        if rate is None:
+            allowed = ", ".join(entry.name for entry in TYPES if self._rate(entry.tensor_rate))
+            raise InputError(f"no GEMM in {dtype} on this GPU (allowed dtypes: {allowed})")
+        return rate
+
+    def _rate(self, field: str | None) -> float | None:
+        return None if field is None else getattr(self, field)

@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from isotune.simulator.architecture import check_tp
 from isotune.simulator.errors import DoesNotFitError, InputError
-from isotune.simulator.kernels import DTYPE_BYTES, Array, Size
+from isotune.simulator.kernels import Array, Size
+from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.schedule import Plan, Program, expand
 
@@ -70,12 +71,12 @@ def gpu_bytes(
     `tokens` are held in the cache, `rows` are in flight, `largest` of them in one chunk.
     """
     model, workload = scenario.model, scenario.workload
-    width = DTYPE_BYTES[workload.dtype]
+    width = workload.width
     blocks = model.num_hidden_layers * model.block_weight_elements(tp)
     rest = model.embedding_weight_elements(tp)
     ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
     heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
-    weights = blocks * DTYPE_BYTES[workload.weight_dtype] + rest * width
+    weights = blocks * bytes_of(workload.weight_dtype) + rest * width
     kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
     kv_cache = np.asarray(tokens * (kv_elements * width), dtype=np.float64)
     in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width

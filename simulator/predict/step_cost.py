@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 
 from isotune.simulator.kernels import (
-    DTYPE_BYTES,
     Array,
     Cost,
     GemmParameters,
@@ -25,6 +24,7 @@ from isotune.simulator.kernels import (
     waves,
 )
 from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.schedule import SYNCS, CommDtype, Op
 
@@ -109,7 +109,7 @@ class Pricer:
         elements = np.asarray(shape.rows, dtype=np.float64) * self.scenario.model.hidden_size
         if self.comm_dtype == "bf16":
             cost = all_reduce(
-                elements * DTYPE_BYTES["bf16"],
+                elements * bytes_of("bf16"),
                 tp,
                 parameters=hardware.collectives,
                 sms=self.comm_sms,
@@ -158,7 +158,7 @@ class Pricer:
 
     def _kernel(self, op: Op, shape: Rows) -> Cost:
         model, workload = self.scenario.model, self.scenario.workload
-        tp, hidden, width = workload.tp, model.hidden_size, DTYPE_BYTES[workload.dtype]
+        tp, hidden, width = workload.tp, model.hidden_size, workload.width
         heads, kv_heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp)
         match op:
             case Op.EMBED:
@@ -196,13 +196,13 @@ class Pricer:
             model.head_dim,
             gpu=hardware.gpu,
             parameters=hardware.attention,
-            dtype=self.scenario.workload.dtype,
+            dtype=self.scenario.workload.travel_dtype,
             window=model.sliding_window,
         )
 
     def _mlp(self, op: Op, rows: Size) -> list[Cost]:
         model, workload = self.scenario.model, self.scenario.workload
-        hidden, width = model.hidden_size, DTYPE_BYTES[workload.dtype]
+        hidden, width = model.hidden_size, workload.width
         ffn, parallel = model.intermediate_size // workload.tp, 2 if model.gated_mlp else 1
         experts, per_token = model.num_experts, model.num_experts_per_token
         if op is Op.ACTIVATION:

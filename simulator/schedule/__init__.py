@@ -1,5 +1,6 @@
 """What to run and in which order: workload, plan, program, timeline."""
 
+from isotune.simulator.io import CommDtype, WeightDtype
 from isotune.simulator.schedule.breakdown import (
     Measurement,
     exposed_comm_s,
@@ -10,7 +11,6 @@ from isotune.simulator.schedule.breakdown import (
 )
 from isotune.simulator.schedule.plan import (
     STRATEGIES,
-    CommDtype,
     Plan,
     Strategy,
     check_plan,
@@ -19,7 +19,7 @@ from isotune.simulator.schedule.plan import (
 from isotune.simulator.schedule.program import SYNCS, Chunk, Op, Program, Role, Step, Stream, expand
 from isotune.simulator.schedule.recovery_steps import STEPS, ZERO_SHOT, RecoveryStep, steps_of
 from isotune.simulator.schedule.timeline import StepCosts, Timeline, simulate
-from isotune.simulator.schedule.workload import LaunchMode, Phase, WeightDtype, Workload
+from isotune.simulator.schedule.workload import LaunchMode, Phase, Workload
 
 __all__ = [
     "STEPS",

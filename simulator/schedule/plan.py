@@ -6,14 +6,12 @@ from pydantic import Field, field_validator
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Schema
+from isotune.simulator.io import CommDtype, Schema
 from isotune.simulator.schedule.workload import Workload
 
 Strategy = Literal["serial", "gemm_overlap", "request_overlap", "iso"]
-CommDtype = Literal["bf16", "fp8", "int8"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 _Count = Annotated[int, Field(gt=0, strict=True)]
-COMM_DTYPES: tuple[CommDtype, ...] = get_args(CommDtype)
 MAX_CHUNKS = 256
 """More would have a name for every tile; no schedule gains from so many."""
 

@@ -1,14 +1,13 @@
 """What is asked of the machine: phase, sizes, number types, and how kernels are launched."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from isotune.simulator.io import Schema
+from isotune.simulator.io import ActivationDtype, Schema, WeightDtype
+from isotune.simulator.number_types import bytes_of, number_type
 
 Phase = Literal["prefill", "decode"]
-ActivationDtype = Literal["bf16", "fp16"]
-WeightDtype = Literal["bf16", "fp16", "fp8", "int8", "int4"]
 LaunchMode = Literal["cuda_graph", "eager"]
 
 
@@ -26,6 +25,25 @@ class Workload(Schema):
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
     runtime: LaunchMode = "cuda_graph"
+
+    @model_validator(mode="after")
+    def _quantised_products_need_such_weights(self) -> Self:
+        if number_type(self.dtype).quantises_activations and self.weight_dtype != self.dtype:
+            raise ValueError(
+                f"weight_dtype: products of {self.dtype} activations need {self.dtype} weights, "
+                f"not {self.weight_dtype}"
+            )
+        return self
+
+    @property
+    def travel_dtype(self) -> str:
+        """The type activations have between the matrix products."""
+        return str(number_type(self.dtype).travels_as)
+
+    @property
+    def width(self) -> float:
+        """Bytes of one activation between the matrix products."""
+        return bytes_of(self.travel_dtype)
 
     @property
     def tokens(self) -> int:

@@ -42,7 +42,7 @@ def refused(outcome, *parts):
         (["predict", "--hw", "a800", "--prompt", "0"], ["prompt", "greater than or equal to 1"]),
         (["predict", "--hw", "a800", "--prompt", "many"], ["--prompt", "'many'"]),
         (["predict", "--hw", "a800", "--phase", "both"], ["phase", "'prefill' or 'decode'"]),
-        (["predict", "--hw", "a800", "--dtype", "fp64"], ["dtype", "'bf16' or 'fp16'"]),
+        (["predict", "--hw", "a800", "--dtype", "fp64"], ["dtype", "'bf16', 'fp16' or 'fp8'"]),
         (["predict", "--hw", "a800", "--weight-dtype", "int2"], ["weight_dtype", "int4"]),
         (["predict", "--hw", "a800", "--comm-dtype", "int4"], ["comm_dtype", "int8"]),
         (["predict", "--hw", "a800", "--comm-sms", "0"], ["comm_sms", "greater than 0"]),

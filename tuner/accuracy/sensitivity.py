@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, read_json, validate
+from isotune.simulator.number_types import COMM_DTYPES, number_type
 from isotune.simulator.schedule import steps_of
 from isotune.tuner.accuracy.classes import SensitivityClass
 
@@ -74,9 +75,12 @@ class Sensitivity(Schema):
 
     @model_validator(mode="after")
     def _known_transfers(self) -> Self:
-        unknown = set(self.transfer) - {"int8", "fp8"}
+        lossy = [name for name in COMM_DTYPES if number_type(name).transfer]
+        unknown = set(self.transfer) - set(lossy)
         if unknown:
-            raise ValueError(f"transfer: unknown type {min(unknown)!r} (allowed: int8, fp8)")
+            raise ValueError(
+                f"transfer: unknown type {min(unknown)!r} (allowed: {', '.join(lossy)})"
+            )
         return self
 
     @model_validator(mode="after")

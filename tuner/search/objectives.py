@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from pydantic import PositiveInt
 
 from isotune.simulator.batch import Predictor
 from isotune.simulator.errors import DoesNotFitError, InputError
+from isotune.simulator.number_types import number_type
 from isotune.simulator.predict import Scenario, check_memory
 from isotune.simulator.schedule import Plan, Strategy
 from isotune.tuner.accuracy import Sensitivity
@@ -15,10 +16,6 @@ from isotune.tuner.choices import OBJECTIVES, ObjectiveName
 
 Objective = Callable[[Plan], float]
 """Seconds of a plan, predicted or measured; what it raises fails the trial, not the search."""
-
-ROUNDING: Final = {"bf16": 0.0, "int8": 2.0**-8, "fp8": 2.0**-4}
-"""Transfer loss: the largest relative error of rounding one value to what travels (half a step of
-int8 against its group's largest value; half a unit in the last place of e4m3)."""
 
 
 class Deployment(Plan):
@@ -61,7 +58,7 @@ class Judge:
             "latency": seconds,
             "throughput": self.gpu_seconds_per_token(plan, seconds),
             "accuracy_cost": self.accuracy_cost(plan),
-            "transfer_loss": ROUNDING[plan.comm_dtype],
+            "transfer_loss": number_type(plan.comm_dtype).transfer or 0.0,
         }
         return [table[name] for name in self.objectives]
 

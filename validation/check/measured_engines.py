@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isotune.simulator.kernels import DTYPE_BYTES, Cost
+from isotune.simulator.kernels import Cost
 from isotune.simulator.predict import Pricer, Rows
 from isotune.simulator.schedule import Op
 from isotune.validation.tables import Run
@@ -84,7 +84,7 @@ class EnginePricer(Pricer):
     def _unfused_attention(self, shape: Rows, engine: Engine) -> Cost:
         """Bandwidth-bound: scores (prefill) or cache (decode) cross memory several times."""
         model, workload = self.scenario.model, self.scenario.workload
-        width = DTYPE_BYTES[workload.dtype]
+        width = workload.width
         if workload.phase == "prefill":
             scores = model.heads_per_gpu(workload.tp) * self.cache * width
             return self._elementwise(shape.rows, engine.score_passes * scores)

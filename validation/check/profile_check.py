@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import DTYPE_BYTES, Array
+from isotune.simulator.kernels import Array
 from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Z80, PricedRun, latency_interval, saving_interval
 from isotune.validation.calibrate import CLASS_OF, Score, score, split
 from isotune.validation.check.measured_passes import HELD_BACK_TP, priced_run
@@ -205,7 +206,7 @@ def _kernels(rows: Rows, profile: HardwareProfile) -> Iterator[Scored]:
 
 def _labels(rows: Rows, profile: HardwareProfile) -> Iterator[tuple[str, list[str]]]:
     """Kinds of groups, and each row's label."""
-    sizes, width = rows.sizes, DTYPE_BYTES[rows.dtype]
+    sizes, width = rows.sizes, bytes_of(rows.dtype)
     if rows.op == "gemm":
         m, n, k = sizes["m"], sizes["n"], sizes["k"]
         yield "m", _ranges(m, (16, 128, 1024, 8192))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import DTYPE_BYTES, sent_per_byte
+from isotune.simulator.kernels import sent_per_byte
+from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Pricer, Rows, Scenario
 from isotune.simulator.schedule import Op, Plan
 from isotune.validation.executor.collective_ops import AllReduce
@@ -41,7 +42,7 @@ def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
     workload, hidden = scenario.workload, scenario.model.hidden_size
     shape = Rows(rows, workload.batch, rows // workload.batch, 0)
     cost = Pricer(scenario, plan.comm_dtype, plan.comm_sms).step((Op.MLP_SYNC,), shape)
-    width = DTYPE_BYTES[plan.comm_dtype]
+    width = bytes_of(plan.comm_dtype)
     sent = sent_per_byte("ring", workload.tp) * rows * hidden * width
     return Message(sent=int(sent), seconds=float(cost.seconds), sms=max(1, int(cost.sms)))
 

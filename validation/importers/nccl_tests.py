@@ -10,18 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import read_text
-from isotune.simulator.kernels import Dtype
+from isotune.simulator.io import Dtype, read_text
+from isotune.simulator.number_types import number_type
 
-_TYPES: dict[str, Dtype] = {
-    "float": "fp32",
-    "half": "fp16",
-    "bfloat16": "bf16",
-    "int8": "int8",
-    "uint8": "int8",
-    "fp8_e4m3": "fp8",
-    "fp8_e5m2": "fp8",
-}
 _RANK = re.compile(r"#?\s*Rank\s+\d+\s.*?Pid\s+\d+\s+on\s+(\S+)\s+device")
 _TEST = re.compile(r"Collective test starting:\s*(\S+)")
 _VERSION = re.compile(r"nccl-library=(\d+)")
@@ -114,9 +105,10 @@ def _row(
     if len(times) != 2 or "type" not in columns:
         raise InputError(f"{where}: expected a type column and two time columns")
     cells = dict(zip(columns, words, strict=True))
-    if cells["type"] not in _TYPES:
-        known = ", ".join(_TYPES)
-        raise InputError(f"{where}: column type: unknown type {cells['type']!r} (known: {known})")
+    try:
+        dtype = number_type(cells["type"]).name
+    except InputError as error:
+        raise InputError(f"{where}: column type: {error}") from error
     if cells.get("redop", "sum") != "sum":
         raise InputError(f"{where}: column redop: {cells['redop']!r}, not sum")
     latency = _number(words[times[in_place]], "time", where)
@@ -126,7 +118,7 @@ def _row(
     return Measured(
         message_bytes=int(size),
         ranks=ranks,
-        dtype=_TYPES[cells["type"]],
+        dtype=dtype,
         latency_us=latency,
         line=number,
     )

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import DTYPE_BYTES
 from isotune.simulator.predict import SERIAL, memory_of
 from isotune.validation.real_run.setup import Setup
 
@@ -57,7 +56,7 @@ def _bytes_per_rank(setup: Setup) -> float:
         prefill = scenario.workload.model_copy(update={"phase": "prefill", "prompt": context})
         needed.append(memory_of(replace(scenario, workload=prefill), SERIAL))
     both = max(one.weights + one.kv_cache + 2 * one.activations for one in needed)
-    wider = 4 / DTYPE_BYTES[scenario.workload.dtype] if setup.check_dtype == "float32" else 1
+    wider = 4 / scenario.workload.width if setup.check_dtype == "float32" else 1
     return both * wider
 
 

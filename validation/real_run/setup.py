@@ -166,6 +166,11 @@ def _baseline(scenario: Scenario) -> tuple[tuple[Plan, ...], tuple[str, ...]]:
 
 def _check_types(scenario: Scenario) -> None:
     workload = scenario.workload
+    if workload.dtype != workload.travel_dtype:
+        raise InputError(
+            f"dtype: real runs multiply in the type activations travel in, not in "
+            f"{workload.dtype} (allowed: {workload.travel_dtype})"
+        )
     if workload.weight_dtype != workload.dtype:
         raise InputError(
             f"weight_dtype: real runs hold weights in the activations' type, not in "

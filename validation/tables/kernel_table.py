@@ -13,13 +13,15 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import Array, Dtype
+from isotune.simulator.io import Dtype
+from isotune.simulator.kernels import Array
+from isotune.simulator.number_types import number_type
 from isotune.validation.tables.csv_file import csv_text
 
 SIZES: dict[str, tuple[str, ...]] = {
@@ -179,10 +181,10 @@ def _row(
     op = record["op"]
     if op not in SIZES:
         raise InputError(f"{where}: column op: unknown op {op!r} (known: {', '.join(SIZES)})")
-    dtype = record.get("dtype") or "bf16"
-    if dtype not in get_args(Dtype):
-        allowed = ", ".join(get_args(Dtype))
-        raise InputError(f"{where}: column dtype: unknown type {dtype!r} (known: {allowed})")
+    try:
+        dtype = number_type(record.get("dtype") or "bf16").name
+    except InputError as error:
+        raise InputError(f"{where}: column dtype: {error}") from error
     algorithm = (record.get("algorithm") or "nccl") if op == "all_reduce" else ""
     sizes = tuple(_size(record, name, where) for name in SIZES[op])
     _check_sizes(op, dict(zip(SIZES[op], sizes, strict=True)), where)
@@ -227,7 +229,7 @@ def _rows(key: tuple[str, str, str], cells: list[tuple[float, ...]]) -> Rows:
     *sizes, latency, line = np.array(cells, dtype=np.float64).T
     return Rows(
         op=op,
-        dtype=cast(Dtype, dtype),
+        dtype=dtype,
         algorithm=algorithm,
         sizes=dict(zip(SIZES[op], sizes, strict=True)),
         latency_s=latency,

@@ -4,7 +4,6 @@ import numpy as np
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
-    DTYPE_BYTES,
     Array,
     all_reduce,
     attention_cost,
@@ -12,6 +11,7 @@ from isotune.simulator.kernels import (
     gemm_cost,
 )
 from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.number_types import bytes_of
 from isotune.validation.tables.kernel_table import Rows
 
 NORM_PASSES = 4
@@ -42,7 +42,7 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
             warm_l2=True,
         ).seconds
     elif rows.op == "rms_norm":
-        moved = sizes["hidden"] * DTYPE_BYTES[dtype] * NORM_PASSES
+        moved = sizes["hidden"] * bytes_of(dtype) * NORM_PASSES
         cost = elementwise_cost(
             sizes["tokens"],
             moved,

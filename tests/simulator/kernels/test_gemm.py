@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import DTYPE_BYTES, GemmParameters, Gpu, gemm_cost
+from isotune.simulator.kernels import GemmParameters, Gpu, gemm_cost
+from isotune.simulator.number_types import bytes_of
 
 GPU = Gpu(sms=108, bf16=312e12, memory=80e9, memory_bandwidth=2.039e12, l2=40e6)
 HOPPER = Gpu(sms=132, bf16=989e12, fp8=1979e12, memory=80e9, memory_bandwidth=3.35e12, l2=50e6)
@@ -129,7 +130,7 @@ def test_splitting_k_helps_when_tiles_are_fewer_than_sms():
 def test_weight_only_quantisation_saves_bytes_when_decoding_and_costs_time_in_prefill(weights):
     shape = {"n": 8192, "k": 8192, "gpu": GPU, "parameters": PARAMETERS}
     decode, narrow = gemm_cost(1, **shape), gemm_cost(1, weight_dtype=weights, **shape)
-    saved = (2 - DTYPE_BYTES[weights]) * 8192 * 8192
+    saved = (2 - bytes_of(weights)) * 8192 * 8192
     assert float(decode.mem_bytes - narrow.mem_bytes) == pytest.approx(saved)
     assert narrow.seconds < decode.seconds
     assert gemm_cost(8192, weight_dtype=weights, **shape).seconds > gemm_cost(8192, **shape).seconds

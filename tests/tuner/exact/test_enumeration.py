@@ -12,9 +12,9 @@ from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Predictor
 from isotune.simulator.files import TILE, granularity
 from isotune.simulator.machine import read_profile
+from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan, Workload
-from isotune.simulator.schedule.plan import COMM_DTYPES
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.exact import best_split, joint_optimum, sm_budgets, split_sizes
 

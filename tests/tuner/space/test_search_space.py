@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import STRATEGIES, Plan, Strategy, check_plan, chunked_total
-from isotune.simulator.schedule.plan import COMM_DTYPES
 from isotune.tuner.exact import sm_budgets
 from isotune.tuner.exact.enumeration import granularity
 from isotune.tuner.space import MAX_CHUNKS, Space
