@@ -9,7 +9,7 @@ import typer
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import STRATEGIES, steps_of
+from isotune.simulator.schedule import SEARCHABLE, SPD, STRATEGIES, steps_of
 
 
 def _types(what: str, names: tuple[str, ...]) -> str:
@@ -17,7 +17,8 @@ def _types(what: str, names: tuple[str, ...]) -> str:
 
 
 DEFAULT_MODEL = "llama-2-70b"
-TECHNIQUES = (*STRATEGIES, "spd")
+TECHNIQUES = (*SEARCHABLE, SPD)
+"""Techniques that a search may choose."""
 
 
 def tokens(text: str) -> int:
@@ -69,6 +70,11 @@ def names(text: str) -> tuple[str, ...]:
     """`iso,spd` as names of techniques."""
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in found:
+        if name in STRATEGIES and name not in SEARCHABLE:
+            raise InputError(
+                f"{name}: a search never chooses it ({STRATEGIES[name].caveat or 'no engine'}; "
+                f"isotune predict --strategy {name} predicts it)"
+            )
         if name not in TECHNIQUES:
             raise InputError(f"unknown technique {name!r:.60} (allowed: {', '.join(TECHNIQUES)})")
     if not found:

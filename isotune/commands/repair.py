@@ -75,7 +75,7 @@ class Repair:
             self.table,
             comm_dtypes=options.transfers,
             chunks=min(options.max_chunks, most_chunks(scenario.workload.tokens)),
-            iso="iso" in options.strategies,
+            iso=options.splits_prompt,
             names=self.names,
         )
 

@@ -35,7 +35,7 @@ from isotune.commands.repair import Repair
 from isotune.commands.shared import join_search, share_search
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
-from isotune.simulator.schedule import STRATEGIES, Plan
+from isotune.simulator.schedule import SEARCHABLE, SPD, Plan
 
 if TYPE_CHECKING:
     from isotune.tuner.search import ObjectiveName, Options, SamplerName
@@ -68,7 +68,7 @@ def search(
         typer.Option(
             "--strategies",
             metavar="NAMES",
-            help=f"Techniques to consider, by comma: {', '.join((*STRATEGIES, 'spd'))}.",
+            help=f"Techniques to consider, by comma: {', '.join(TECHNIQUES)}.",
             show_default="all",
         ),
     ] = None,
@@ -274,8 +274,8 @@ def _options(
     budget = read(fraction, "--accuracy-budget", accuracy_budget)
     wanted = read(names, "--strategies", strategies) or TECHNIQUES
     return Options(
-        strategies=tuple(name for name in STRATEGIES if name in wanted),
-        spd="spd" in wanted,
+        strategies=tuple(name for name in SEARCHABLE if name in wanted),
+        spd=SPD in wanted,
         comm_dtype=transfers[0],
         comm_dtypes=transfers,
         trials=trials,

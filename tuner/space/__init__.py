@@ -1,8 +1,9 @@
 """The space of plans that Optuna searches, and the neighbours of a plan in it."""
 
-from isotune.tuner.space.search_space import MAX_CHUNKS, Space
+from isotune.tuner.space.search_space import MAX_CHUNKS, Space, even_plan
 
 __all__ = [
     "MAX_CHUNKS",
     "Space",
+    "even_plan",
 ]
