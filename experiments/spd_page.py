@@ -11,7 +11,7 @@ ABOUT = """# SPD on real weights
 ```sh
 # not run here: needs trained weights, and takes minutes
 isotune sensitivity --model llama --text calibration.txt --tp 4 --treatments bias,bias+distil
-isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --front
+isotune search --hw a100 --model llama --tp 4 --sensitivity sensitivity.json --pareto
 isotune remeasure plan.yaml --sensitivity sensitivity.json --text calibration.txt --rounds 5
 isotune recover --plan plan.yaml --text calibration.txt -o recovered
 isotune validate plan.yaml --model recovered --quality --text evaluation.txt --original llama
@@ -19,7 +19,7 @@ isotune validate plan.yaml --model recovered --quality --text evaluation.txt --o
 
 The first measures what each dropped sync costs, as it is and after repairs. The second picks the
 drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
-`--front` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
+`--pareto` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
 costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
 was, and searches again with a table that agrees with what was measured. The fourth writes the
 repaired model: one step after another (bias correction, head grouping, neuron grouping,

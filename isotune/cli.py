@@ -20,7 +20,8 @@ from isotune.commands.predict import predict
 from isotune.commands.recover import recover
 from isotune.commands.remeasure import remeasure
 from isotune.commands.report import report
-from isotune.commands.search import search
+from isotune.commands.request import still_taking
+from isotune.commands.search import RENAMED, search
 from isotune.commands.sensitivity import sensitivity
 from isotune.commands.sweep import sweep
 from isotune.commands.validate import validate
@@ -33,7 +34,7 @@ app = typer.Typer(
     cls=HelpfulGroup,
     pretty_exceptions_enable=False,
 )
-app.command()(search)
+app.command("search", context_settings=still_taking(RENAMED))(search)
 app.command()(predict)
 app.command()(calibrate)
 app.command()(check)
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     invoked.set(tuple(given))
     try:
         sys.exit(app(args=given, prog_name="isotune", standalone_mode=False) or 0)
+    except typer.BadParameter as error:
+        _fail(_in_one_line(error))
     except typer.TyperException as error:
         _fail(" ".join(error.format_message().split()))
     except IsotuneError as error:
@@ -73,6 +76,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(1)
     except OSError as error:
         _fail(f"cannot write the output ({error.strerror})")
+
+
+def _in_one_line(error: typer.BadParameter) -> str:
+    """`--prompt: what is wrong with it`; what is missing says so itself."""
+    if type(error) is not typer.BadParameter or error.param is None:
+        return " ".join(error.format_message().split())
+    flags = [flag for flag in error.param.opts if flag.startswith("--")]
+    return f"{(flags or error.param.opts)[-1]}: {error.message}"
 
 
 def _fail(message: str) -> NoReturn:

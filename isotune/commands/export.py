@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from isotune.commands.options import Json, read, sizes
+from isotune.commands.options import Json, read
 from isotune.commands.output import print_json
+from isotune.commands.parsers import sizes
 from isotune.present.phrases import printable
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text

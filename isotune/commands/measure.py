@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from isotune.commands.options import Json, read, tokens
+from isotune.commands.options import Json, read
 from isotune.commands.output import print_json, progress, show
+from isotune.commands.parsers import tokens
 from isotune.simulator.architecture import check_tp, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text

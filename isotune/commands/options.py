@@ -1,15 +1,21 @@
-"""Options that several commands share, and how their texts are read."""
+"""Options that several commands take, in classes that their requests inherit."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import typer
 
+from isotune import hw_profiles
+from isotune.commands.output import print_result, show
+from isotune.commands.parsers import Choices, choice
+from isotune.simulator.architecture import bundled_models
 from isotune.simulator.errors import InputError
-from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import SEARCHABLE, SPD, STRATEGIES, steps_of
+from isotune.simulator.io import Schema
+from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, TYPES, WEIGHT_DTYPES
+from isotune.simulator.schedule import STRATEGIES, Workload, steps_of
+from isotune.validation.choices import DEVICES
 
 
 def _types(what: str, names: tuple[str, ...]) -> str:
@@ -17,64 +23,109 @@ def _types(what: str, names: tuple[str, ...]) -> str:
 
 
 DEFAULT_MODEL = "llama-2-70b"
-TECHNIQUES = (*SEARCHABLE, SPD)
-"""Techniques that a search may choose."""
+TECHNIQUES = (*STRATEGIES, "spd")
 
 
-def tokens(text: str) -> int:
-    """`4096` or `4k` (k = 1024) as a number of tokens."""
-    match = re.fullmatch(r"(-?[0-9]{1,12})([kK]?)", text)
-    if match is None:
-        raise InputError(f"{text!r:.60} is not a number of tokens such as 4096 or 4k")
-    return int(match[1]) * (1024 if match[2] else 1)
+DTYPE_ALIASES = {alias: entry.name for entry in TYPES for alias in entry.aliases}
 
 
-def fraction(text: str) -> float:
-    """`1%` or `0.01` as a fraction."""
-    number, scale = (text[:-1], 100.0) if text.endswith("%") else (text, 1.0)
-    try:
-        value = float(number) / scale
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise InputError(f"{text!r} is not a share between 0 and 1, such as 1% or 0.01")
-    return value
+def allowed(schema: type[Schema], field: str) -> tuple[str, ...]:
+    """The names that a field of a schema takes."""
+    names: tuple[str, ...] = get_args(schema.model_fields[field].annotation)
+    return names
 
 
-def sizes(text: str) -> tuple[int, ...]:
-    """`2432,1664` as sizes."""
-    return tuple(tokens(part.strip()) for part in text.split(",") if part.strip())
+def hardware_option(
+    help: str = "Machine: bundled profile name, or path of a profile", **more: Any
+) -> Any:
+    """`--hw`, a profile."""
+    complete = Choices(hw_profiles.names()).complete
+    return typer.Option("--hw", metavar="NAME", help=f"{help}.", autocompletion=complete, **more)
 
 
-def counts(text: str) -> tuple[int, ...]:
-    """`2,4,8` as counts, each once."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"[0-9]{1,5}", part) and int(part) for part in parts):
-        raise InputError(f"{text!r:.60} is not a number above 0, or several such as 2,4,8")
-    return tuple(dict.fromkeys(map(int, parts)))
+def model_option(
+    help: str = "Bundled name, Hugging Face folder, or config.json", **more: Any
+) -> Any:
+    """`--model`."""
+    complete = Choices(bundled_models()).complete
+    return typer.Option("--model", metavar="NAME", help=f"{help}.", autocompletion=complete, **more)
 
 
-def blocks(text: str) -> tuple[int, ...]:
-    """`0-3,7` as block numbers, sorted; an empty text drops nothing."""
-    found: set[int] = set()
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if last < first:
-            raise InputError(f"{part!r:.60} is not a block or a range of blocks such as 0-3,7")
-        found.update(range(first, last + 1))
-    return tuple(sorted(found))
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """How the result is printed."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
+
+    def emit(self, kind: str, data: dict[str, Any], views: Callable[[], Iterable[Any]]) -> None:
+        """Print a result: as JSON, or the views of it, which are made only then."""
+        if self.as_json:
+            print_result(kind, data)
+            return
+        for view in views():
+            show(view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseOptions:
+    """Machine, model and what does not depend on how many lengths are asked for."""
+
+    PANEL: ClassVar = "Scenario"
+
+    hw: Annotated[str | None, hardware_option(show_default=False)] = None
+    model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
+    phase: Annotated[
+        str | None,
+        choice("--phase", allowed(Workload, "phase"), "Phase", show_default="prefill"),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        choice(
+            "--dtype", ACTIVATION_DTYPES, "Activations", aliases=DTYPE_ALIASES, show_default="bf16"
+        ),
+    ] = None
+    weight_dtype: Annotated[
+        str | None,
+        choice(
+            "--weight-dtype",
+            WEIGHT_DTYPES,
+            "Weights",
+            aliases=DTYPE_ALIASES,
+            show_default="--dtype",
+        ),
+    ] = None
+    runtime: Annotated[
+        str | None,
+        choice(
+            "--runtime",
+            allowed(Workload, "runtime"),
+            "How kernels are launched",
+            show_default="cuda_graph",
+        ),
+    ] = None
+
+
+DeviceOption = Annotated[
+    str | None, choice("--device", DEVICES, "Device", show_default="cuda if there")
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trace",
+        metavar="FILE",
+        help="Write the timeline as a trace for Perfetto (JSON).",
+        show_default=False,
+    ),
+]
+
+
+# The options of commands that are no requests yet.
 
 
 def names(text: str) -> tuple[str, ...]:
     """`iso,spd` as names of techniques."""
     found = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in found:
-        if name in STRATEGIES and name not in SEARCHABLE:
-            raise InputError(
-                f"{name}: a search never chooses it ({STRATEGIES[name].caveat or 'no engine'}; "
-                f"isotune predict --strategy {name} predicts it)"
-            )
         if name not in TECHNIQUES:
             raise InputError(f"unknown technique {name!r:.60} (allowed: {', '.join(TECHNIQUES)})")
     if not found:
@@ -148,12 +199,6 @@ CommDtypeOption = Annotated[
         "--comm-dtype",
         help=_types("What an all-reduce sends", COMM_DTYPES),
         show_default="bf16",
-    ),
-]
-TraceFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--trace", help="Write the timeline as a trace for Perfetto (JSON).", show_default=False
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -19,12 +19,10 @@ from isotune.commands.options import (
     Tp,
     TraceFile,
     WeightDtypeOption,
-    blocks,
     read,
-    sizes,
-    tokens,
 )
 from isotune.commands.output import print_result, show, write_timelines
+from isotune.commands.parsers import blocks, sizes, tokens
 from isotune.results import prediction_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan, read_policy, scenario_of

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isotune.commands.options import fraction, read
+from isotune.commands.options import read
 from isotune.commands.output import progress
+from isotune.commands.parsers import fraction
 from isotune.commands.textual import read_text_for
 from isotune.simulator.errors import InputError
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isotune.commands.options import Json, fraction, read
+from isotune.commands.options import Json, read
 from isotune.commands.output import print_json, progress, show
+from isotune.commands.parsers import fraction
 from isotune.commands.recover_asked import asked, steps_by_block
 from isotune.commands.textual import (
     Batch,

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from isotune.commands.options import blocks, read
+from isotune.commands.options import read
+from isotune.commands.parsers import blocks
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import locate, read_plan
 from isotune.simulator.schedule import STEPS, steps_of

@@ -4,8 +4,18 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
+from isotune.simulator.files import TILE
 from isotune.simulator.predict import Memory, Scenario
-from isotune.simulator.schedule import TILE, Plan, Workload, technique_label
+from isotune.simulator.schedule import Plan, Workload
+
+_NAMES = {
+    "serial": "serial",
+    "gemm_overlap": "GEMM overlap",
+    "request_overlap": "request overlap",
+    "iso": "ISO",
+    "spd": "SPD",
+    "iso_spd": "ISO with SPD",
+}
 
 
 class Timed(Protocol):
@@ -39,7 +49,7 @@ def count(number: int, noun: str) -> str:
 
 def strategy_text(name: str) -> str:
     """`gemm_overlap` as people write it."""
-    return technique_label(name)
+    return _NAMES.get(name, name)
 
 
 def milliseconds(seconds: float) -> str:
@@ -75,8 +85,9 @@ def treatments_text(treatments: Mapping[int, str]) -> str:
 
 
 def _cut_text(plan: Plan) -> str:
-    split = f", chunks of {_sizes(plan.chunks)} {plan.how.unit}" if plan.chunks else ""
-    return plan.how.label + split
+    unit = "requests" if plan.strategy == "request_overlap" else "tokens"
+    cut = f", chunks of {_sizes(plan.chunks)} {unit}" if plan.chunks else ""
+    return _NAMES[plan.strategy] + cut
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:

@@ -68,7 +68,7 @@ def results_in(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "sensitivity", sensitivity
     scenario = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k")
     budget = ("--sensitivity", "sensitivity.json", "--objectives", "latency,accuracy_cost")
-    search = ("search", *scenario, "--trials", "24", *budget, "--front")
+    search = ("search", *scenario, "--trials", "24", *budget, "--pareto")
     yield "search", saved(folder, "search", *search)
     yield "plan", folder / "plan.yaml"
     axes = ("--tp", "2,4", "--batch", "1,2", "--trials", "16", "--latency-limit", "200")

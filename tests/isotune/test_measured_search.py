@@ -32,7 +32,7 @@ def arguments(tmp_path):
     def of(budget):
         return [
             *("search", "--hw", "a800", "--model", str(folder), "--tp", "2", "--prompt", "512"),
-            *("--measured", "--device", "cpu", "--budget", budget, "--json"),
+            *("--measured", "--device", "cpu", "--time-budget", budget, "--json"),
             *("-o", str(tmp_path / "plan.yaml")),
         ]
 
@@ -128,7 +128,7 @@ def test_a_rank_killed_in_the_middle_is_named_and_what_was_measured_is_kept(
 @pytest.mark.parametrize(
     ("extra", "parts"),
     [
-        (["--budget", "soon"], ["--budget", "'soon'", "600s"]),
+        (["--budget", "soon"], ["--time-budget", "'soon'", "600s"]),
         (["--device", "tpu"], ["--device", "cpu, cuda"]),
         (["--objectives", "latency,transfer_loss"], ["--measured", "latency"]),
         (["--prompt", "1k:4k"], ["--measured", "one prompt"]),

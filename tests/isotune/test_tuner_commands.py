@@ -164,7 +164,7 @@ def test_several_tp_and_batches_give_a_front_and_the_plan_of_the_best(capsys, tm
             "not go with a policy",
         ),
         (("search", "--hw", "a800", "--study", "s"), "allowed with: --storage"),
-        (("search", "--hw", "a800", "--budget", "1h"), "allowed with: --measured"),
+        (("search", "--hw", "a800", "--time-budget", "1h"), "allowed with: --measured"),
         (("search", "--join", "s", "--storage", "sqlite:///x", "--trials", "9"), "--trials does"),
         (
             ("search", "--hw", "a800", "--storage", "sqlite:///x", "--objectives", "speed"),

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from isotune.simulator.files import TILE
 from isotune.simulator.predict import SERIAL, Scenario, predict
-from isotune.simulator.schedule import SEARCHABLE, TILE, Plan
+from isotune.simulator.schedule import STRATEGIES, Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.exact import best_split
 from isotune.tuner.techniques import (
@@ -37,7 +38,7 @@ def shown(
         found=found,
         dropped=DROPPED,
         sensitivity=sensitivity,
-        strategies=SEARCHABLE,
+        strategies=STRATEGIES,
         spd=spd,
     )
     return {technique.name: technique for technique in listed}

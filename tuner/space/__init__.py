@@ -1,9 +1,8 @@
 """The space of plans that Optuna searches, and the neighbours of a plan in it."""
 
-from isotune.tuner.space.search_space import MAX_CHUNKS, Space, even_plan
+from isotune.tuner.space.search_space import MAX_CHUNKS, Space
 
 __all__ = [
     "MAX_CHUNKS",
     "Space",
-    "even_plan",
 ]

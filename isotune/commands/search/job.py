@@ -1,27 +1,27 @@
-"""What a search says of dropped blocks: each one's treatment, and latency against perplexity."""
+"""A search with its files read, and what it says of dropped blocks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.console import RenderableType
 from rich.text import Text
 
-from isotune.commands.options import read
-from isotune.commands.output import show
 from isotune.present.phrases import milliseconds, plan_text, treatments_text
 from isotune.render import new_table
 from isotune.simulator.architecture import Model
+from isotune.simulator.files import PlanFile
+from isotune.simulator.predict import Prediction, Scenario
 from isotune.simulator.schedule import Plan
 
 if TYPE_CHECKING:
-    from isotune.simulator.predict import Scenario
     from isotune.tuner.accuracy import Sensitivity, Treated
     from isotune.tuner.search import Options, Point
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair:
+class DropCosts:
     """A sensitivity file as it stands, and as the search uses it; `names` limits treatments."""
 
     table: "Sensitivity"
@@ -30,22 +30,16 @@ class Repair:
 
     @classmethod
     def read(
-        cls, path: Path | None, model: Model, tps: Collection[int], names: str | None
-    ) -> Self | None:
-        """The file, to be used at these tensor-parallel sizes; None if none was given.
+        cls, path: Path, model: Model, tps: Collection[int], names: tuple[str, ...] | None
+    ) -> Self:
+        """The file, to be used at these tensor-parallel sizes.
 
         Raises:
             InputError: a malformed file, one for another model or tp, or an unknown treatment.
         """
-        from isotune.simulator.errors import InputError
         from isotune.tuner.accuracy import read_sensitivity
 
-        if path is None:
-            if names is not None:
-                raise InputError("--treatments needs --sensitivity, which says what each costs")
-            return None
-        table = read_sensitivity(path, model, tps)
-        return cls.of(table, read(_names, "--treatments", names))
+        return cls.of(read_sensitivity(path, model, tps), names)
 
     @classmethod
     def of(cls, table: "Sensitivity", names: tuple[str, ...] | None) -> Self:
@@ -58,42 +52,61 @@ class Repair:
 
         return cls(table=table, searched=effective(table, names), names=names)
 
-    def treated(self, plan: Plan, options: "Options") -> "Treated":
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A search as it was asked for; `names` are those of hardware and model."""
+
+    scenario: Scenario
+    options: "Options"
+    names: tuple[str, str]
+    costs: DropCosts | None = None
+
+    def treated(self, plan: Plan) -> "Treated | None":
         """The treatments of a plan's dropped blocks, within what its transfer leaves."""
+        if self.costs is None:
+            return None
         from isotune.tuner.accuracy import treat
 
-        left = options.accuracy_budget - self.table.transfer.get(plan.comm_dtype, 0.0)
-        return treat(self.table, plan.dropped, left, self.names)
+        table = self.costs.table
+        left = self.options.accuracy_budget - table.transfer.get(plan.comm_dtype, 0.0)
+        return treat(table, plan.dropped, left, self.costs.names)
 
-    def front(self, scenario: "Scenario", options: "Options") -> "tuple[Point, ...]":
+    def write(self, prediction: Prediction, path: Path) -> "Treated | None":
+        """Write a plan file; the treatments that stand in it."""
+        treated = self.treated(prediction.plan)
+        treatments = treated.treatments if treated else {}
+        PlanFile.of(prediction, *self.names, treatments=treatments).write(path)
+        return treated
+
+    def pareto_front(self) -> "tuple[Point, ...] | None":
         """Latency against perplexity of the plans that the options allow."""
+        if self.costs is None:
+            return None
         from isotune.tuner.exact import most_chunks
         from isotune.tuner.search import accuracy_front
 
+        options = self.options
         return accuracy_front(
-            scenario,
-            self.table,
+            self.scenario,
+            self.costs.table,
             comm_dtypes=options.transfers,
-            chunks=min(options.max_chunks, most_chunks(scenario.workload.tokens)),
-            iso=options.splits_prompt,
-            names=self.names,
+            chunks=min(options.max_chunks, most_chunks(self.scenario.workload.tokens)),
+            iso="iso" in options.strategies,
+            names=self.costs.names,
         )
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def repair_dict(
+def recovery_dict(
     treated: "Treated | None", front: "Sequence[Point] | None" = None
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
     """Treatments by block, and the points of the front; latency in seconds."""
-    found: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     if treated is not None:
-        found["treatments"] = dict(treated.treatments)
-        found["treated_growth"] = treated.cost
+        data["treatments"] = dict(treated.treatments)
+        data["treated_growth"] = treated.cost
     if front is not None:
-        found["accuracy_front"] = [
+        data["accuracy_front"] = [
             {
                 "latency_s": point.latency_s,
                 "perplexity_growth": point.growth,
@@ -104,18 +117,25 @@ def repair_dict(
             }
             for point in front
         ]
-    return found
+    return data
 
 
-def show_repair(treated: "Treated | None", front: "Sequence[Point] | None" = None) -> None:
-    """Print both, where there is something to say."""
+def recovery_views(
+    treated: "Treated | None", front: "Sequence[Point] | None" = None
+) -> list[RenderableType]:
+    """Both for people, where there is something to say."""
+    views: list[RenderableType] = []
     if treated is not None and treated.treatments:
-        show(
+        views.append(
             f"treatments: {treatments_text(treated.treatments)}; together "
             f"{treated.cost * 100:+.2f} % perplexity if costs add up (isotune remeasure checks)"
         )
-    if front is None:
-        return
+    if front is not None:
+        views.append(_front_table(front))
+    return views
+
+
+def _front_table(front: "Sequence[Point]") -> RenderableType:
     table = new_table("latency", "perplexity", "dropped", "plan", "treatments")
     for column in table.columns[3:]:
         column.justify, column.no_wrap = "left", False
@@ -129,4 +149,4 @@ def show_repair(treated: "Treated | None", front: "Sequence[Point] | None" = Non
             Text(note + plan_text(plan)),
             Text(treatments_text(point.treatments)),
         )
-    show(table)
+    return table

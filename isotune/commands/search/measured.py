@@ -1,0 +1,147 @@
+"""`isotune search --measured`: candidates and Optuna's trials on real devices."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+from rich.console import RenderableType
+
+from isotune.commands.options import DeviceOption
+from isotune.commands.output import progress
+from isotune.commands.parsers import duration, option
+from isotune.commands.search.job import Job, recovery_dict, recovery_views
+from isotune.commands.search.options import ONE_CASE, SharingOptions, TrialsOptions
+from isotune.commands.search.shared import create_study
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import PlanFile
+from isotune.simulator.predict import SERIAL, check_memory, predict
+from isotune.simulator.schedule import Plan
+from isotune.validation.extra import require_validate_extra
+
+if TYPE_CHECKING:
+    from isotune.validation.real_run import Setup
+
+_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSearch(TrialsOptions, SharingOptions):
+    """A search by the times of real runs."""
+
+    NAME: ClassVar = "--measured"
+    PANEL: ClassVar = "Real runs"
+    INSTEAD: ClassVar = {"measured": ONE_CASE, **SharingOptions.INSTEAD}
+
+    measured: Annotated[
+        bool, typer.Option("--measured", help="Run plans on this machine and search by real time.")
+    ] = False
+    time_budget: Annotated[
+        float | None,
+        option(
+            "--time-budget",
+            read=duration,
+            metavar="TIME",
+            help="Time to measure, such as 600s, 10min or 1h.",
+            show_default="600s",
+        ),
+    ] = None
+    device: DeviceOption = None
+
+    @classmethod
+    def wanted(cls, options: Mapping[str, Any]) -> bool:
+        """Whether --measured is given."""
+        return bool(options["measured"])
+
+    def run(self) -> None:
+        """Search with real runs; write and print the fastest plan."""
+        from isotune.measured_result import measured_dict, measured_search
+
+        file = self.checked_file()
+        job = self.job()
+        require_validate_extra()
+        setup, starts = self._prepared(job)
+        run = self._driven(job, setup, starts)
+        if run is None:
+            return
+        found = measured_search(setup.scenario, run, starts)
+        if found is None:
+            _end(run.failure or "nothing was measured")
+            return
+        treated = job.write(predict(job.scenario, found.best.plan), file)
+
+        def views() -> Iterator[RenderableType]:
+            from isotune.measured_view import measured_view
+
+            yield measured_view(found)
+            yield from recovery_views(treated)
+            yield f"wrote {file}; check its numbers with: isotune validate {file}"
+
+        data = measured_dict(found) | recovery_dict(treated) | {"plan_file": str(file)}
+        self.emit("measured", data, views)
+        _end(found.failure)
+
+    def _prepared(self, job: Job) -> "tuple[Setup, tuple[Plan, ...]]":
+        """What runs on the devices, and the plans that are measured first.
+
+        Raises:
+            InputError: another objective than latency, or what this machine cannot run.
+        """
+        from isotune.measured_search import candidates_of
+        from isotune.tuner.search import search
+        from isotune.validation.real_run import Setup, default_device
+
+        if job.options.objectives != ("latency",):
+            raise InputError("--measured: measures latency alone (allowed: --objectives latency)")
+        check_memory(job.scenario, SERIAL)  # it is run as well
+        best = search(job.scenario, job.options).best
+        setup = Setup.of(
+            PlanFile.of(best, *job.names),
+            Path.cwd(),
+            device=self.device or default_device(),  # type: ignore[arg-type]
+            check_dtype="none",
+        )
+        return setup, candidates_of(setup.scenario, job.options, best.plan)
+
+    def _driven(self, job: Job, setup: "Setup", starts: tuple[Plan, ...]) -> Any:
+        """Run the search on the devices; None on a rank that has nothing to say."""
+        from isotune.measured_search import SearchDriver, Shared
+        from isotune.validation.ranks import place, under_torchrun
+        from isotune.validation.real_run import drive
+
+        budget_s = self.time_budget or 600.0
+        if self.storage is not None and (not under_torchrun() or place().rank == 0):
+            create_study(job, self.storage, self.study, starts=list(starts), measured=True)
+        driver = SearchDriver(
+            scenario=setup.scenario,
+            options=job.options,
+            candidates=starts,
+            budget_s=budget_s,
+            shared=None if self.storage is None else Shared(url=self.storage, study=self.study),
+        )
+        with _clock(budget_s, not self.as_json) as tell:
+            return drive(setup, driver, timeout_s=_TIMEOUT_S, on_message=tell)
+
+
+@contextmanager
+def _clock(budget_s: float, wanted: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar of the time that is spent, from the first message on."""
+    begun: float | None = None
+    with progress("measuring", wanted) as report:
+
+        def tell() -> None:
+            nonlocal begun
+            begun = begun or time.monotonic()
+            if report:
+                report(int(min(time.monotonic() - begun, budget_s)), int(budget_s))
+
+        yield tell
+
+
+def _end(failure: str | None) -> None:
+    if failure is not None:
+        typer.echo(f"isotune: {failure}", err=True)
+        raise typer.Exit(130 if failure == "interrupted" else 1)

@@ -1,0 +1,327 @@
+"""Options of the searches, in groups; each kind of search inherits those that it takes."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+
+import typer
+
+import isotune
+from isotune.commands.options import (
+    DEFAULT_MODEL,
+    DTYPE_ALIASES,
+    TECHNIQUES,
+    CaseOptions,
+    OutputOptions,
+)
+from isotune.commands.parsers import (
+    Choices,
+    TokenRange,
+    choice,
+    choices,
+    counts,
+    fraction,
+    names,
+    option,
+    real,
+    token_range,
+    whole,
+)
+from isotune.commands.search.job import DropCosts, Job
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable
+from isotune.simulator.number_types import COMM_DTYPES
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import STRATEGIES
+from isotune.tuner.choices import OBJECTIVES, SAMPLERS
+
+if TYPE_CHECKING:
+    from isotune.tuner.search import Options
+
+
+ONE_CASE = "allowed with one prompt, one --tp and one --batch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenOptions(OutputOptions):
+    """Where the plan or the policy is written, and how the result is printed."""
+
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Plan file, or policy file for a range of prompts.",
+            show_default="plan.yaml or policy.yaml",
+        ),
+    ] = None
+    FILE: ClassVar = "plan.yaml"
+
+    def checked_file(self) -> Path:
+        """The file to write.
+
+        Raises:
+            InputError: it cannot be written there.
+        """
+        path = self.output or Path(self.FILE)
+        check_writable(path)
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCase(CaseOptions):
+    """The scenario of a search."""
+
+    PANEL: ClassVar = "Scenario"
+
+    tp: Annotated[
+        tuple[int, ...] | None,
+        option(
+            "--tp",
+            read=counts,
+            metavar="N[,N]",
+            help="Tensor-parallel size; several are searched.",
+            show_default="the whole node",
+        ),
+    ] = None
+    batch: Annotated[
+        tuple[int, ...] | None,
+        option(
+            "--batch",
+            read=counts,
+            metavar="N[,N]",
+            help="Requests of a batch; several sizes are searched.",
+            show_default="1",
+        ),
+    ] = None
+    prompt: Annotated[
+        TokenRange | None,
+        option(
+            "--prompt",
+            read=token_range,
+            metavar="TOKENS",
+            help="Prompt length; 4k = 4096. A range such as 1k:128k finds a policy.",
+            show_default="4096",
+        ),
+    ] = None
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """By which hardware and model were asked for."""
+        return self.machine, self.model or DEFAULT_MODEL
+
+    @property
+    def machine(self) -> str:
+        """By which the hardware was asked for.
+
+        Raises:
+            InputError: not at all.
+        """
+        if self.hw is None:
+            raise InputError("give --hw (a machine), or --join (a study) and --storage")
+        return self.hw
+
+    def scenario(self) -> Scenario:
+        """The scenario, of the first tp and batch where several are asked for."""
+        one_length = self.prompt is not None and not self.prompt.several
+        return isotune.scenario(
+            self.names[1],
+            self.machine,
+            tp=self.tp[0] if self.tp else None,
+            batch=self.batch[0] if self.batch else None,
+            prompt=self.prompt.first if self.prompt and one_length else None,
+            phase=self.phase,
+            dtype=self.dtype,
+            weight_dtype=self.weight_dtype or self.dtype,
+            runtime=self.runtime,
+        )
+
+    def ranks(self, scenario: Scenario) -> tuple[int, ...]:
+        """The tensor-parallel sizes that are searched."""
+        return self.tp or (scenario.workload.tp,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossyOptions:
+    """What a plan may change of the model's outputs, and what that costs."""
+
+    PANEL: ClassVar = "Techniques that change the outputs"
+
+    comm_dtype: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--comm-dtype",
+            Choices(COMM_DTYPES, "number type", DTYPE_ALIASES),
+            "Number type that an all-reduce sends, or several to choose from",
+            show_default="bf16",
+        ),
+    ] = None
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="FILE",
+            help="Cost of dropping each block's all-reduce; without it none is dropped.",
+        ),
+    ] = None
+    accuracy_budget: Annotated[
+        float | None,
+        option(
+            "--accuracy-budget",
+            read=fraction,
+            metavar="SHARE",
+            help="Largest growth of perplexity, such as 1%; needs --sensitivity.",
+            show_default="1%",
+        ),
+    ] = None
+    treatments: Annotated[
+        tuple[str, ...] | None,
+        option(
+            "--treatments",
+            read=names,
+            metavar="NAMES",
+            help="Recovery steps allowed for a dropped block, such as zero-shot,bias.",
+            show_default="all that --sensitivity has",
+        ),
+    ] = None
+
+    def drop_costs(self, scenario: Scenario, ranks: Collection[int]) -> DropCosts | None:
+        """The sensitivity file at these tensor-parallel sizes; None if none was given.
+
+        Raises:
+            InputError: options that need the file, a malformed one, or one for another model.
+        """
+        if self.sensitivity is not None:
+            return DropCosts.read(self.sensitivity, scenario.model, ranks, self.treatments)
+        if self.treatments is not None:
+            raise InputError("--treatments needs --sensitivity, which says what each costs")
+        if self.accuracy_budget is not None:
+            raise InputError(
+                "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
+            )
+        return None
+
+    def limits(self, costs: DropCosts | None) -> dict[str, Any]:
+        """The fields of the search's options that these say."""
+        transfers = self.comm_dtype or ("bf16",)
+        return {
+            "comm_dtype": transfers[0],
+            "comm_dtypes": transfers,
+            "sensitivity": costs.searched if costs else None,
+            "accuracy_budget": 0.01 if self.accuracy_budget is None else self.accuracy_budget,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningOptions:
+    """What Optuna searches, and by what it judges."""
+
+    PANEL: ClassVar = "Search"
+
+    strategies: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--strategies",
+            Choices(TECHNIQUES, "technique"),
+            "Techniques to consider",
+            show_default="all",
+        ),
+    ] = None
+    objectives: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--objectives",
+            Choices(OBJECTIVES, "objective"),
+            "What to optimise (several give a Pareto set; throughput is per GPU)",
+            show_default="latency; throughput,latency if --tp or --batch are several",
+        ),
+    ] = None
+    latency_limit: Annotated[
+        float | None,
+        option("--latency-limit", read=real(0.0), metavar="MS", help="Slowest plan allowed."),
+    ] = None
+    trials: Annotated[
+        int, option("--trials", read=whole(1), metavar="N", help="Trials of Optuna.")
+    ] = 200
+    seed: Annotated[
+        int,
+        option("--seed", read=whole(0, 2**32 - 1), metavar="N", help="Same seed, same plan."),
+    ] = 0
+    sampler: Annotated[str, choice("--sampler", SAMPLERS, "Sampler of Optuna")] = "auto"
+    max_chunks: Annotated[
+        int,
+        option("--max-chunks", read=whole(2, 64), metavar="N", help="Most chunks of a prompt."),
+    ] = 4
+    DEFAULT_OBJECTIVES: ClassVar[tuple[str, ...]] = ("latency",)
+
+    def options(self, limits: dict[str, Any]) -> "Options":
+        """The search's options; `limits` are what `LossyOptions.limits` says.
+
+        Raises:
+            InputError: an unknown sampler, or objectives that cannot be known.
+        """
+        from isotune.tuner.search import Options
+
+        techniques = self.strategies or TECHNIQUES
+        options = Options(
+            strategies=tuple(name for name in STRATEGIES if name in techniques),
+            spd="spd" in techniques,
+            trials=self.trials,
+            seed=self.seed,
+            sampler=cast(Any, self.sampler),
+            max_chunks=self.max_chunks,
+            objectives=cast(Any, self.objectives or self.DEFAULT_OBJECTIVES),
+            latency_limit=None if self.latency_limit is None else self.latency_limit / 1e3,
+            **limits,
+        )
+        options.check()
+        return options
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions:
+    """Where a search is shared."""
+
+    PANEL: ClassVar = "Shared search"
+    INSTEAD: ClassVar = {"storage": ONE_CASE}
+
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Share the search: postgresql://, sqlite:/// or journal:///.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharingOptions(StorageOptions):
+    """A search that others can join."""
+
+    PANEL: ClassVar = "Shared search"
+
+    study: Annotated[
+        str,
+        typer.Option(
+            "--study", metavar="NAME", help="Name of the study; the same name resumes it."
+        ),
+    ] = "isotune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialsOptions(SearchCase, LossyOptions, TuningOptions, WrittenOptions):
+    """What every search takes in which Optuna tries plans."""
+
+    def job(self) -> Job:
+        """The search with its files read.
+
+        Raises:
+            InputError: a file, a name or a combination that is refused.
+        """
+        scenario = self.scenario()
+        costs = self.drop_costs(scenario, self.ranks(scenario))
+        options = self.options(self.limits(costs))
+        return Job(scenario=scenario, options=options, names=self.names, costs=costs)

@@ -1,0 +1,103 @@
+"""`isotune search` for one workload: the plan, and what was asked beside it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+from rich.console import RenderableType
+
+import isotune
+from isotune.commands.options import TraceFile
+from isotune.commands.output import progress, write_timelines
+from isotune.commands.parsers import choice
+from isotune.commands.search.job import recovery_dict, recovery_views
+from isotune.commands.search.options import TrialsOptions
+from isotune.results import robust_dict, search_dict
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_writable
+from isotune.simulator.predict import Scenario
+from isotune.tuner.choices import MODES
+
+if TYPE_CHECKING:
+    from isotune.tuner.robust import RobustChoice
+    from isotune.tuner.search import SearchResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSearch(TrialsOptions):
+    """A search for one plan."""
+
+    NAME: ClassVar = "a search for one plan"
+    PANEL: ClassVar = "One plan"
+    INSTEAD: ClassVar = {"trace": "trace it with isotune predict --trace"}
+
+    robust: Annotated[
+        str | None,
+        choice(
+            "--robust",
+            MODES,
+            "Choose the plan that is best over the profile's errors",
+        ),
+    ] = None
+    pareto: Annotated[
+        bool,
+        typer.Option(
+            "--pareto", help="Also the Pareto front of latency and perplexity; needs --sensitivity."
+        ),
+    ] = False
+    trace: TraceFile = None
+
+    @classmethod
+    def wanted(cls, options: Mapping[str, Any]) -> bool:
+        """Always: what else could be asked for has been looked at before."""
+        del options
+        return True
+
+    def run(self) -> None:
+        """Find, write and print the best plan."""
+        from isotune.tuner.search import search
+
+        file = self.checked_file()
+        if self.trace is not None:
+            check_writable(self.trace)
+        if self.pareto and self.sensitivity is None:
+            raise InputError("--pareto needs --sensitivity, which says what a dropped sync costs")
+        job = self.job()
+        with progress("searching", not self.as_json) as report:
+            result = search(job.scenario, job.options, report)
+        robust = None if self.robust is None else choose_robust(job.scenario, result, self.robust)
+        if robust is not None:
+            result = replace(result, best=isotune.predict(job.scenario, robust.plan))
+        front = job.pareto_front() if self.pareto else None
+        treated = job.write(result.best, file)
+        if self.trace is not None:
+            write_timelines(self.trace, result.best, "best plan")
+
+        def views() -> Iterator[RenderableType]:
+            from isotune.render_search import robust_view, search_view
+
+            yield search_view(result)
+            if robust is not None:
+                yield robust_view(robust)
+            yield from recovery_views(treated, front)
+            yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
+
+        found = {"robust": robust_dict(robust)} if robust else {}
+        found |= recovery_dict(treated, front) | {"plan_file": str(file)}
+        self.emit("search", search_dict(result) | found, views)
+        if result.trials.interrupted:
+            raise typer.Exit(130)
+
+
+def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "RobustChoice":
+    """The plan that is best over the profile's errors, the search's own among the candidates."""
+    from isotune.tuner.robust import errors_of, robust_choice
+
+    return robust_choice(
+        scenario,
+        errors_of(scenario.hardware),
+        mode,
+        also=result.best.plan,
+        overlap="iso" in result.options.strategies,
+    )

@@ -1,0 +1,142 @@
+"""`isotune search` over many prompt lengths: a policy instead of a plan."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+from rich.console import RenderableType
+
+from isotune.commands.output import progress
+from isotune.commands.search.job import Job, recovery_dict, recovery_views
+from isotune.commands.search.options import LossyOptions, SearchCase, WrittenOptions
+from isotune.results import policy_dict
+from isotune.simulator.errors import InputError
+from isotune.simulator.files import ModelReference, Policy
+from isotune.simulator.schedule import Plan
+
+if TYPE_CHECKING:
+    from isotune.tuner.policy import Lengths, PolicyResult
+    from isotune.tuner.search import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
+    """A search over many prompt lengths."""
+
+    NAME: ClassVar = "a policy (--prompts, or --prompt FIRST:LAST)"
+    PANEL: ClassVar = "Scenario"
+    FILE: ClassVar = "policy.yaml"
+
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="CSV of prompt lengths (and counts); finds a policy.",
+        ),
+    ] = None
+
+    @classmethod
+    def wanted(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a range of lengths or a file of them is given."""
+        prompt = options["prompt"]
+        return options["prompts"] is not None or (prompt is not None and prompt.several)
+
+    def run(self) -> None:
+        """Find, write and print the policy."""
+        from isotune.tuner.policy import find_policy
+
+        file = self.checked_file()
+        job, lengths = self.job(), self.lengths()
+        dropped = _dropped(job.options)
+        lossy = Plan(comm_dtype=job.options.comm_dtype, dropped=dropped)
+        treated = job.treated(lossy)
+        with progress("solving prompt lengths", not self.as_json) as report:
+            found = find_policy(
+                job.scenario,
+                lengths,
+                comm_dtype=lossy.comm_dtype,
+                dropped=dropped,
+                progress=report,
+            )
+        policy = _policy(job, found, dict(treated.treatments) if treated else {})
+        policy.write(file)
+
+        def views() -> Iterator[RenderableType]:
+            from isotune.render_policy import policy_view
+
+            yield policy_view(policy, found, lengths.tokens[-1])
+            yield from recovery_views(treated)
+            yield f"wrote {file}; look a length up with: isotune predict --policy {file} --prompt N"
+
+        data = policy_dict(policy, job.scenario) | recovery_dict(treated)
+        extra = {"policy_file": str(file), "interrupted": found.interrupted}
+        self.emit("policy", data | extra, views)
+        if found.interrupted:
+            raise typer.Exit(130)
+
+    def job(self) -> Job:
+        """The search with its files read.
+
+        Raises:
+            InputError: several --tp or --batch, or what is refused in any search.
+        """
+        from isotune.tuner.search import Options
+
+        if any(len(axis or ()) > 1 for axis in (self.tp, self.batch)):
+            raise InputError(
+                "several --tp or --batch go with one --prompt, not with a range of them"
+            )
+        scenario = self.scenario()
+        costs = self.drop_costs(scenario, self.ranks(scenario))
+        options = Options(**self.limits(costs))
+        return Job(scenario=scenario, options=options, names=self.names, costs=costs)
+
+    def lengths(self) -> "Lengths":
+        """The prompt lengths to solve.
+
+        Raises:
+            InputError: both ways of saying them, an unreadable file, or an empty range.
+        """
+        from isotune.tuner.policy import Lengths, read_lengths
+
+        if self.prompts is None:
+            assert self.prompt is not None
+            return Lengths.between(self.prompt.first, self.prompt.last)
+        if self.prompt is not None:
+            raise InputError("give --prompt or --prompts, not both")
+        return read_lengths(self.prompts)
+
+
+def _policy(job: Job, found: "PolicyResult", treatments: dict[int, str]) -> Policy:
+    """The policy as it is written."""
+    hardware, model = job.names
+    return Policy(
+        hardware=hardware,
+        model=ModelReference.of(job.scenario.model, model),
+        workload=job.scenario.workload.model_copy(update={"prompt": found.longest}),
+        serial_below=found.serial_below,
+        expected_saving=found.expected_saving,
+        treatments=treatments,
+        buckets=found.buckets,
+    )
+
+
+def _dropped(options: "Options") -> tuple[int, ...]:
+    """The blocks that every length drops: the cheapest ones, within what the transfer leaves.
+
+    Raises:
+        InputError: the transfer alone costs more than the budget.
+    """
+    table = options.sensitivity
+    if table is None:
+        return ()
+    left = options.accuracy_budget - table.transfer.get(options.comm_dtype, 0.0)
+    if left < 0:
+        raise InputError(
+            f"{options.comm_dtype} transfer costs more than the accuracy budget of "
+            f"{options.accuracy_budget * 100:g} %"
+        )
+    return tuple(sorted(table.order()[: table.affordable(left)]))

@@ -1,0 +1,249 @@
+"""`isotune search --storage` and `--join`: one search by many processes and machines."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import typer
+from rich.console import RenderableType
+
+import isotune
+from isotune.commands.output import progress
+from isotune.commands.search.job import DropCosts, Job, recovery_dict, recovery_views
+from isotune.commands.search.options import (
+    SharingOptions,
+    StorageOptions,
+    TrialsOptions,
+    WrittenOptions,
+)
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import checked
+from isotune.simulator.schedule import Plan, Workload
+
+if TYPE_CHECKING:
+    from isotune.tuner.accuracy import Treated
+    from isotune.tuner.search import Trials
+
+_KEPT = (
+    "strategies",
+    "spd",
+    "comm_dtype",
+    "comm_dtypes",
+    "trials",
+    "seed",
+    "sampler",
+    "max_chunks",
+    "objectives",
+    "accuracy_budget",
+    "latency_limit",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSearch(TrialsOptions, SharingOptions):
+    """A search that others can join."""
+
+    NAME: ClassVar = "--storage"
+
+    @classmethod
+    def wanted(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a storage is given."""
+        return options["storage"] is not None
+
+    def run(self) -> None:
+        """Create the study, or find it there, and work on it."""
+        from isotune.tuner.search import exact_of, space_of, starts
+
+        assert self.storage is not None
+        file = self.checked_file()
+        job = self.job()
+        space = space_of(job.scenario, job.options)
+        first = list(starts(space, exact_of(space, job.options)))
+        storage = create_study(job, self.storage, self.study, starts=first)
+        _Work(job=job, study=self.study, storage=storage).run(self, file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedSearch(StorageOptions, WrittenOptions):
+    """A search that someone else shares."""
+
+    NAME: ClassVar = "--join, which takes the search from the study"
+    PANEL: ClassVar = "Shared search"
+
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="STUDY", help="Work on a shared search; needs --storage."),
+    ] = None
+
+    @classmethod
+    def wanted(cls, options: Mapping[str, Any]) -> bool:
+        """Whether a study to join is given."""
+        return options["join"] is not None
+
+    def run(self) -> None:
+        """Work on the study.
+
+        Raises:
+            InputError: no --storage, no such study in it, or one of measured times.
+        """
+        from isotune.tuner.search import definition_of, open_storage
+
+        assert self.join is not None
+        file = self.checked_file()
+        if self.storage is None:
+            raise InputError("--join needs --storage, where the study is")
+        storage = open_storage(self.storage)
+        data = definition_of(storage, self.join)
+        if data.get("measured"):
+            raise InputError(
+                f"study {self.join!r} holds measured times; go on with the command that put it up: "
+                "isotune search --measured --storage URL --study NAME"
+            )
+        job = job_of(data, self.join)
+        _Work(job=job, study=self.join, storage=storage).run(self, file)
+
+
+def create_study(
+    job: Job, url: str, study: str, *, starts: list[Plan], measured: bool = False
+) -> Any:
+    """Create a study in the storage at `url`, or find it there; returns the storage.
+
+    Raises:
+        InputError: a study of that name searches something else.
+    """
+    from isotune.tuner.search import create, open_storage
+
+    storage = open_storage(url)
+    create(_shared(job, study, storage), starts, definition(job, measured))
+    return storage
+
+
+def definition(job: Job, measured: bool = False) -> dict[str, Any]:
+    """What a study keeps of its search, as plain data: whoever joins it reads it back."""
+    hardware, model = job.names
+    costs = job.costs
+    return {
+        "hardware": hardware,
+        "model": model,
+        "workload": job.scenario.workload.model_dump(mode="json"),
+        "options": {name: _plain(getattr(job.options, name)) for name in _KEPT},
+        "sensitivity": costs.table.model_dump(mode="json") if costs else None,
+        "treatments": _plain(costs.names) if costs else None,
+    } | ({"measured": True} if measured else {})
+
+
+def job_of(data: dict[str, Any], study: str) -> Job:
+    """The search that a study's definition tells of.
+
+    Raises:
+        InputError: the hardware or the model is not here, or a field is malformed.
+    """
+    from isotune.tuner.accuracy import Sensitivity
+    from isotune.tuner.search import Options
+
+    workload = checked(Workload, data["workload"], f"study {study}").model_dump()
+    known = {item.name for item in fields(Options)}
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in data["options"].items()
+        if name in known
+    }
+    costs = None
+    if data["sensitivity"]:
+        names = data.get("treatments")
+        table = checked(Sensitivity, data["sensitivity"], f"study {study}")
+        costs = DropCosts.of(table, None if names is None else tuple(names))
+    return Job(
+        scenario=isotune.scenario(data["model"], data["hardware"], **workload),
+        options=replace(Options(**chosen), sensitivity=costs.searched if costs else None),
+        names=(data["hardware"], data["model"]),
+        costs=costs,
+    )
+
+
+def _shared(job: Job, study: str, storage: Any) -> Any:
+    from isotune.tuner.search import Shared, judge_of, space_of
+
+    return Shared(
+        storage=storage,
+        name=study,
+        space=space_of(job.scenario, job.options),
+        judge=judge_of(job.scenario, job.options),
+        trials=job.options.trials,
+        seed=job.options.seed,
+        sampler=job.options.sampler,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """A study, and this process's part in it."""
+
+    job: Job
+    study: str
+    storage: Any
+
+    def run(self, asked: WrittenOptions, file: Path) -> None:
+        """Run trials; write the best plan that all workers found so far, and print the trials."""
+        from isotune.tuner.search import Evaluator, work
+
+        job = self.job
+        with progress(f"study {self.study}", not asked.as_json) as report:
+            trials = work(
+                _shared(job, self.study, self.storage),
+                Evaluator(job.scenario, job.options.objective),
+                report,
+            )
+        treated = None
+        if trials.best is not None:
+            treated = job.write(isotune.predict(job.scenario, trials.best.plan), file)
+        plan_file = str(file) if trials.best else None
+        asked.emit(
+            "shared_search",
+            {"study": self.study}
+            | _trials_dict(trials)
+            | {"plan_file": plan_file}
+            | recovery_dict(treated),
+            lambda: self._views(trials, treated, file),
+        )
+        if trials.interrupted:
+            raise typer.Exit(130)
+
+    def _views(
+        self, trials: "Trials", treated: "Treated | None", file: Path
+    ) -> Iterator[RenderableType]:
+        from isotune.present.phrases import milliseconds, plan_text
+        from isotune.render_search import why_lines
+
+        best = trials.best
+        if best is not None:
+            yield f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}"
+            yield from recovery_views(treated)
+        yield (
+            f"study {self.study}: {trials.run} trials done, {trials.mine} of them here; "
+            f"{trials.pruned} did not fit, {trials.failed} failed"
+        )
+        yield from why_lines(trials)
+        if best is not None:
+            yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
+        if trials.interrupted:
+            yield f"interrupted; go on with: isotune search --join {self.study} --storage URL"
+
+
+def _trials_dict(trials: "Trials") -> dict[str, Any]:
+    best = trials.best
+    return {
+        "run": trials.run,
+        "mine": trials.mine,
+        "pruned": trials.pruned,
+        "failed": trials.failed,
+        "why": trials.why,
+        "interrupted": trials.interrupted,
+        "latency_s": best.seconds if best else None,
+        "plan": best.plan.model_dump(mode="json") if best else None,
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
