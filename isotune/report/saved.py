@@ -143,6 +143,7 @@ class Trials(Saved):
     pruned: int
     failed: int
     why: dict[str, int] = {}
+    importances: dict[str, float] = {}
     best_s: Seconds | None = None
     seed: int
     interrupted: bool = False

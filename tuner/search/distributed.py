@@ -329,14 +329,15 @@ def _result(shared: Shared, seconds: float, mine: int, interrupted: bool) -> Tri
         failed += trial.state is TrialState.FAIL
         pruned += trial.state is TrialState.PRUNED
     feasible = [item for item in seen if item.feasible]
+    best = min(feasible, key=lambda item: item.seconds, default=None)
     return Trials(
         run=len(seen) + pruned + failed,
         pruned=pruned,
         failed=failed,
         seconds=seconds,
-        best=min(feasible, key=lambda item: item.seconds, default=None),
+        best=best,
         front=pareto(feasible),
-        importances=importances(study, shared.judge),
+        importances=importances(study, shared.judge, best),
         why=dict(why),
         interrupted=interrupted,
         mine=mine,

@@ -15,7 +15,7 @@ from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.history import History, history_of
 from isotune.tuner.search.objectives import Evaluate, Judge
 from isotune.tuner.search.samplers import sampler_of
-from isotune.tuner.space import Space
+from isotune.tuner.space import Space, labelled
 
 Progress = Callable[[int, int], None]
 """Called with how many trials are done and how many there will be."""
@@ -116,14 +116,15 @@ def run_study(
         interrupted = True
     taken = time.perf_counter() - begun
     feasible = [item for item in seen if item.feasible]
+    best = min(feasible, key=lambda item: item.seconds, default=None)
     return Trials(
         run=done,
         pruned=pruned,
         failed=failed,
         seconds=taken,
-        best=min(feasible, key=lambda item: item.seconds, default=None),
+        best=best,
         front=pareto(feasible),
-        importances=importances(study, judge),
+        importances=importances(study, judge, best),
         why=dict(why),
         interrupted=interrupted,
         stopped_at_bound=stopped,
@@ -186,8 +187,13 @@ def _covers(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True))
 
 
-def importances(study: optuna.Study, judge: Judge) -> dict[str, float]:
-    """Share of each parameter in the variation of the first objective; empty if unknown."""
+def importances(study: optuna.Study, judge: Judge, best: Evaluated | None) -> dict[str, float]:
+    """Share of each parameter of the best plan in the variation of the first objective.
+
+    By the parameter's name for people; empty if unknown.
+    """
+    if best is None:
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         several = len(judge.objectives) > 1
@@ -199,4 +205,4 @@ def importances(study: optuna.Study, judge: Judge) -> dict[str, float]:
             )
         except (ValueError, RuntimeError):
             return {}
-    return {name: float(share) for name, share in shares.items()}
+    return labelled({name: float(share) for name, share in shares.items()}, best.plan)

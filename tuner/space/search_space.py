@@ -11,6 +11,7 @@ from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import CommDtype, Plan, Strategy, chunked_total
 from isotune.tuner.exact import sm_budgets
 from isotune.tuner.space.neighbours import Sizes, coarse, fine
+from isotune.tuner.space.parameters import share_name
 
 MAX_CHUNKS = 4
 
@@ -39,7 +40,7 @@ class Space:
         drops = trial.suggest_int("drops", 0, len(self.drop_order)) if self.drop_order else 0
         strategy = _choice(trial, "strategy", self.strategies)
         count = trial.suggest_int("chunks", 2, self.most_chunks)
-        names = [f"share_{index}" for index in range(self.most_chunks - 1)]
+        names = [share_name(index) for index in range(self.most_chunks - 1)]
         shares = [trial.suggest_float(name, 0.0, 1.0) for name in names]
         budgets = sm_budgets(self.scenario)
         comm_sms = budgets[trial.suggest_int("comm_sms", 0, len(budgets) - 1)]
@@ -64,7 +65,7 @@ class Space:
         left = sum(plan.chunks)
         for index in range(self.most_chunks - 1):
             size = plan.chunks[index] if index < len(plan.chunks) - 1 else 0
-            found[f"share_{index}"] = size / left if size else 0.5
+            found[share_name(index)] = size / left if size else 0.5
             left -= size
         return found
 

@@ -13,6 +13,7 @@ from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Search, Studied
 from isotune.simulator.errors import InputError
 from isotune.tuner.search import History, Tried, study_of
+from isotune.tuner.space import label_of
 
 _SCALE = {
     "latency": (1e3, "latency (ms)"),
@@ -37,7 +38,7 @@ def study_figures(search: Studied, source: str) -> list[Figure]:
             warnings.simplefilter("ignore")
             study = _study(search)
             front = _pareto(search) if isinstance(search, Search) else None
-            figures = [_history(study, search), front, _importances(study, search)]
+            figures = [_history(study, search), front, _importances(search)]
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{source}: trials.history: Optuna refuses it ({reason:.120})") from error
@@ -123,32 +124,33 @@ def _pareto(search: Search) -> Figure | None:
     )
 
 
-def _importances(study: optuna.Study, search: Studied) -> Figure | None:
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.visualization import plot_param_importances
-
-    title, target, evaluator = _scales(search)[0][1], _first(search), PedAnovaImportanceEvaluator()
-    try:
-        shares = get_param_importances(study, evaluator=evaluator, target=target)
-    except (ValueError, RuntimeError):
+def _importances(search: Studied) -> Figure | None:
+    shares = sorted(search.trials.importances.items(), key=lambda item: item[1])
+    if not shares:
         return None
-    data, layout = _plain(
-        plot_param_importances(study, evaluator=evaluator, target=target, target_name=title)
-    )
-    for trace in data:
-        trace["marker"] = {"color": BLUE}
-        trace["insidetextfont"] = {"color": ON_BLUE}
-        trace["hovertemplate"] = "%{y}: %{x:.3f}<extra></extra>"
-        trace["showlegend"] = False
-        trace["textposition"] = "auto"
-    layout["xaxis"] = {"title": {"text": "share of the variation"}}
-    layout["yaxis"] = {"type": "category"}
-    rows: list[tuple[Cell, ...]] = [(name, share * 100) for name, share in shares.items()]
+    trace: Json = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [share for _, share in shares],
+        "y": [name for name, _ in shares],
+        "marker": {"color": BLUE},
+        "insidetextfont": {"color": ON_BLUE},
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+        "showlegend": False,
+        "text": [f"{share:.2f}" for _, share in shares],
+        "textposition": "auto",
+    }
+    layout: Json = {
+        "xaxis": {"title": {"text": "share of the variation"}},
+        "yaxis": {"type": "category"},
+    }
+    rows: list[tuple[Cell, ...]] = [(name, share * 100) for name, share in reversed(shares)]
     columns = (Column(name="parameter"), Column(name="share", unit="%", digits=1))
+    title = _scales(search)[0][1]
     return Figure(
         title="What mattered in the search",
         caption=f"Share of each parameter in the variation of the {title} (PED-ANOVA).",
-        views=(View(label="", data=data, layout=layout),),
+        views=(View(label="", data=[trace], layout=layout),),
         table=Table(title="Importances", columns=columns, rows=tuple(rows)),
         height=300,
     )
@@ -171,6 +173,6 @@ def _trials_table(search: Studied) -> Table:
         Column(name="trial", digits=0),
         Column(name="state"),
         *(Column(name=title, digits=4) for _, title in scales),
-        *(Column(name=name, digits=3 if "share" in name else 0) for name in names),
+        *(Column(name=label_of(name), digits=3 if "share" in name else 0) for name in names),
     )
     return Table(title="Trials", columns=columns, rows=tuple(rows))
