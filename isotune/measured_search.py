@@ -80,8 +80,7 @@ class SearchDriver:
         run_study(space, judge, measuring, settings, self.candidates)
 
     def _share(self, measuring: "_Measuring") -> None:
-        from isotune.tuner.search import Shared as SharedStudy
-        from isotune.tuner.search import open_storage, work
+        from isotune.tuner.search import SharedStudy, open_storage, work
 
         assert self.shared is not None
         shared = SharedStudy(

@@ -11,7 +11,13 @@ from isotune.tuner.search.best_plan import (
     starts,
 )
 from isotune.tuner.search.deployments import DeploymentResult, front_rows, search_deployments
-from isotune.tuner.search.distributed import Shared, create, definition_of, open_storage, work
+from isotune.tuner.search.distributed import (
+    SharedStudy,
+    create,
+    definition_of,
+    open_storage,
+    work,
+)
 from isotune.tuner.search.history import History, Tried, study_of
 from isotune.tuner.search.objectives import Evaluator, Outcome
 from isotune.tuner.search.pareto import Point, accuracy_front
@@ -30,7 +36,7 @@ __all__ = [
     "SamplerName",
     "SearchResult",
     "Settings",
-    "Shared",
+    "SharedStudy",
     "Trials",
     "Tried",
     "accuracy_front",

@@ -163,9 +163,9 @@ def job_of(data: dict[str, Any], study: str) -> Job:
 
 
 def _shared(job: Job, study: str, storage: Any) -> Any:
-    from isotune.tuner.search import Shared, judge_of, space_of
+    from isotune.tuner.search import SharedStudy, judge_of, space_of
 
-    return Shared(
+    return SharedStudy(
         storage=storage,
         name=study,
         space=space_of(job.scenario, job.options),
