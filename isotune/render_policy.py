@@ -11,7 +11,7 @@ from isotune.simulator.files import Policy
 if TYPE_CHECKING:
     from isotune.tuner.policy import PolicyResult
 
-from isotune.present.phrases import percent
+from isotune.present.phrases import percent, strategy_text
 from isotune.render import NOTHING, new_table
 
 
@@ -24,7 +24,7 @@ def policy_view(policy: Policy, found: "PolicyResult", asked: int) -> Renderable
         sms = count(rule.comm_sms, "SM") if rule.comm_sms else "default SMs"
         table.add_row(
             f"{bucket.first} - {bucket.last}",
-            f"ISO {shares}" if rule.shares else "serial",
+            f"{strategy_text(rule.strategy)} {shares}".strip(),
             sms if rule.shares else NOTHING,
             percent(bucket.loss),
         )

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from isotune.present.phrases import percent, printable
 from isotune.render import new_table
+from isotune.simulator.schedule import technique_named
 
 _MOST_LINES = 40
 Row = Mapping[str, Any]
@@ -68,7 +69,8 @@ def _verdict(groups: Mapping[tuple[str, str, str], _Group]) -> str:
     )
     if best["saving"] <= 0:
         return "Serial is fastest everywhere in this sweep."
-    lossy = "spd" in best["strategy"] or best["comm_dtype"] != "bf16"
+    strategy, drops = technique_named(best["strategy"])
+    lossy = drops or strategy.caveat or best["comm_dtype"] != "bf16"
     return f"Most is saved by {where}: {percent(best['saving'])} ({_place(best)})." + (
         " It changes the model's numbers." if lossy else ""
     )

@@ -14,7 +14,7 @@ from isotune.simulator.architecture import load_model
 from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import STRATEGIES, Plan, Strategy, Workload, chunked_total
+from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, Workload
 
 settings.register_profile("isotune", derandomize=True, deadline=None, database=None)
 settings.load_profile("isotune")
@@ -53,13 +53,14 @@ def _chunks(total: int, most: int) -> SearchStrategy[tuple[int, ...]]:
 def _plans(
     draw: st.DrawFn,
     scenario: Scenario,
-    strategies: tuple[Strategy, ...] = STRATEGIES,
+    strategies: tuple[str, ...] = SEARCHABLE,
     most_chunks: int = 4,
 ) -> Plan:
     strategy = draw(st.sampled_from(strategies))
-    serial = strategy == "serial"
+    how = STRATEGIES[strategy]
+    serial = how.splits == "nothing"
     blocks = st.integers(0, scenario.model.num_hidden_layers - 1)
-    total = chunked_total(strategy, scenario.workload)
+    total = how.total(scenario.workload)
     return Plan(
         strategy=strategy,
         chunks=() if serial else draw(_chunks(total, most_chunks)),

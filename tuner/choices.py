@@ -8,5 +8,3 @@ ObjectiveName = Literal["latency", "throughput", "accuracy_cost", "transfer_loss
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 RobustMode = Literal["expected", "worst"]
 MODES: tuple[RobustMode, ...] = get_args(RobustMode)
-SweptName = Literal["serial", "gemm_overlap", "request_overlap", "iso", "spd", "iso_spd"]
-SWEPT: tuple[SweptName, ...] = get_args(SweptName)

@@ -20,10 +20,10 @@ import numpy as np
 
 from isotune.simulator.batch import Array
 from isotune.simulator.errors import DoesNotFitError, InputError
-from isotune.simulator.files import TILE, Bucket, Rule
+from isotune.simulator.files import Bucket, Rule
 from isotune.simulator.io import read_text
 from isotune.simulator.predict import Scenario, check_memory
-from isotune.simulator.schedule import CommDtype, Plan
+from isotune.simulator.schedule import TILE, CommDtype, Plan
 from isotune.tuner.exact import solve as lengths_solved
 from isotune.tuner.exact import times as seconds_of
 
@@ -336,5 +336,5 @@ def _furthest(excess: Array, loss: float) -> tuple[int, int]:
 
 
 def _crossover(buckets: Sequence[Bucket]) -> int | None:
-    iso = [bucket.first for bucket in buckets if bucket.rule.strategy == "iso"]
+    iso = [bucket.first for bucket in buckets if bucket.rule.shares]
     return min(iso) if iso else None

@@ -8,7 +8,6 @@ import numpy as np
 
 from isotune.simulator.batch import Batch, Cuts, latencies, run
 from isotune.simulator.errors import DoesNotFitError
-from isotune.simulator.files import TILE
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import (
     SERIAL,
@@ -19,13 +18,12 @@ from isotune.simulator.predict import (
     predict,
     saving_interval,
 )
-from isotune.simulator.schedule import Plan, Strategy
+from isotune.simulator.schedule import STRATEGIES, TILE, Plan
 from isotune.tuner.accuracy import Sensitivity
-from isotune.tuner.exact import best_split, sm_budgets, split_sizes
-from isotune.tuner.space import Space
+from isotune.tuner.exact import best_split, split_sizes
+from isotune.tuner.space import even_plan
 
 LONGEST_PROMPT = 131_072
-_MAX_TILES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +46,7 @@ def techniques(
     found: Plan,
     dropped: tuple[int, ...],
     sensitivity: Sensitivity | None,
-    strategies: tuple[Strategy, ...],
+    strategies: tuple[str, ...],
     spd: bool,
 ) -> list[Technique]:
     """Every technique that the scenario allows, each tuned by itself, then all together.
@@ -62,15 +60,8 @@ def techniques(
         spd: whether dropping is among the techniques to show.
     """
     plans: list[tuple[str, Plan | None]] = []
-    if "gemm_overlap" in strategies:
-        plans.append(("GEMM overlap", best_even(scenario, "gemm_overlap", _MAX_TILES)))
-    if "request_overlap" in strategies:
-        plans.append(("request overlap", best_even(scenario, "request_overlap", 2)))
-    if "iso" in strategies:
-        plans.append(
-            ("ISO, even split", Space(scenario=scenario, strategies=("iso",)).even("iso", 2))
-        )
-        plans.append(("ISO, tuned", _tuned(scenario, found)))
+    for name in strategies:
+        plans += _overlapped(scenario, name, found)
     if spd:
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
@@ -87,6 +78,19 @@ def techniques(
     return shown
 
 
+def _overlapped(scenario: Scenario, name: str, found: Plan) -> list[tuple[str, Plan | None]]:
+    """A strategy's even splits, and its best split where all are compared."""
+    how = STRATEGIES[name]
+    if how.splits == "nothing":
+        return []
+    if not how.enumerable:
+        return [(how.label, best_even(scenario, name, how.most_parts))]
+    return [
+        (f"{how.label}, even split", even_plan(scenario, name, 2)),
+        (f"{how.label}, tuned", _tuned(scenario, found)),
+    ]
+
+
 def _assumed(plan: Plan, sensitivity: Sensitivity | None) -> bool:
     """Whether a plan loses accuracy in a way that no measurement backs."""
     if sensitivity is None:
@@ -98,17 +102,17 @@ def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
     """The best lossless ISO plan known; None where the prompt cannot be split."""
     exact = best_split(scenario)
     plans = [exact.plan] if exact else []
-    if found.strategy == "iso" and not found.lossy:
+    if found.how.enumerable and not found.lossy:
         plans.append(found)
     return _fastest(scenario, plans) if plans else None
 
 
 def _combinations(
-    scenario: Scenario, dropped: tuple[int, ...], strategies: tuple[Strategy, ...]
+    scenario: Scenario, dropped: tuple[int, ...], strategies: tuple[str, ...]
 ) -> Iterator[Plan]:
     """Quantised transfer and the drop set, without overlap and under the best ISO split."""
     yield Plan(comm_dtype="int8", dropped=dropped)
-    if "iso" in strategies:
+    if any(STRATEGIES[name].enumerable for name in strategies):
         exact = best_split(scenario, comm_dtypes=("bf16", "int8"), drop_sets={(), dropped})
         if exact is not None:
             yield exact.plan
@@ -123,15 +127,14 @@ def latency(scenario: Scenario, plan: Plan) -> float:
     return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
 
 
-def best_even(scenario: Scenario, strategy: Strategy, most: int) -> Plan | None:
+def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
     """The best of even splits into 2 to `most` parts, over SM budgets; None if it cannot split."""
-    space = Space(scenario=scenario, strategies=(strategy,))
-    even = [space.even(strategy, count) for count in range(2, most + 1)]
+    even = [even_plan(scenario, strategy, count) for count in range(2, most + 1)]
     plans = [
         plan.model_copy(update={"comm_sms": sms})
         for plan in even
         if plan is not None
-        for sms in sm_budgets(scenario)
+        for sms in scenario.sm_budgets
     ]
     return min(plans, key=lambda plan: latency(scenario, plan), default=None)
 
@@ -200,7 +203,7 @@ def _coarse(scenario: Scenario) -> tuple[Plan, float]:
     sizes = split_sizes(scenario.workload.tokens)
     sizes = sizes[:: max(1, len(sizes) // 16)]
     found: list[tuple[float, Plan]] = []
-    for sms in sm_budgets(scenario):
+    for sms in scenario.sm_budgets:
         plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
         times = latencies(scenario, plan, sizes)
         best = int(times.argmin())

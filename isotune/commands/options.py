@@ -14,7 +14,7 @@ from isotune.simulator.architecture import bundled_models
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema
 from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, TYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import STRATEGIES, Workload, steps_of
+from isotune.simulator.schedule import SEARCHABLE, SPD, Workload, steps_of
 from isotune.validation.choices import DEVICES
 
 
@@ -23,7 +23,8 @@ def _types(what: str, names: tuple[str, ...]) -> str:
 
 
 DEFAULT_MODEL = "llama-2-70b"
-TECHNIQUES = (*STRATEGIES, "spd")
+TECHNIQUES = (*SEARCHABLE, SPD)
+"""Techniques that a search may choose."""
 
 
 DTYPE_ALIASES = {alias: entry.name for entry in TYPES for alias in entry.aliases}

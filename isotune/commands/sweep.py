@@ -10,6 +10,7 @@ from isotune.commands.output import print_result, progress, show
 from isotune.commands.parsers import sizes
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
+from isotune.simulator.schedule import TECHNIQUES
 
 if TYPE_CHECKING:
     from isotune.tuner.sweep import SweepResult
@@ -33,9 +34,7 @@ def sweep(
     comm_dtype: Annotated[str | None, typer.Option("--comm-dtype", help="By comma.")] = None,
     strategies: Annotated[
         str | None,
-        typer.Option(
-            "--strategies", help="serial,gemm_overlap,request_overlap,iso,spd,iso_spd by comma."
-        ),
+        typer.Option("--strategies", help=f"Techniques, by comma: {', '.join(TECHNIQUES)}."),
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Table, .parquet or .csv.")] = Path(

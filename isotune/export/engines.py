@@ -75,7 +75,7 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
             "(--enable-two-batch-overlap is left out)"
         )
         return _exported(flags, [lost, *lost_everywhere(source)])
-    inside = any(plan.strategy == "iso" for _, _, plan in source.cases())
+    inside = any(plan.how.splits == "prompt" for _, _, plan in source.cases())
     flags += [
         "--moe-a2a-backend deepep",
         "--enable-two-batch-overlap",
@@ -98,9 +98,10 @@ def _exported(flags: list[str], lost: list[str]) -> Exported:
 def _overlapped(target: str, source: Source) -> int | None:
     """Tokens of the smallest batch that is overlapped; None if all is serial."""
     cuts = [(first, plan) for first, _, plan in source.cases() if len(plan.chunks) > 1]
-    if any(plan.strategy == "gemm_overlap" for _, plan in cuts):
+    tiled = [plan.strategy for _, plan in cuts if plan.how.splits == "tiles"]
+    if tiled:
         raise InputError(
-            f"export: {target} overlaps two micro-batches; gemm_overlap is none "
+            f"export: {target} overlaps two micro-batches; {tiled[0]} is none "
             "(allowed: iso, request_overlap, serial)"
         )
     if not cuts:
@@ -114,7 +115,7 @@ def _lost(source: Source) -> list[str]:
     found = lost_everywhere(source)
     if any(_uneven(plan) for plan in plans):
         found.append("the split points: the engine cuts in two halves")
-    if source.workload.batch > 1 and any(plan.strategy == "iso" for plan in plans):
+    if source.workload.batch > 1 and any(plan.how.splits == "prompt" for plan in plans):
         found.append("the cut in each request: the engine cuts the batch once")
     if any(plan.comm_sms for plan in plans):
         found.append("the collective's SMs: the engine has no flag for them")

@@ -86,12 +86,12 @@ def _cut(plan: Plan, workload: Workload) -> tuple[int, int]:
             "export: the plan is serial; TokenWeave has no entry for that and would split (serve "
             "without TokenWeave instead)"
         )
-    if plan.strategy == "gemm_overlap" or len(plan.chunks) > 2:
+    if plan.how.splits == "tiles" or len(plan.chunks) > 2:
         raise InputError(
             f"export: TokenWeave cuts a batch in two (search with --max-chunks 2); it has no "
             f"{plan.strategy} with {len(plan.chunks)} chunks"
         )
-    if plan.strategy == "request_overlap":
+    if plan.how.splits == "requests":
         return workload.batch * workload.tokens, plan.chunks[0] * workload.tokens
     if workload.batch > 1:
         raise InputError(

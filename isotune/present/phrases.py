@@ -4,18 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
-from isotune.simulator.files import TILE
 from isotune.simulator.predict import Memory, Scenario
-from isotune.simulator.schedule import Plan, Workload
-
-_NAMES = {
-    "serial": "serial",
-    "gemm_overlap": "GEMM overlap",
-    "request_overlap": "request overlap",
-    "iso": "ISO",
-    "spd": "SPD",
-    "iso_spd": "ISO with SPD",
-}
+from isotune.simulator.schedule import TILE, Plan, Workload, technique_label
 
 
 class Timed(Protocol):
@@ -49,7 +39,7 @@ def count(number: int, noun: str) -> str:
 
 def strategy_text(name: str) -> str:
     """`gemm_overlap` as people write it."""
-    return _NAMES.get(name, name)
+    return technique_label(name)
 
 
 def milliseconds(seconds: float) -> str:
@@ -85,9 +75,8 @@ def treatments_text(treatments: Mapping[int, str]) -> str:
 
 
 def _cut_text(plan: Plan) -> str:
-    unit = "requests" if plan.strategy == "request_overlap" else "tokens"
-    cut = f", chunks of {_sizes(plan.chunks)} {unit}" if plan.chunks else ""
-    return _NAMES[plan.strategy] + cut
+    split = f", chunks of {_sizes(plan.chunks)} {plan.how.unit}" if plan.chunks else ""
+    return plan.how.label + split
 
 
 def _sizes(chunks: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from isotune.simulator.batch.compiled import Array, Index
 from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure
 from isotune.simulator.predict import Factors, Pricer, Rows, Scenario, StepCost
-from isotune.simulator.schedule import SYNCS, Op, Step, Strategy, Workload
+from isotune.simulator.schedule import SYNCS, Op, Step, Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class Cuts:
     def step(
         self,
         pricer: Pricer,
-        strategy: Strategy,
+        strategy: str,
         ops: tuple[Op, ...],
         roles: tuple[int, ...],
         shapes: list[Rows],
@@ -83,7 +83,7 @@ class Prices:
 
 def price(
     pricer: Pricer,
-    strategy: Strategy,
+    strategy: str,
     structure: Structure,
     cuts: Cuts,
     kinds: frozenset[int],
@@ -151,7 +151,7 @@ def _take(cost: Any, roles: list[int]) -> Any:
     return cost
 
 
-def _shape(strategy: Strategy, cuts: Cuts, step: Step) -> Rows:
+def _shape(strategy: str, cuts: Cuts, step: Step) -> Rows:
     """The step's rows in every cut [cuts], by its chunk's or tile's place."""
     index, sizes = step.chunk.index, cuts.sizes
     if step.tile is not None:

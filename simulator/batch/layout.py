@@ -12,7 +12,7 @@ import numpy as np
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.batch.compiled import Index, Layout
-from isotune.simulator.schedule import Plan, Program, Role, Step, Strategy, Stream, Workload, expand
+from isotune.simulator.schedule import Plan, Program, Role, Step, Stream, Workload, expand
 
 WHOLE, DROPPED, HEAD, END = range(4)
 
@@ -42,7 +42,7 @@ class _Part:
 
 
 @lru_cache(maxsize=512)
-def structure(model: Model, tp: int, strategy: Strategy, chunks: int) -> Structure:
+def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
     """The structure of all programs that differ in their sizes and drop set only."""
     small = replace(model, num_hidden_layers=2)
     workload = Workload(tp=min(tp, 2))

@@ -14,18 +14,17 @@ from isotune.simulator.batch.drop_sets import DropSets
 from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure, structure
 from isotune.simulator.batch.many_plans import Batch, run
 from isotune.simulator.predict import Pricer, Scenario
-from isotune.simulator.schedule import CommDtype, Plan, Strategy, check_plan
+from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
 
 _NEIGHBOURS = 128
 """Two-chunk splits priced on either side of a new one: one call prices many as fast as one."""
 _REMEMBERED = 50_000
-_TILE = 128
 
 
 class _Key(NamedTuple):
     """What a plan's prices depend on."""
 
-    strategy: Strategy
+    strategy: str
     chunks: tuple[int, ...]
     comm_dtype: CommDtype
     comm_sms: int | None
@@ -84,7 +83,7 @@ class Predictor:
         Raises:
             InputError: a plan does not suit the scenario.
         """
-        alike: dict[tuple[Strategy, int, CommDtype, int | None], list[int]] = {}
+        alike: dict[tuple[str, int, CommDtype, int | None], list[int]] = {}
         for index, plan in enumerate(plans):
             check_plan(plan, self.scenario.model, self.scenario.workload)
             shape = plan.strategy, len(plan.chunks), plan.comm_dtype, plan.comm_sms
@@ -129,10 +128,10 @@ class Predictor:
 
 def _neighbours(key: _Key) -> Index:
     """The cut and, if it has two chunks of a prompt, those around it on the same grid."""
-    if key.strategy != "iso" or len(key.chunks) != 2:
+    if not STRATEGIES[key.strategy].enumerable or len(key.chunks) != 2:
         return np.array([key.chunks], dtype=np.int64)
     first, total = key.chunks[0], sum(key.chunks)
-    step = 1 if first % _TILE else _TILE
+    step = 1 if first % TILE else TILE
     low = first - step * min(_NEIGHBOURS, (first - 1) // step)
     firsts = np.arange(low, min(total, first + step * _NEIGHBOURS + 1), step, dtype=np.int64)
     return np.stack([firsts, total - firsts], axis=1)

@@ -7,16 +7,14 @@ from isotune.simulator.files.plan_file import (
     read_plan,
     scenario_of,
 )
-from isotune.simulator.files.policy_file import TILE, Bucket, Policy, Rule, granularity, read_policy
+from isotune.simulator.files.policy_file import Bucket, Policy, Rule, read_policy
 
 __all__ = [
-    "TILE",
     "Bucket",
     "ModelReference",
     "PlanFile",
     "Policy",
     "Rule",
-    "granularity",
     "locate",
     "read_plan",
     "read_policy",

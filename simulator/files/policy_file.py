@@ -1,4 +1,4 @@
-"""`policy.yaml`: plans by prompt length. A rule cuts every length of its bucket by shares."""
+"""`policy.yaml`: plans by prompt length. A rule splits every length of its bucket by shares."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,29 +10,31 @@ from pydantic import Field, PositiveInt, model_validator
 from isotune.simulator.errors import InputError
 from isotune.simulator.files.plan_file import ModelReference
 from isotune.simulator.io import Schema, read_yaml, validate, write_text
-from isotune.simulator.schedule import CommDtype, Plan, Workload
-
-TILE = 128
-"""Split points fall on whole GEMM tiles: the row count of the common tile of large GEMMs."""
-
-
-def granularity(total: int) -> int:
-    """Rows between neighbouring split points; finer than a tile where tiles are too few."""
-    return TILE if total >= 4 * TILE else max(1, total // 16)
+from isotune.simulator.schedule import (
+    STRATEGIES,
+    CommDtype,
+    Plan,
+    StrategyName,
+    Workload,
+    granularity,
+)
 
 
 class Rule(Schema):
     """How to run any prompt of a bucket: `shares` of the prompt per chunk, empty for serial."""
 
-    strategy: Literal["serial", "iso"] = "serial"
+    strategy: StrategyName = "serial"
     shares: tuple[float, ...] = ()
     comm_dtype: CommDtype = "bf16"
     comm_sms: PositiveInt | None = None
     dropped: tuple[int, ...] = ()
 
     @model_validator(mode="after")
-    def _shares_are_a_whole(self) -> Self:
-        if (self.strategy == "iso") != (len(self.shares) > 1):
+    def _shares_add_up(self) -> Self:
+        splits = STRATEGIES[self.strategy].splits
+        if splits not in ("nothing", "prompt"):
+            raise ValueError(f"strategy: {self.strategy} does not split by prompt length")
+        if (splits == "prompt") != (len(self.shares) > 1):
             raise ValueError("shares: iso needs two or more, serial none")
         if self.shares and (min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6):
             raise ValueError("shares: must be positive and add up to 1")
@@ -40,10 +42,10 @@ class Rule(Schema):
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        """The rule by which a serial or ISO plan was cut."""
+        """The rule by which a serial or ISO plan was split."""
         total = sum(plan.chunks)
         return cls(
-            strategy="iso" if plan.strategy == "iso" else "serial",
+            strategy=plan.strategy,
             shares=tuple(size / total for size in plan.chunks),
             comm_dtype=plan.comm_dtype,
             comm_sms=plan.comm_sms,
@@ -71,7 +73,7 @@ class Rule(Schema):
         sizes = self.sizes(prompt)
         if len(sizes) < 2:
             return Plan.model_validate(common)
-        parts = {"strategy": "iso", "chunks": sizes, "comm_sms": self.comm_sms}
+        parts = {"strategy": self.strategy, "chunks": sizes, "comm_sms": self.comm_sms}
         return Plan.model_validate(common | parts)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from isotune.simulator.architecture import Model, check_tp
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import HardwareProfile
-from isotune.simulator.schedule import Workload
+from isotune.simulator.schedule import Workload, sm_budgets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +33,8 @@ class Scenario:
                 f"(allowed: 1 to {gpus}, or whole nodes)"
             )
         check_tp(self.model, tp)
+
+    @property
+    def sm_budgets(self) -> tuple[int | None, ...]:
+        """SM budgets of a collective worth telling apart; None is the library's choice."""
+        return sm_budgets(max(one.sms for one in self.hardware.collectives.chain()))

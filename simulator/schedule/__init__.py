@@ -9,28 +9,46 @@ from isotune.simulator.schedule.breakdown import (
     measurement,
     timeline_of,
 )
-from isotune.simulator.schedule.plan import (
-    STRATEGIES,
-    Plan,
-    Strategy,
-    check_plan,
-    chunked_total,
-)
-from isotune.simulator.schedule.program import SYNCS, Chunk, Op, Program, Role, Step, Stream, expand
+from isotune.simulator.schedule.plan import Plan, check_plan
+from isotune.simulator.schedule.program import SYNCS, Op, Program, Role, Step, Stream, expand
 from isotune.simulator.schedule.recovery_steps import STEPS, ZERO_SHOT, RecoveryStep, steps_of
+from isotune.simulator.schedule.split import (
+    TILE,
+    Chunk,
+    PassSizes,
+    granularity,
+    sm_budgets,
+)
+from isotune.simulator.schedule.strategies import (
+    SEARCHABLE,
+    SPD,
+    STRATEGIES,
+    TECHNIQUES,
+    Strategy,
+    StrategyName,
+    TechniqueName,
+    strategy_named,
+    technique_label,
+    technique_named,
+)
 from isotune.simulator.schedule.timeline import StepCosts, Timeline, simulate
 from isotune.simulator.schedule.workload import LaunchMode, Phase, Workload
 
 __all__ = [
+    "SEARCHABLE",
+    "SPD",
     "STEPS",
     "STRATEGIES",
     "SYNCS",
+    "TECHNIQUES",
+    "TILE",
     "ZERO_SHOT",
     "Chunk",
     "CommDtype",
     "LaunchMode",
     "Measurement",
     "Op",
+    "PassSizes",
     "Phase",
     "Plan",
     "Program",
@@ -39,18 +57,24 @@ __all__ = [
     "Step",
     "StepCosts",
     "Strategy",
+    "StrategyName",
     "Stream",
+    "TechniqueName",
     "Timeline",
     "WeightDtype",
     "Workload",
     "check_plan",
-    "chunked_total",
     "expand",
     "exposed_comm_s",
+    "granularity",
     "kind_of",
     "kind_seconds",
     "measurement",
     "simulate",
+    "sm_budgets",
     "steps_of",
+    "strategy_named",
+    "technique_label",
+    "technique_named",
     "timeline_of",
 ]

@@ -1,16 +1,15 @@
-"""The plan: how one forward pass is cut, overlapped and thinned of its all-reduces."""
+"""The plan: how one forward pass is split and overlapped, and which all-reduces it drops."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import CommDtype, Schema
+from isotune.simulator.schedule.strategies import STRATEGIES, Strategy, StrategyName
 from isotune.simulator.schedule.workload import Workload
 
-Strategy = Literal["serial", "gemm_overlap", "request_overlap", "iso"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 _Count = Annotated[int, Field(gt=0, strict=True)]
 MAX_CHUNKS = 256
 """More would have a name for every tile; no schedule gains from so many."""
@@ -19,12 +18,12 @@ MAX_CHUNKS = 256
 class Plan(Schema):
     """What to run.
 
-    `chunks` says how the work is cut, in the strategy's own unit: tokens of the prompt
+    `chunks` says how the work is split, in the strategy's own unit: tokens of the prompt
     (`iso`), requests of the batch (`request_overlap`), or token tiles of the row-parallel
-    GEMMs (`gemm_overlap`). They add up to the whole. `serial` has no chunks.
+    GEMMs (`gemm_overlap`). They add up to all of it. `serial` has no chunks.
     """
 
-    strategy: Strategy = "serial"
+    strategy: StrategyName = "serial"
     chunks: tuple[_Count, ...] = Field(default=(), max_length=MAX_CHUNKS)
     comm_dtype: CommDtype = Field(default="bf16", description="what an all-reduce sends")
     comm_sms: _Count | None = Field(
@@ -42,9 +41,14 @@ class Plan(Schema):
         return dropped
 
     @property
+    def how(self) -> Strategy:
+        """The strategy itself."""
+        return STRATEGIES[self.strategy]
+
+    @property
     def lossy(self) -> bool:
-        """Whether the plan changes the model's numbers (SPD or a quantised transfer)."""
-        return bool(self.dropped) or self.comm_dtype != "bf16"
+        """Whether the model's numbers change: by SPD, a quantised transfer, or the strategy."""
+        return bool(self.dropped or self.how.caveat) or self.comm_dtype != "bf16"
 
     @property
     def overlaps(self) -> bool:
@@ -72,28 +76,14 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
 
 
 def _check_chunks(plan: Plan, workload: Workload) -> None:
-    chunks = plan.chunks
-    if plan.strategy == "serial":
+    chunks, how = plan.chunks, plan.how
+    if how.splits == "nothing":
         if chunks:
-            raise InputError("plan: chunks: a serial plan has none (allowed: [])")
+            raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")
         return
-    whole = chunked_total(plan.strategy, workload)
-    if not chunks or sum(chunks) != whole:
+    total = how.total(workload)
+    if not chunks or sum(chunks) != total:
         raise InputError(
             f"plan: chunks: {list(chunks)} add up to {sum(chunks)}; {plan.strategy} "
-            f"needs chunks that add up to {whole} ({_UNITS[plan.strategy]})"
+            f"needs chunks that add up to {total} ({how.unit_text})"
         )
-
-
-_UNITS = {
-    "iso": "tokens of a request",
-    "request_overlap": "requests of the batch",
-    "gemm_overlap": "tokens of the batch",
-}
-
-
-def chunked_total(strategy: Strategy, workload: Workload) -> int:
-    """What a strategy's chunks add up to, in its own unit (see `Plan`)."""
-    if strategy == "request_overlap":
-        return workload.batch
-    return workload.tokens if strategy == "iso" else workload.batch * workload.tokens

@@ -15,12 +15,14 @@ the previous one is in flight:
 the compute stream itself, as in any serial engine.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule.plan import Plan
+from isotune.simulator.schedule.split import Chunk
 from isotune.simulator.schedule.workload import Workload
 
 
@@ -62,22 +64,6 @@ SYNCS: Final = frozenset({Op.ATTENTION_SYNC, Op.MLP_SYNC})
 _ATTENTION: Final = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
 _MLP: Final = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
 _MLP_AFTER_DROP: Final = (*_MLP[:-1], Op.PARTIAL_ADD, Op.MLP_DOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """`tokens` tokens of each of `requests` requests, after `start` tokens of context."""
-
-    index: int
-    first_request: int
-    requests: int
-    start: int
-    tokens: int
-
-    @property
-    def rows(self) -> int:
-        """Rows of the activation matrix: all the chunk's tokens."""
-        return self.requests * self.tokens
 
 
 Role = tuple[tuple[Op, ...], int, int | None]
@@ -151,12 +137,12 @@ class _Segment:
 
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
-    chunks = _chunks(workload, plan)
+    chunks = plan.how.split(workload, plan.chunks)
     emitter = _Emitter(_sync_stream(workload, plan))
     for chunk in chunks:
         emitter.compute(chunk, -1, (Op.EMBED,))
     dropped = frozenset(plan.dropped) if workload.tp > 1 else frozenset[int]()
-    tiles = plan.chunks if plan.strategy == "gemm_overlap" else ()
+    tiles = plan.how.tiles(plan.chunks)
     for segment in _segments(model.num_hidden_layers, dropped):
         for chunk in chunks:
             emitter.segment(chunk, segment, tiles or (chunk.rows,))
@@ -170,24 +156,7 @@ def _sync_stream(workload: Workload, plan: Plan) -> Stream | None:
     """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
     if workload.tp == 1:
         return None
-    return Stream.COMM if len(plan.chunks) > 1 else Stream.COMPUTE
-
-
-def _chunks(workload: Workload, plan: Plan) -> tuple[Chunk, ...]:
-    batch, tokens, context = workload.batch, workload.tokens, workload.context
-    by_requests = plan.strategy == "request_overlap"
-    by_tokens = plan.strategy == "iso"
-    if not (by_requests or by_tokens):
-        return (Chunk(0, 0, batch, context, tokens),)
-    chunks: list[Chunk] = []
-    done = 0
-    for index, size in enumerate(plan.chunks):
-        if by_requests:
-            chunks.append(Chunk(index, done, size, context, tokens))
-        else:
-            chunks.append(Chunk(index, 0, batch, context + done, size))
-        done += size
-    return tuple(chunks)
+    return Stream.COMM if plan.how.overlaps(len(plan.chunks)) else Stream.COMPUTE
 
 
 def _segments(blocks: int, dropped: frozenset[int]) -> list[_Segment]:
@@ -213,7 +182,7 @@ class _Emitter:
         """Work on all rows of a chunk."""
         self._append(Step(Stream.COMPUTE, ops, block, chunk, None, 0, chunk.rows, ()))
 
-    def segment(self, chunk: Chunk, segment: _Segment, tiles: tuple[int, ...]) -> None:
+    def segment(self, chunk: Chunk, segment: _Segment, tiles: Sequence[int]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.ops
         for ops in whole:

@@ -8,10 +8,10 @@ import pytest
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Predictor
 from isotune.simulator.errors import InputError
-from isotune.simulator.files import Bucket, Policy, Rule, granularity, read_policy
+from isotune.simulator.files import Bucket, Policy, Rule, read_policy
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Plan, Workload, check_plan
+from isotune.simulator.schedule import Plan, Workload, check_plan, granularity
 from isotune.tuner.exact import best_split
 from isotune.tuner.policy import Lengths, at, find_policy, read_lengths
 

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from isotune.simulator.files import TILE
 from isotune.simulator.predict import SERIAL, Scenario, predict
-from isotune.simulator.schedule import STRATEGIES, Plan
+from isotune.simulator.schedule import SEARCHABLE, TILE, Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.exact import best_split
 from isotune.tuner.techniques import (
@@ -38,7 +37,7 @@ def shown(
         found=found,
         dropped=DROPPED,
         sensitivity=sensitivity,
-        strategies=STRATEGIES,
+        strategies=SEARCHABLE,
         spd=spd,
     )
     return {technique.name: technique for technique in listed}

@@ -13,10 +13,9 @@ from itertools import product
 import numpy as np
 
 from isotune.simulator.batch import CUTS_AT_ONCE, Array, Batch, Cuts, Index, run
-from isotune.simulator.files import granularity
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Plan
-from isotune.tuner.exact.enumeration import sm_budgets, split_sizes
+from isotune.simulator.schedule import Plan, granularity
+from isotune.tuner.exact.enumeration import split_sizes
 
 _GRID = 32
 """Split points of a prompt up to which all pairs of them are compared."""
@@ -94,7 +93,7 @@ class _Solver:
 
     def _two(self) -> None:
         splits = [split_sizes(length) for length in self.lengths]
-        self._compare(self.best, splits, sm_budgets(self.scenario))
+        self._compare(self.best, splits, self.scenario.sm_budgets)
 
     def _three(self) -> None:
         grids = [_points(length) for length in self.lengths]
@@ -102,7 +101,7 @@ class _Solver:
         found = _Best.none(len(self.lengths))
         whole = [len(grid) == _all_points(n) for n, grid in zip(self.lengths, grids, strict=True)]
         few = [part if all_of_it else part[:0] for part, all_of_it in zip(cuts, whole, strict=True)]
-        self._compare(found, few, sm_budgets(self.scenario))
+        self._compare(found, few, self.scenario.sm_budgets)
         for sms in dict.fromkeys(self.best.sms):
             here = [
                 part if budget == sms and not all_of_it else part[:0]
@@ -128,7 +127,7 @@ class _Solver:
             grains = map(granularity, self.lengths)
             steps = [step // 2 // grain * grain for step, grain in zip(steps, grains, strict=True)]
         last = [np.array([sizes], dtype=np.int64).reshape(-1, 3) for sizes in found.sizes]
-        self._compare(found, last, sm_budgets(self.scenario))
+        self._compare(found, last, self.scenario.sm_budgets)
 
     def _compare(self, best: _Best, cuts: Sequence[Index], budgets: _Budgets) -> None:
         """Time the cuts of each length under each budget, and keep the best."""

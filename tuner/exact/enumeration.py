@@ -9,19 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from isotune.simulator.batch import Batch, Cuts, DropSets, run
-from isotune.simulator.files import granularity
+from isotune.simulator.batch import Batch, Cuts, DropSets, Index, run
 from isotune.simulator.predict import Scenario, fitting
-from isotune.simulator.schedule import CommDtype, Plan
+from isotune.simulator.schedule import CommDtype, Plan, Strategy, granularity
 
 FEW_CUTS = 4000
 """Three chunks are enumerated unasked while they make no more cuts than this."""
-_SM_BUDGETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 48, 64)
 _AT_ONCE = 1 << 13
-
-Sizes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +38,13 @@ class Best:
         return self.latency_s / self.bound_s - 1.0
 
 
-def split_sizes(total: int, chunks: int = 2) -> Sizes:
+def split_sizes(total: int, chunks: int = 2) -> Index:
     """All splits [splits, chunks] of `total` at the grain, the last chunk taking the rest."""
     parts = [part for part in _splits(total, chunks) if len(part)]
     return np.concatenate(parts) if parts else np.empty((0, chunks), dtype=np.int64)
 
 
-def _splits(total: int, chunks: int) -> Iterator[Sizes]:
+def _splits(total: int, chunks: int) -> Iterator[Index]:
     """The splits in pieces, so that the many of a long prompt are never all in memory."""
     grain = granularity(total)
     points = np.arange(grain, total, grain, dtype=np.int64)
@@ -61,10 +56,17 @@ def _splits(total: int, chunks: int) -> Iterator[Sizes]:
         yield np.stack([np.full_like(later, first), later - first, total - later], axis=1)
 
 
-def sm_budgets(scenario: Scenario) -> tuple[int | None, ...]:
-    """SM budgets worth telling apart: the library's choice, and smaller ones."""
-    most = max(a.sms for a in scenario.hardware.collectives.chain())
-    return (None, *(sms for sms in _SM_BUDGETS if sms < most))
+def even_sizes(how: Strategy, totals: Index, parts: int) -> Index:
+    """Splits [totals, parts] of each total as even as the strategy's grain allows.
+
+    A part is empty where a total has fewer grains than parts; such a split is no plan.
+    """
+    if how.splits == "nothing":
+        return np.empty((len(totals), 0), dtype=np.int64)
+    grains = np.array([how.grain(total) for total in totals.tolist()], dtype=np.int64)
+    edges = [np.rint(totals * part / parts / grains) * grains for part in range(parts)]
+    ends = np.minimum(np.stack([*edges, totals], axis=1), totals[:, None])
+    return np.diff(ends, axis=1).astype(np.int64)
 
 
 def most_chunks(total: int) -> int:
@@ -80,7 +82,7 @@ def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) ->
         for sizes in _pieces(scenario, _splits(scenario.workload.tokens, count)):
             cuts = Cuts.of(scenario.workload, sizes)
             for comm_dtype in comm_dtypes:
-                for comm_sms in sm_budgets(scenario):
+                for comm_sms in scenario.sm_budgets:
                     plan = Plan(
                         strategy="iso",
                         chunks=tuple(sizes[0].tolist()),
@@ -90,9 +92,9 @@ def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) ->
                     yield Batch(scenario=scenario, plan=plan, cuts=cuts)
 
 
-def _pieces(scenario: Scenario, parts: Iterable[Sizes]) -> Iterator[Sizes]:
+def _pieces(scenario: Scenario, parts: Iterable[Index]) -> Iterator[Index]:
     """The cuts that fit in memory, which the largest chunk decides, many at once."""
-    held: list[Sizes] = []
+    held: list[Index] = []
     for part in parts:
         held.append(part[fitting(scenario, part.max(axis=1, initial=0))])
         if sum(map(len, held)) >= _AT_ONCE:

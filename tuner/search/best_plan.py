@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import SERIAL, Prediction, Scenario, check_memory, predict
-from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan, Strategy
+from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, CommDtype, Plan, strategy_named
 from isotune.tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
 from isotune.tuner.choices import ObjectiveName, SamplerName
 from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
@@ -38,7 +38,7 @@ class Options:
     `exact` solves what can be solved exactly first, and starts and measures the search by it.
     """
 
-    strategies: tuple[Strategy, ...] = STRATEGIES
+    strategies: tuple[str, ...] = SEARCHABLE
     spd: bool = True
     comm_dtype: CommDtype = "bf16"
     comm_dtypes: tuple[CommDtype, ...] = ()
@@ -57,15 +57,36 @@ class Options:
         """Refuse what cannot be searched by.
 
         Raises:
-            InputError: an unknown sampler, or objectives that do not exist or cannot be known.
+            InputError: a strategy, sampler or objective that does not exist or cannot be had.
         """
+        check_strategies(self.strategies)
         check_sampler(self.sampler)
         check_objectives(self.objectives, self.sensitivity)
+
+    @property
+    def splits_prompt(self) -> bool:
+        """Whether a strategy is allowed whose splits of a prompt are all compared (ISO)."""
+        return any(STRATEGIES[name].enumerable for name in self.strategies)
 
     @property
     def transfers(self) -> tuple[CommDtype, ...]:
         """Transfer types to choose from."""
         return self.comm_dtypes or (self.comm_dtype,)
+
+
+def check_strategies(names: Sequence[str]) -> None:
+    """Refuse strategies that a search never chooses.
+
+    Raises:
+        InputError: which, and why.
+    """
+    for name in names:
+        if not strategy_named(name).searchable:
+            raise InputError(
+                f"strategies: a search never chooses {name} "
+                f"({STRATEGIES[name].caveat or 'no engine runs it'}; allowed: "
+                f"{', '.join(SEARCHABLE)})"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +133,7 @@ def search(
     trials = optimise(space, options, exact, progress)
     chosen = _chosen(scenario, trials, exact, options)
     work = scenario.workload
-    iso_asked = "iso" in options.strategies and work.phase == "prefill" and work.tp > 1
+    iso_asked = options.splits_prompt and work.phase == "prefill" and work.tp > 1
     return SearchResult(
         best=predict(scenario, chosen),
         baseline=baseline,
@@ -181,7 +202,8 @@ def optimise(
 
 def _covered(space: Space) -> bool:
     """Whether the exact optimum is over all of the space, so that its bound holds there."""
-    known = set(space.strategies) <= {"serial", "iso"}
+    kinds = [STRATEGIES[name] for name in space.strategies]
+    known = all(kind.enumerable or kind.splits == "nothing" for kind in kinds)
     return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
 
 
@@ -212,18 +234,13 @@ def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | 
     return judge_of(scenario, options).accuracy_cost(plan)
 
 
-def _usable(scenario: Scenario, strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
-    """The strategies that can cut this workload; serial always can."""
-    workload = scenario.workload
-    able = {
-        "serial": True,
-        "gemm_overlap": workload.batch * workload.tokens > 1,
-        "request_overlap": workload.batch > 1,
-        "iso": workload.tokens > 1,
-    }
-    overlap = workload.tp > 1
+def _usable(scenario: Scenario, strategies: tuple[str, ...]) -> tuple[str, ...]:
+    """Serial, and those of the strategies that have no obstacle in this workload."""
+    wanted = {"serial", *strategies}
     return tuple(
-        s for s in STRATEGIES if s == "serial" or (overlap and s in strategies and able[s])
+        name
+        for name in SEARCHABLE
+        if name in wanted and STRATEGIES[name].obstacle(scenario.workload) is None
     )
 
 
@@ -242,7 +259,8 @@ def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], t
 
 def exact_of(space: Space, options: Options) -> Best | None:
     """The exact optimum of the part of the space that can be solved; None if unwanted."""
-    if "iso" not in space.strategies or not options.exact or options.objective is not None:
+    enumerable = any(STRATEGIES[name].enumerable for name in space.strategies)
+    if not enumerable or not options.exact or options.objective is not None:
         return None
     chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
     table = options.sensitivity
@@ -262,7 +280,7 @@ def starts(space: Space, exact: Best | None) -> Sequence[Plan]:
     """Plans to begin with: serial, even splits of every strategy, and the exact optimum."""
     plans = [Plan()]
     for strategy in space.strategies:
-        if strategy != "serial":
+        if STRATEGIES[strategy].splits != "nothing":
             even = [space.even(strategy, count) for count in range(2, space.most_chunks + 1)]
             plans += [plan for plan in even if plan is not None]
     plans = [plan.model_copy(update={"comm_dtype": space.comm_dtypes[0]}) for plan in plans]

@@ -10,7 +10,7 @@ from isotune.simulator.batch import Predictor
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.number_types import number_type
 from isotune.simulator.predict import Scenario, check_memory
-from isotune.simulator.schedule import Plan, Strategy
+from isotune.simulator.schedule import Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.choices import OBJECTIVES, ObjectiveName
 
@@ -111,7 +111,7 @@ class Evaluator:
         self._scenario, self._objective = scenario, objective
         self._predictor = Predictor(scenario)
         self._known: dict[Plan, Outcome] = {}
-        self._fits: dict[tuple[Strategy, tuple[int, ...]], str] = {}
+        self._fits: dict[tuple[str, tuple[int, ...]], str] = {}
 
     def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
         """One outcome per plan; a plan that occurred before is not evaluated again."""

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
+import numpy as np
 import optuna
 
-from isotune.simulator.files import granularity
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import CommDtype, Plan, Strategy, chunked_total
-from isotune.tuner.exact import sm_budgets
+from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan
+from isotune.tuner.exact import even_sizes
 from isotune.tuner.space.neighbours import Sizes, coarse, fine
 from isotune.tuner.space.parameters import share_name
 
@@ -25,7 +25,7 @@ class Space:
     """
 
     scenario: Scenario
-    strategies: tuple[Strategy, ...]
+    strategies: tuple[str, ...]
     comm_dtypes: tuple[CommDtype, ...] = ("bf16",)
     drop_order: tuple[int, ...] = ()
     most_chunks: int = MAX_CHUNKS
@@ -42,9 +42,9 @@ class Space:
         count = trial.suggest_int("chunks", 2, self.most_chunks)
         names = [share_name(index) for index in range(self.most_chunks - 1)]
         shares = [trial.suggest_float(name, 0.0, 1.0) for name in names]
-        budgets = sm_budgets(self.scenario)
+        budgets = self.scenario.sm_budgets
         comm_sms = budgets[trial.suggest_int("comm_sms", 0, len(budgets) - 1)]
-        serial = strategy == "serial"
+        serial = STRATEGIES[strategy].splits == "nothing"
         return Plan(
             strategy=strategy,
             chunks=() if serial else self._chunks(strategy, count, shares),
@@ -58,7 +58,7 @@ class Space:
         found: dict[str, object] = {
             "comm_dtype": plan.comm_dtype,
             "drops": len(plan.dropped),
-            "comm_sms": sm_budgets(self.scenario).index(plan.comm_sms),
+            "comm_sms": self.scenario.sm_budgets.index(plan.comm_sms),
             "strategy": plan.strategy,
             "chunks": max(2, len(plan.chunks)),
         }
@@ -77,10 +77,10 @@ class Space:
         if not plan.overlaps:
             return
         yield from self._fewer_and_more_drops(plan)
-        grain = self._grain(plan.strategy, sum(plan.chunks))
+        grain = plan.how.grain(sum(plan.chunks))
         near = fine(plan.chunks, grain)
         yield from _with_chunks(plan, near)
-        budgets = sm_budgets(self.scenario)
+        budgets = self.scenario.sm_budgets
         at = budgets.index(plan.comm_sms)
         beside = [budgets[at - 1], budgets[(at + 1) % len(budgets)]]
         others = [plan.model_copy(update={"comm_sms": sms}) for sms in (*beside, *budgets)]
@@ -98,23 +98,15 @@ class Space:
         sets = [tuple(sorted(self.drop_order[:number])) for number in sorted(counts)]
         return [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
 
-    def even(self, strategy: Strategy, count: int) -> Plan | None:
+    def even(self, strategy: str, count: int) -> Plan | None:
         """The plan with `count` chunks as even as the grain allows; None if they are too many."""
-        total = chunked_total(strategy, self.scenario.workload)
-        grain = self._grain(strategy, total)
-        if count > -(-total // grain):
-            return None
-        edges = [min(total, round(total * part / count / grain) * grain) for part in range(count)]
-        sizes = tuple(b - a for a, b in zip(edges, [*edges[1:], total], strict=True))
-        return Plan(strategy=strategy, chunks=sizes) if min(sizes) > 0 else None
+        return even_plan(self.scenario, strategy, count)
 
-    def _grain(self, strategy: Strategy, total: int) -> int:
-        return 1 if strategy == "request_overlap" else granularity(total)
-
-    def _chunks(self, strategy: Strategy, count: int, shares: list[float]) -> tuple[int, ...]:
-        """Break chunks off the whole, each a share of what is left, rounded to the grain."""
-        left = chunked_total(strategy, self.scenario.workload)
-        grain = self._grain(strategy, left)
+    def _chunks(self, strategy: str, count: int, shares: list[float]) -> tuple[int, ...]:
+        """Break chunks off the total, each a share of what is left, rounded to the grain."""
+        how = STRATEGIES[strategy]
+        left = how.total(self.scenario.workload)
+        grain = how.grain(left)
         count = min(count, -(-left // grain))
         sizes: list[int] = []
         for index in range(count - 1):
@@ -122,6 +114,13 @@ class Space:
             sizes.append(grain * max(1, min(room, round(shares[index] * left / grain))))
             left -= sizes[-1]
         return (*sizes, left)
+
+
+def even_plan(scenario: Scenario, strategy: str, count: int) -> Plan | None:
+    """The plan with `count` chunks as even as the grain allows; None if they are too many."""
+    how = STRATEGIES[strategy]
+    sizes = even_sizes(how, np.array([how.total(scenario.workload)]), count)[0].tolist()
+    return Plan(strategy=strategy, chunks=tuple(sizes)) if min(sizes, default=1) > 0 else None
 
 
 def _with_chunks(plan: Plan, cuts: Iterable[Sizes]) -> Iterator[Plan]:

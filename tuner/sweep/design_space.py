@@ -26,17 +26,23 @@ from pydantic import Field, PositiveInt
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Array, Batch, Cuts, Index, run
 from isotune.simulator.errors import InputError
-from isotune.simulator.files import granularity
 from isotune.simulator.io import Schema, checked, read_yaml, validate
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, gpu_bytes
-from isotune.simulator.schedule import CommDtype, Phase, Plan, Strategy, WeightDtype, Workload
+from isotune.simulator.schedule import (
+    CommDtype,
+    PassSizes,
+    Phase,
+    Plan,
+    Strategy,
+    TechniqueName,
+    WeightDtype,
+    Workload,
+    technique_named,
+)
 from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
-from isotune.tuner.choices import SweptName
+from isotune.tuner.exact import even_sizes
 from isotune.tuner.sweep.table_file import COLUMNS, Columns, merge, write_part
-
-TILES = 4
-"""Tiles of the GEMM overlap in a sweep."""
 
 
 class Grid(Schema):
@@ -50,7 +56,7 @@ class Grid(Schema):
     phase: tuple[Phase, ...] = ("prefill",)
     batch: tuple[PositiveInt, ...] = (1,)
     prompt: tuple[PositiveInt, ...] = (4096,)
-    strategy: tuple[SweptName, ...] = ("serial", "iso")
+    strategy: tuple[TechniqueName, ...] = ("serial", "iso")
 
     @property
     def rows(self) -> int:
@@ -242,74 +248,77 @@ def rows_of(grid: Grid, part: Part) -> Columns:
     }
 
 
-def _shape(name: SweptName, tokens: Index, batch: Index) -> tuple[Strategy, Index]:
-    """A swept strategy's overlap and even chunk sizes [rows, chunks]."""
-    if name in ("serial", "spd"):
-        return "serial", np.empty((len(tokens), 0), dtype=np.int64)
-    if name == "request_overlap":
-        return "request_overlap", _even(batch, 2, np.ones_like(batch))
-    if name == "gemm_overlap":
-        rows = tokens * batch
-        return "gemm_overlap", _even(rows, TILES, np.array([granularity(n) for n in rows.tolist()]))
-    return "iso", _even(tokens, 2, np.array([granularity(n) for n in tokens.tolist()]))
+@dataclass(frozen=True, kw_only=True)
+class _Passes:
+    """Sizes of the passes of some rows [rows]; see `schedule.PassSizes`."""
+
+    batch: Index
+    tokens: Index
+    context: Index
 
 
-def _even(total: Index, parts: int, grain: Index) -> Index:
-    """Even cuts of each total at its grain [rows, parts]; a part may be empty, which is no cut."""
-    edges = np.stack(
-        [np.rint(total * part / parts / grain) * grain for part in range(parts)] + [total], axis=1
+def _passes(scenario: Scenario, batch: Index, prompt: Index) -> _Passes:
+    decode = scenario.workload.phase == "decode"
+    nothing, one = np.zeros_like(prompt), np.ones_like(prompt)
+    return _Passes(
+        batch=batch, tokens=one if decode else prompt, context=prompt if decode else nothing
     )
-    return np.diff(np.minimum(edges, total[:, None]), axis=1).astype(np.int64)
+
+
+def _even(how: Strategy, work: PassSizes) -> Index:
+    """A technique's even split [rows, chunks]; an empty chunk says that there is none."""
+    return even_sizes(how, np.asarray(how.total(work)), how.swept_parts)
 
 
 def _latency(
-    scenario: Scenario, name: SweptName, comm_dtype: CommDtype, batch: Index, prompt: Index
+    scenario: Scenario, name: str, comm_dtype: CommDtype, batch: Index, prompt: Index
 ) -> Array:
     """Seconds [rows]; NaN where the work is too small to be cut so, or there is no sync."""
-    decode = scenario.workload.phase == "decode"
-    tokens = np.ones_like(prompt) if decode else prompt
-    context = prompt if decode else np.zeros_like(prompt)
-    strategy, sizes = _shape(name, tokens, batch)
+    work = _passes(scenario, batch, prompt)
+    how, _ = technique_named(name)
+    sizes = _even(how, work)
     able = np.flatnonzero((sizes > 0).all(axis=1))
     if scenario.workload.tp == 1 and name != "serial":
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
     if len(able):
-        plan = Plan(strategy=strategy, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
+        plan = Plan(strategy=how.name, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
         cuts = Cuts(
-            batch=batch[able], tokens=tokens[able], context=context[able], sizes=sizes[able]
+            batch=batch[able],
+            tokens=work.tokens[able],
+            context=work.context[able],
+            sizes=sizes[able],
         )
         latency[able] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
     return latency
 
 
-def _dropped(scenario: Scenario, name: SweptName) -> tuple[int, ...]:
+def _dropped(scenario: Scenario, name: str) -> tuple[int, ...]:
     blocks = scenario.model.num_hidden_layers
-    share = round(ASSUMED_SHARE * blocks) if name in ("spd", "iso_spd") else 0
+    share = round(ASSUMED_SHARE * blocks) if technique_named(name)[1] else 0
     return tuple(sorted(assumed_order(blocks)[:share]))
 
 
-def swept_plan(scenario: Scenario, name: SweptName, comm_dtype: CommDtype) -> Plan:
+def swept_plan(scenario: Scenario, name: str, comm_dtype: CommDtype) -> Plan:
     """The plan that stands for a swept strategy in one scenario."""
     work = scenario.workload
-    strategy, sizes = _shape(name, np.array([work.tokens]), np.array([work.batch]))
+    how, _ = technique_named(name)
+    sizes = _even(how, _passes(scenario, np.array([work.batch]), np.array([work.prompt])))
     return Plan(
-        strategy=strategy,
+        strategy=how.name,
         chunks=tuple(sizes[0].tolist()),
         comm_dtype=comm_dtype,
         dropped=_dropped(scenario, name),
     )
 
 
-def _needed(scenario: Scenario, name: SweptName, batch: Index, prompt: Index) -> Array:
+def _needed(scenario: Scenario, name: str, batch: Index, prompt: Index) -> Array:
     """Bytes one GPU needs [rows]."""
-    decode = scenario.workload.phase == "decode"
-    tokens = np.ones_like(prompt) if decode else prompt
-    strategy, sizes = _shape(name, tokens, batch)
-    rows = batch * tokens
-    unit = {"iso": batch, "request_overlap": tokens}.get(strategy)
-    largest = rows if unit is None else sizes.max(axis=1) * unit
-    held = batch * (prompt + tokens if decode else tokens)
-    tp = scenario.workload.tp
+    work = _passes(scenario, batch, prompt)
+    how, _ = technique_named(name)
+    chunks = how.split(work, tuple(_even(how, work).T))
+    largest = np.maximum.reduce([chunk.rows for chunk in chunks])
+    held = batch * (work.context + work.tokens)
+    rows, tp = batch * work.tokens, scenario.workload.tp
     parts = gpu_bytes(scenario, tp, batch=batch, tokens=held, rows=rows, largest=largest)
     return np.asarray(sum(parts) + scenario.hardware.runtime.memory_reserved, dtype=np.float64)

@@ -92,7 +92,7 @@ class Job:
             self.costs.table,
             comm_dtypes=options.transfers,
             chunks=min(options.max_chunks, most_chunks(self.scenario.workload.tokens)),
-            iso="iso" in options.strategies,
+            iso=options.splits_prompt,
             names=self.costs.names,
         )
 

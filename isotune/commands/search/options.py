@@ -33,7 +33,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import STRATEGIES
+from isotune.simulator.schedule import SEARCHABLE, SPD, STRATEGIES
 from isotune.tuner.choices import OBJECTIVES, SAMPLERS
 
 if TYPE_CHECKING:
@@ -214,6 +214,19 @@ class LossyOptions:
         }
 
 
+class Techniques(Choices):
+    """Techniques that a search may choose; one that it never does says why."""
+
+    def one(self, text: str) -> str:
+        """One of them."""
+        if text in STRATEGIES and text not in self.allowed:
+            raise InputError(
+                f"{text}: a search never chooses it ({STRATEGIES[text].caveat or 'no engine'}; "
+                f"isotune predict --strategy {text} predicts it)"
+            )
+        return super().one(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TuningOptions:
     """What Optuna searches, and by what it judges."""
@@ -224,7 +237,7 @@ class TuningOptions:
         tuple[str, ...] | None,
         choices(
             "--strategies",
-            Choices(TECHNIQUES, "technique"),
+            Techniques(TECHNIQUES, "technique"),
             "Techniques to consider",
             show_default="all",
         ),
@@ -266,8 +279,8 @@ class TuningOptions:
 
         techniques = self.strategies or TECHNIQUES
         options = Options(
-            strategies=tuple(name for name in STRATEGIES if name in techniques),
-            spd="spd" in techniques,
+            strategies=tuple(name for name in SEARCHABLE if name in techniques),
+            spd=SPD in techniques,
             trials=self.trials,
             seed=self.seed,
             sampler=cast(Any, self.sampler),

@@ -99,5 +99,5 @@ def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "Rob
         errors_of(scenario.hardware),
         mode,
         also=result.best.plan,
-        overlap="iso" in result.options.strategies,
+        overlap=result.options.splits_prompt,
     )

@@ -12,6 +12,7 @@ from isotune.present.section import Cell, Column, Figure, Json, Section, Table, 
 from isotune.report.saved import Sweep
 from isotune.simulator.errors import InputError, IsotuneError
 from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import technique_named
 from isotune.tuner.sweep import read_rows, swept_plan
 
 _MOST_VIEWS, _MOST_ROWS, _MOST_LENGTHS, _MOST_LISTED = 40, 60, 64, 400
@@ -125,7 +126,7 @@ def _notes(rows: Sequence[_Row], overlapped: Sequence[_Row]) -> Iterator[str]:
     full = sum(not row["fits"] for row in rows)
     if full:
         yield f"{full:,} combinations do not fit in memory; they are left out of the verdict."
-    if any("spd" in row["strategy"] for row in overlapped):
+    if any(technique_named(row["strategy"])[1] for row in overlapped):
         yield (
             "SPD changes the model's numbers; a sweep assumes a drop set, it does not measure "
             "what it costs."

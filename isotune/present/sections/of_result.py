@@ -103,7 +103,7 @@ def _buckets_table(result: SavedPolicy) -> Table:
             strategy_text(bucket.rule.strategy),
             " + ".join(f"{share * 100:.1f}" for share in bucket.rule.shares) or "-",
             bucket.rule.comm_dtype,
-            "-" if bucket.rule.strategy == "serial" else str(bucket.rule.comm_sms or "default"),
+            "-" if not bucket.rule.shares else str(bucket.rule.comm_sms or "default"),
             len(bucket.rule.dropped),
             bucket.loss * 100,
         )

@@ -13,7 +13,7 @@ from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Cost, Gpu
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import Pricer, ProgramCosts, Rows, Scenario, StepCost, predict
-from isotune.simulator.schedule import STRATEGIES, SYNCS, Op, Plan, chunked_total, expand
+from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, SYNCS, Op, Plan, expand
 
 MakeScenario = Callable[..., Scenario]
 MakePlans = Callable[..., Any]
@@ -81,8 +81,8 @@ def test_serial_is_one_chunk_and_an_empty_drop_set(
     make_scenario: MakeScenario, data: st.DataObject
 ) -> None:
     scenario = data.draw(scenarios(make_scenario))
-    strategy = data.draw(st.sampled_from([s for s in STRATEGIES if s != "serial"]))
-    whole = chunked_total(strategy, scenario.workload)
+    strategy = data.draw(st.sampled_from([s for s in SEARCHABLE if s != "serial"]))
+    whole = STRATEGIES[strategy].total(scenario.workload)
     one = predict(scenario, Plan(strategy=strategy, chunks=(whole,)))
     assert one.latency_s == one.serial_latency_s == predict(scenario).latency_s
     assert (one.saving, one.overlapped_s) == (0.0, 0.0)
@@ -213,7 +213,7 @@ def test_more_bandwidth_never_hurts_any_plan_without_contention(
 ) -> None:
     # The latency is then a longest path, which shorter steps cannot lengthen. Contention takes
     # that proof away: a step that ends earlier moves what the others overlap with.
-    slow, fast, plan = both_ways(data, make_scenario, plans, STRATEGIES)
+    slow, fast, plan = both_ways(data, make_scenario, plans, SEARCHABLE)
     before = predict(slow, plan, contention=False).latency_s
     assert predict(fast, plan, contention=False).latency_s <= before * (1 + ROUNDING)
 
@@ -223,7 +223,7 @@ def test_more_bandwidth_never_hurts_any_plan_without_contention(
 def test_more_bandwidth_hurts_a_contended_plan_by_less_than_a_thousandth(
     make_scenario: MakeScenario, plans: MakePlans, data: st.DataObject
 ) -> None:
-    slow, fast, plan = both_ways(data, make_scenario, plans, STRATEGIES)
+    slow, fast, plan = both_ways(data, make_scenario, plans, SEARCHABLE)
     assert predict(fast, plan).latency_s <= predict(slow, plan).latency_s * 1.001
 
 

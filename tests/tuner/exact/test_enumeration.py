@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Predictor
-from isotune.simulator.files import TILE, granularity
 from isotune.simulator.machine import read_profile
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario, predict
-from isotune.simulator.schedule import Plan, Workload
+from isotune.simulator.schedule import TILE, Plan, Workload, granularity
 from isotune.tuner.accuracy import Sensitivity
-from isotune.tuner.exact import best_split, joint_optimum, sm_budgets, split_sizes
+from isotune.tuner.exact import best_split, joint_optimum, split_sizes
 
 BLOCKS = 6
 
@@ -41,7 +40,7 @@ def cuts_of(prompt, most):
 
 
 def every_plan(case, dtypes=("bf16",), most=3):
-    everything = product(cuts_of(case.workload.prompt, most), dtypes, sm_budgets(case))
+    everything = product(cuts_of(case.workload.prompt, most), dtypes, case.sm_budgets)
     for chunks, dtype, sms in everything:
         yield Plan(strategy="iso", chunks=chunks, comm_dtype=dtype, comm_sms=sms)
     for dtype in dtypes:
@@ -130,7 +129,7 @@ def test_the_best_of_two_chunks_is_what_predicting_every_plan_finds(
             ),
         ).latency_s
         for first, comm_dtype, comm_sms, dropped in product(
-            range(grain, prompt, grain), COMM_DTYPES, sm_budgets(case), drop_sets
+            range(grain, prompt, grain), COMM_DTYPES, case.sm_budgets, drop_sets
         )
     ]
     assert best is not None
@@ -163,7 +162,7 @@ def test_sm_budgets_start_with_the_librarys_choice_and_stay_below_it(
     make_scenario,
 ):
     case = make_scenario()
-    free, *budgets = sm_budgets(case)
+    free, *budgets = case.sm_budgets
     assert free is None
     assert budgets == sorted(set(budgets))
     assert budgets[-1] < max(a.sms for a in case.hardware.collectives.algorithms.values())

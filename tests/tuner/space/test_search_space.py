@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import STRATEGIES, Plan, Strategy, check_plan, chunked_total
-from isotune.tuner.exact import sm_budgets
-from isotune.tuner.exact.enumeration import granularity
+from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, check_plan
 from isotune.tuner.space import MAX_CHUNKS, Space
 
 MakeScenario = Callable[..., Scenario]
@@ -22,7 +20,7 @@ SHARES = st.floats(0.0, 1.0)
 def space_of(scenario: Scenario) -> Space:
     return Space(
         scenario=scenario,
-        strategies=STRATEGIES,
+        strategies=SEARCHABLE,
         comm_dtypes=COMM_DTYPES,
         drop_order=DROP_ORDER,
     )
@@ -34,8 +32,8 @@ def trials(draw: st.DrawFn, scenario: Scenario) -> dict[str, object]:
     return {
         "comm_dtype": draw(st.sampled_from(COMM_DTYPES)),
         "drops": draw(st.integers(0, len(DROP_ORDER))),
-        "comm_sms": draw(st.integers(0, len(sm_budgets(scenario)) - 1)),
-        "strategy": draw(st.sampled_from(STRATEGIES)),
+        "comm_sms": draw(st.integers(0, len(scenario.sm_budgets) - 1)),
+        "strategy": draw(st.sampled_from(SEARCHABLE)),
         "chunks": draw(st.integers(2, MAX_CHUNKS)),
     } | {f"share_{index}": draw(SHARES) for index in range(MAX_CHUNKS - 1)}
 
@@ -62,10 +60,9 @@ def test_every_trial_stands_for_a_legal_plan(
 @settings(max_examples=120)
 @given(data=st.data())
 def test_split_points_fall_on_the_grain(make_scenario: MakeScenario, data: st.DataObject) -> None:
-    space, plan = draw_case(data, make_scenario)
-    if plan.strategy in ("iso", "gemm_overlap"):
-        grain = granularity(chunked_total(plan.strategy, space.scenario.workload))
-        assert all(size % grain == 0 for size in plan.chunks[:-1])
+    _, plan = draw_case(data, make_scenario)
+    grain = plan.how.grain(sum(plan.chunks))
+    assert all(size % grain == 0 for size in plan.chunks[:-1])
 
 
 @settings(max_examples=60)
@@ -94,11 +91,12 @@ def test_the_parameters_of_a_plan_stand_for_that_plan(
 @settings(max_examples=60)
 @given(prompt=st.integers(1, 9000), batch=st.integers(1, 9), count=st.integers(2, 8))
 def test_an_even_split_is_as_even_as_the_grain_allows(
-    make_scenario: MakeScenario, strategy: Strategy, prompt: int, batch: int, count: int
+    make_scenario: MakeScenario, strategy: str, prompt: int, batch: int, count: int
 ) -> None:
     scenario = make_scenario(prompt=prompt, batch=batch)
-    total = chunked_total(strategy, scenario.workload)
-    grain = 1 if strategy == "request_overlap" else granularity(total)
+    how = STRATEGIES[strategy]
+    total = how.total(scenario.workload)
+    grain = how.grain(total)
     plan = space_of(scenario).even(strategy, count)
     if plan is None:
         assert total < count * grain + grain

@@ -1,0 +1,159 @@
+"""What a strategy is asked, and the four ways of splitting a pass.
+
+A strategy is one object. Whoever needs to know something about it asks the object; nobody tests
+its name. A new strategy is one module here and one line in the registry.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from isotune.simulator.schedule.split import Chunk, PassSizes, granularity
+from isotune.simulator.schedule.workload import Workload
+
+Splits = Literal["nothing", "prompt", "requests", "tiles"]
+
+
+class Strategy(ABC):
+    """How the blocks of a pass are run.
+
+    Attributes:
+        name: what plans, tables and options call it.
+        label: what people call it.
+        splits: what a plan's chunks divide: nothing, each prompt into token ranges, the batch
+            into groups of requests, or the row-parallel GEMMs into row tiles.
+        unit: the unit of a chunk's size.
+        unit_text: what chunks add up to, in words.
+        searchable: whether a search may choose it.
+        enumerable: whether `tuner.exact` compares all its splits.
+        executable: whether the executor can run its programs.
+        drops: whether attention all-reduces of single blocks can be dropped under it.
+        most_parts: chunks up to which even splits are worth comparing.
+        swept_parts: chunks of the even split that stands for it in a sweep.
+        needs_retraining: whether the model must be trained for it.
+        caveat: what its results must be read with; empty where the model's numbers stay.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    splits: ClassVar[Splits]
+    unit: ClassVar[str] = "tokens"
+    unit_text: ClassVar[str] = ""
+    searchable: ClassVar[bool] = False
+    enumerable: ClassVar[bool] = False
+    executable: ClassVar[bool] = False
+    drops: ClassVar[bool] = False
+    most_parts: ClassVar[int] = 2
+    swept_parts: ClassVar[int] = 2
+    needs_retraining: ClassVar[bool] = False
+    caveat: ClassVar[str] = ""
+
+    @abstractmethod
+    def total(self, work: PassSizes) -> Any:
+        """What a plan's chunks add up to; 0 where a plan has none."""
+
+    @abstractmethod
+    def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
+        """The chunks of a pass that a plan with chunks of `sizes` divides."""
+
+    def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
+        """Rows of the tiles of each row-parallel GEMM; none where it runs in one piece."""
+        del sizes
+        return ()
+
+    def overlaps(self, parts: int) -> bool:
+        """Whether the all-reduces of a plan with this many chunks run beside compute."""
+        return parts > 1
+
+    def grain(self, total: int) -> int:
+        """The unit's smallest step between split points worth comparing."""
+        return granularity(total)
+
+    def obstacle(self, workload: Workload) -> str | None:
+        """Why the strategy can gain nothing on a workload; None where it can."""
+        if workload.tp == 1:
+            return "one GPU has no all-reduces"
+        if self.splits != "nothing" and self.total(workload) < 2:
+            return f"{self.label} needs two {self.unit} to split"
+        return None
+
+
+class Unsplit(Strategy):
+    """All tokens of all requests are one chunk."""
+
+    splits = "nothing"
+
+    def total(self, work: PassSizes) -> Any:
+        """No chunks."""
+        return 0 * work.batch
+
+    def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
+        """One chunk."""
+        del sizes
+        return (Chunk(0, 0, work.batch, work.context, work.tokens),)
+
+
+class SplitPrompt(Strategy):
+    """Each prompt is divided into token ranges, and a chunk has one range of every request."""
+
+    splits = "prompt"
+    unit_text = "tokens of a request"
+
+    def total(self, work: PassSizes) -> Any:
+        """The new tokens of a request."""
+        return work.tokens
+
+    def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
+        """One chunk after the other, each on the keys and values of those before it."""
+        chunks: list[Chunk] = []
+        start = work.context
+        for index, tokens in enumerate(sizes):
+            chunks.append(Chunk(index, 0, work.batch, start, tokens))
+            start = start + tokens
+        return tuple(chunks)
+
+
+class SplitRequests(Strategy):
+    """The batch is divided into groups of requests."""
+
+    splits = "requests"
+    unit = "requests"
+    unit_text = "requests of the batch"
+
+    def total(self, work: PassSizes) -> Any:
+        """The requests."""
+        return work.batch
+
+    def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
+        """One chunk per group."""
+        chunks: list[Chunk] = []
+        first = 0
+        for index, requests in enumerate(sizes):
+            chunks.append(Chunk(index, first, requests, work.context, work.tokens))
+            first = first + requests
+        return tuple(chunks)
+
+    def grain(self, total: int) -> int:
+        """One request."""
+        del total
+        return 1
+
+
+class SplitTiles(Strategy):
+    """The rows of each row-parallel GEMM are divided into tiles, each with its own all-reduce."""
+
+    splits = "tiles"
+    unit_text = "tokens of the batch"
+
+    def total(self, work: PassSizes) -> Any:
+        """The rows of the activation matrix."""
+        return work.batch * work.tokens
+
+    def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
+        """One chunk."""
+        del sizes
+        return (Chunk(0, 0, work.batch, work.context, work.tokens),)
+
+    def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
+        """The chunks are the tiles."""
+        return sizes
