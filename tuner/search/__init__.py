@@ -19,15 +19,18 @@ from isotune.tuner.search.distributed import (
     work,
 )
 from isotune.tuner.search.history import History, Tried, study_of
+from isotune.tuner.search.measured import Bench, MeasuredStudy, StudyAddress, candidates_of
 from isotune.tuner.search.objectives import Evaluator, Outcome
 from isotune.tuner.search.pareto import Point, accuracy_front
 from isotune.tuner.search.study import Evaluated, Progress, Settings, Trials, run_study
 
 __all__ = [
+    "Bench",
     "DeploymentResult",
     "Evaluated",
     "Evaluator",
     "History",
+    "MeasuredStudy",
     "ObjectiveName",
     "Options",
     "Outcome",
@@ -37,9 +40,11 @@ __all__ = [
     "SearchResult",
     "Settings",
     "SharedStudy",
+    "StudyAddress",
     "Trials",
     "Tried",
     "accuracy_front",
+    "candidates_of",
     "create",
     "definition_of",
     "exact_of",

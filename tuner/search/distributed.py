@@ -29,7 +29,7 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from isotune.simulator.errors import InputError
+from isotune.simulator.errors import InputError, IsotuneError
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
@@ -40,6 +40,7 @@ from isotune.tuner.search.study import (
     Progress,
     Trials,
     importances,
+    keeps,
     limits_of,
     pareto,
 )
@@ -225,7 +226,7 @@ def _wait(shared: SharedStudy, study: optuna.Study) -> None:
     time.sleep(min(0.2, shared.grace_s / 10))
 
 
-class _FailedError(Exception):
+class _FailedError(IsotuneError):
     """A trial without a result, for a reason that it has noted."""
 
 
@@ -298,5 +299,5 @@ def _evaluated(trial: FrozenTrial) -> Evaluated:
         plan=Plan.model_validate(trial.user_attrs[_PLAN]),
         seconds=trial.user_attrs[_SECONDS],
         values=tuple(trial.values),
-        feasible=all(excess <= 1e-12 for excess in limits_of(trial)),
+        feasible=keeps(limits_of(trial)),
     )

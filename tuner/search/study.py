@@ -66,9 +66,14 @@ class Trials:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How long to search and how; `stop_at` are seconds below which no plan of the space goes."""
+    """How long to search and how.
 
-    trials: int = 200
+    No trial begins after `deadline` (seconds of `time.monotonic`); `trials` None means until then.
+    `stop_at` are seconds below which no plan of the space goes.
+    """
+
+    trials: int | None = 200
+    deadline: float = float("inf")
     seed: int = 0
     sampler: SamplerName = "auto"
     at_once: int = AT_ONCE
@@ -88,15 +93,16 @@ def run_study(
     for plan in starts:
         study.enqueue_trial(space.parameters(plan), skip_if_exists=True)
     begun, done, interrupted, stopped = time.perf_counter(), 0, False, False
+    most = float("inf") if settings.trials is None else settings.trials
     seen: list[Evaluated] = []
     tried: set[Plan] = set()
     why: Counter[str] = Counter()
     pruned = failed = 0
     try:
-        while done < settings.trials and not stopped:
+        while done < most and not stopped and time.monotonic() < settings.deadline:
             if settings.sampler == "auto":
                 _refine(study, space, seen, tried, settings.at_once // 2 or done % 2)
-            asked = [study.ask() for _ in range(min(settings.at_once, settings.trials - done))]
+            asked = [study.ask() for _ in range(int(min(settings.at_once, most - done)))]
             plans = [space.plan(trial) for trial in asked]
             tried.update(plans)
             for trial, plan, outcome in zip(asked, plans, evaluate(plans), strict=True):
@@ -110,7 +116,7 @@ def run_study(
                     at_bound = settings.stop_at is not None and seen[-1].feasible
                     stopped |= at_bound and seen[-1].seconds <= (settings.stop_at or 0.0)
             done += len(asked)
-            if progress:
+            if progress and settings.trials is not None:
                 progress(done, settings.trials)
     except KeyboardInterrupt:
         interrupted = True
@@ -170,8 +176,12 @@ def tell(
     if judge.sensitivity is not None:
         trial.set_user_attr(COST, judge.accuracy_cost(plan))
     study.tell(trial, values)
-    feasible = all(excess <= 1e-12 for excess in over)
-    return Evaluated(plan=plan, seconds=seconds, values=tuple(values), feasible=feasible)
+    return Evaluated(plan=plan, seconds=seconds, values=tuple(values), feasible=keeps(over))
+
+
+def keeps(over: Sequence[float]) -> bool:
+    """Whether a plan keeps to its limits, given by how much it exceeds each."""
+    return all(excess <= 1e-12 for excess in over)
 
 
 def pareto(items: Sequence[Evaluated]) -> tuple[Evaluated, ...]:

@@ -90,8 +90,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         Raises:
             InputError: another objective than latency, or what this machine cannot run.
         """
-        from isotune.measured_search import candidates_of
-        from isotune.tuner.search import search
+        from isotune.tuner.search import candidates_of, search
         from isotune.validation.real_run import Setup, default_device
 
         if job.options.objectives != ("latency",):
@@ -108,19 +107,21 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
 
     def _driven(self, job: Job, setup: "Setup", starts: tuple[Plan, ...]) -> Any:
         """Run the search on the devices; None on a rank that has nothing to say."""
-        from isotune.measured_search import SearchDriver, Shared
+        from isotune.tuner.search import MeasuredStudy, StudyAddress
         from isotune.validation.ranks import place, under_torchrun
         from isotune.validation.real_run import drive
 
         budget_s = self.time_budget or 600.0
         if self.storage is not None and (not under_torchrun() or place().rank == 0):
             create_study(job, self.storage, self.study, starts=list(starts), measured=True)
-        driver = SearchDriver(
+        driver = MeasuredStudy(
             scenario=setup.scenario,
             options=job.options,
             candidates=starts,
             budget_s=budget_s,
-            shared=None if self.storage is None else Shared(url=self.storage, study=self.study),
+            shared=None
+            if self.storage is None
+            else StudyAddress(url=self.storage, study=self.study),
         )
         with _clock(budget_s, not self.as_json) as tell:
             return drive(setup, driver, timeout_s=_TIMEOUT_S, on_message=tell)
