@@ -17,11 +17,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 import isotune
-from isotune.simulator.batch import Batch, Cuts, DropSets, Index, Predictor, latencies, run
+from isotune.simulator.batch import Array, Batch, Cuts, DropSets, Index, Timer
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan
 
@@ -59,6 +60,12 @@ def batch(scenario: Scenario, plans: int, chunks: int, periodic: bool) -> Batch:
         cut_of=rng.integers(0, len(sizes), plans),
         drops=DropSets(masks=masks, periods=periods),
     )
+
+
+def latencies(scenario: Scenario, plan: Plan, sizes: Index) -> Array:
+    """Seconds of a plan split by each row of `sizes`, each priced anew."""
+    cuts = Cuts.of(scenario.workload, sizes)
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
 
 
 def any_sizes(total: int, chunks: int, count: int) -> Index:
@@ -154,7 +161,7 @@ def llm_analysis(scenario: Scenario) -> Callable[[], object] | None:
 
 def main_figures(scenario: Scenario, plans: int, single: int) -> dict[str, float | None]:
     some = random_plans(scenario, single, TILE)
-    predictor = Predictor(scenario)
+    timer = Timer(scenario)
     arbitrary = batch(scenario, plans, 2, periodic=False)
     periodic = batch(scenario, plans, 2, periodic=True)
     fresh = random_plans(scenario, 1000, 1)
@@ -162,12 +169,10 @@ def main_figures(scenario: Scenario, plans: int, single: int) -> dict[str, float
     other = llm_analysis(scenario)
     loops = max(50, single // 100)
     return {
-        "batch_plans_per_s": rate(lambda: run(arbitrary), plans),
-        "batch_periodic_plans_per_s": rate(lambda: run(periodic), plans),
+        "batch_plans_per_s": rate(lambda: timer.run(arbitrary), plans),
+        "batch_periodic_plans_per_s": rate(lambda: timer.run(periodic), plans),
         "batch_new_shapes_per_s": rate(lambda: latencies(scenario, fresh[0], new_shapes), 1000),
-        "single_predictions_per_s": rate(
-            lambda: [predictor.latency(plan) for plan in some], len(some)
-        ),
+        "single_predictions_per_s": rate(lambda: [timer.latency(plan) for plan in some], len(some)),
         "full_predictions_per_s": rate(lambda: [predict(scenario, p) for p in some[:20]], 20),
         "llm_analysis_per_s": other and rate(lambda: [other() for _ in range(loops)], loops),
         "roofline_per_s": rate(lambda: [roofline(scenario) for _ in range(loops)], loops),
@@ -188,7 +193,8 @@ def growth(scenario: Scenario, plans: int) -> list[dict[str, float]]:
             workload=scenario.workload.model_copy(update={"prompt": prompt}),
         )
         both = [batch(there, plans, chunks, periodic) for periodic in (False, True)]
-        arbitrary, periodic = (1e9 / rate(lambda b=one: run(b), plans) for one in both)
+        timer = Timer(there)
+        arbitrary, periodic = (1e9 / rate(partial(timer.run, one), plans) for one in both)
         sizes = any_sizes(there.workload.tokens, chunks, 1000)
         priced = 1e6 / rate(lambda: latencies(there, both[0].plan, sizes), 1000)  # noqa: B023
         rows.append(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import isotune
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.errors import IsotuneError
 from isotune.simulator.predict import Scenario, check_memory
 from isotune.simulator.schedule import Plan
@@ -47,7 +47,7 @@ def random_scenarios(count: int, seed: int) -> list[Scenario]:
 
 def gaps(scenario: Scenario, samplers: list[str], trials: int, seed: int) -> dict[str, Any]:
     exact = best_split(scenario, chunks=3)
-    serial = Predictor(scenario).latency(Plan())
+    serial = Timer(scenario).latency(Plan())
     optimum = min(serial, exact.latency_s) if exact else serial
     space = Space(scenario=scenario, strategies=("serial", "iso"), most_chunks=3)
     row: dict[str, Any] = {

@@ -32,7 +32,7 @@ from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
     from isotune.api_tuner import SearchResult, Sweep, search, sweep
-    from isotune.simulator.batch import Predictor
+    from isotune.simulator.batch import Predictor, Timer
     from isotune.tuner.search import Options
     from isotune.tuner.sweep import Grid
 
@@ -52,6 +52,7 @@ __all__ = [
     "Scenario",
     "SearchResult",
     "Sweep",
+    "Timer",
     "Workload",
     "__version__",
     "load_model",
@@ -74,6 +75,7 @@ _LATE = {
     "Predictor": "isotune.simulator.batch",
     "SearchResult": "isotune.api_tuner",
     "Sweep": "isotune.api_tuner",
+    "Timer": "isotune.simulator.batch",
     "search": "isotune.api_tuner",
     "sweep": "isotune.api_tuner",
 }

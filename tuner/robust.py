@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isotune.simulator.batch import Array, Batch, Cuts, run
+from isotune.simulator.batch import Array, Batch, Cuts, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import CLASSES, HardwareProfile
 from isotune.simulator.predict import Factors, Scenario, memory_of
@@ -88,8 +88,9 @@ def robust_choice(
         for batch in spaces(scenario, 2, (base.comm_dtype,)):
             plan = batch.plan.model_copy(update={"dropped": base.dropped})
             batches.append(replace(batch, plan=plan))
-    times = np.stack([_times(batches, factors) for factors in drawn])
-    serial = np.array([run(replace(_single(scenario, Plan()), factors=f))[0] for f in drawn])
+    timer, baseline = Timer(scenario), _single(scenario, Plan())
+    times = np.stack([_times(timer, batches, factors) for factors in drawn])
+    serial = np.array([timer.run(replace(baseline, factors=some))[0] for some in drawn])
     return _choose(batches, times, serial, mode)
 
 
@@ -136,5 +137,5 @@ def _single(scenario: Scenario, plan: Plan) -> Batch:
     return Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
 
 
-def _times(batches: list[Batch], factors: Factors) -> Array:
-    return np.concatenate([run(replace(batch, factors=factors)) for batch in batches])
+def _times(timer: Timer, batches: list[Batch], factors: Factors) -> Array:
+    return np.concatenate([timer.run(replace(batch, factors=factors)) for batch in batches])

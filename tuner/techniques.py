@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isotune.simulator.batch import Batch, Cuts, latencies, run
+from isotune.simulator.batch import Batch, Cuts, Timer
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import (
@@ -119,12 +119,12 @@ def _combinations(
 
 
 def _fastest(scenario: Scenario, plans: Sequence[Plan]) -> Plan:
-    return min(plans, key=lambda plan: latency(scenario, plan))
+    return plans[int(Timer(scenario).seconds(plans).argmin())]
 
 
 def latency(scenario: Scenario, plan: Plan) -> float:
     """Seconds of one plan, without the rest of a prediction."""
-    return float(latencies(scenario, plan, np.array([plan.chunks], dtype=np.int64))[0])
+    return float(Timer(scenario).seconds([plan])[0])
 
 
 def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
@@ -136,7 +136,7 @@ def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
         if plan is not None
         for sms in scenario.sm_budgets
     ]
-    return min(plans, key=lambda plan: latency(scenario, plan), default=None)
+    return _fastest(scenario, plans) if plans else None
 
 
 def pays_from(scenario: Scenario) -> int | None:
@@ -202,10 +202,11 @@ def _coarse(scenario: Scenario) -> tuple[Plan, float]:
     """The best of some two-chunk splits with every SM budget, and its seconds."""
     sizes = split_sizes(scenario.workload.tokens)
     sizes = sizes[:: max(1, len(sizes) // 16)]
+    timer, cuts = Timer(scenario), Cuts.of(scenario.workload, sizes)
     found: list[tuple[float, Plan]] = []
     for sms in scenario.sm_budgets:
         plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
-        times = latencies(scenario, plan, sizes)
+        times = timer.run(Batch(scenario=scenario, plan=plan, cuts=cuts))
         best = int(times.argmin())
         chunks = tuple(sizes[best].tolist())
         found.append((float(times[best]), plan.model_copy(update={"chunks": chunks})))
@@ -224,10 +225,11 @@ class Passes:
 def passes(scenario: Scenario, plan: Plan) -> Passes:
     """A plan's passes, by the compiled engine."""
     sizes = np.array([plan.chunks], dtype=np.int64)
+    timer = Timer(scenario)
     batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
     errors = scenario.hardware.class_errors()
     factors = (Factors.of({name: 1.0 + errors[name]}) for name in CLASSES)
     return Passes(
-        latency=float(run(batch)[0]),
-        shifted=tuple(float(run(replace(batch, factors=some))[0]) for some in factors),
+        latency=float(timer.run(batch)[0]),
+        shifted=tuple(float(timer.run(replace(batch, factors=some))[0]) for some in factors),
     )

@@ -3,8 +3,8 @@
 from isotune.simulator.batch.compiled import Array, Index, Layout, Transitions, transitions
 from isotune.simulator.batch.cost_table import Cuts, Prices
 from isotune.simulator.batch.drop_sets import DropSets
-from isotune.simulator.batch.many_plans import CUTS_AT_ONCE, Batch, latencies, prices_of, run
-from isotune.simulator.batch.timer import Predictor
+from isotune.simulator.batch.many_plans import CUTS_AT_ONCE, Batch
+from isotune.simulator.batch.timer import Predictor, Timer
 
 __all__ = [
     "CUTS_AT_ONCE",
@@ -16,9 +16,7 @@ __all__ = [
     "Layout",
     "Predictor",
     "Prices",
+    "Timer",
     "Transitions",
-    "latencies",
-    "prices_of",
-    "run",
     "transitions",
 ]

@@ -4,14 +4,15 @@ A *cut* is one way to cut one pass: its requests, tokens and context, and the ch
 that run the same ops are priced in one call, whatever their number.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from isotune.simulator.batch.compiled import Array, Index
 from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure
-from isotune.simulator.predict import Factors, Pricer, Rows, Scenario, StepCost
+from isotune.simulator.predict import Factors, Pricer, Rows, StepCost, rows_of
 from isotune.simulator.schedule import SYNCS, Op, Step, Workload
 
 
@@ -23,9 +24,6 @@ class Cuts:
     tokens: Index
     context: Index
     sizes: Index
-    _known: dict[tuple[Any, ...], tuple[Scenario, StepCost]] = field(
-        default_factory=dict, init=False, repr=False
-    )
 
     @classmethod
     def of(cls, workload: Workload, sizes: Index) -> Self:
@@ -41,23 +39,6 @@ class Cuts:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def step(
-        self,
-        pricer: Pricer,
-        strategy: str,
-        ops: tuple[Op, ...],
-        roles: tuple[int, ...],
-        shapes: list[Rows],
-    ) -> StepCost:
-        """Price of ops in some roles [cuts, roles]; compute is priced once for all transfers."""
-        rows = Rows(*(np.stack(sizes, -1) for sizes in zip(*shapes, strict=True)))
-        if ops[0] in SYNCS:
-            return pricer.step(ops, rows)
-        key = (id(pricer.scenario), strategy, ops, roles)
-        if key not in self._known:
-            self._known[key] = pricer.scenario, pricer.step(ops, rows)
-        return self._known[key][1]
-
     def part(self, rows: slice) -> "Cuts":
         """Some of the cuts."""
         return Cuts(
@@ -66,6 +47,23 @@ class Cuts:
             context=self.context[rows],
             sizes=self.sizes[rows],
         )
+
+
+class ComputeCosts:
+    """What compute takes in the splits of one scenario, whatever the transfer type and SM budget.
+
+    Each is priced once, and forgotten with its splits.
+    """
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[Cuts, dict[tuple[Any, ...], StepCost]] = WeakKeyDictionary()
+
+    def step(self, pricer: Pricer, cuts: Cuts, key: tuple[Any, ...], rows: Rows) -> StepCost:
+        """Cost of compute ops, the last of `key`, on rows [cuts, roles] of some roles."""
+        known = self._of.setdefault(cuts, {})
+        if key not in known:
+            known[key] = pricer.step(key[-1], rows)
+        return known[key]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,30 +81,34 @@ class Prices:
 
 def price(
     pricer: Pricer,
-    strategy: str,
     structure: Structure,
     cuts: Cuts,
     kinds: frozenset[int],
     factors: Factors | None = None,
+    known: ComputeCosts | None = None,
 ) -> Prices:
-    """Prices of the roles that occur where only blocks of the given `kinds` do.
+    """Costs of the roles that occur where only blocks of the given `kinds` do.
 
-    `factors` asks what if ops and contention took more or less. Roles of the other kind
-    stay NaN, so that an engine that used them would show it.
+    `factors` asks what if ops and contention took more or less; `known` are costs to use again.
+    Roles of the other kind stay NaN, so that an engine that used them would show it.
     """
     unused = {WHOLE, DROPPED} - kinds
     used = frozenset().union(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
-    players = structure.players
+    steps = structure.steps(cuts, cuts.sizes)
+    known = known or ComputeCosts()
     alike: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):
-        alike.setdefault(players[role].ops, []).append(role)
-    prices = Prices.unknown(len(cuts), len(players), len(structure.pairs))
+        alike.setdefault(steps[role].ops, []).append(role)
+    prices = Prices.unknown(len(cuts), len(steps), len(structure.pairs))
     costs: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in alike.items():
-        shapes = [_shape(strategy, cuts, players[role]) for role in roles]
-        costs[ops] = cuts.step(pricer, strategy, ops, tuple(roles), shapes)
+        rows = _rows([steps[role] for role in roles], len(cuts))
+        if ops[0] in SYNCS:
+            costs[ops] = pricer.step(ops, rows)
+        else:
+            costs[ops] = known.step(pricer, cuts, (structure.how, tuple(roles), ops), rows)
         prices.seconds[:, roles] = _seconds(costs[ops], factors)
     place = {role: index for roles in alike.values() for index, role in enumerate(roles)}
     share = factors.contention if factors else 1.0
@@ -129,7 +131,7 @@ def _meetings(
     found: dict[tuple[tuple[Op, ...], tuple[Op, ...]], list[int]] = {}
     for column, (role, sync) in enumerate(structure.pairs):
         if role in used and sync in used:
-            key = structure.players[role].ops, structure.players[sync].ops
+            key = structure.roles[role][0], structure.roles[sync][0]
             found.setdefault(key, []).append(column)
     return found
 
@@ -151,18 +153,9 @@ def _take(cost: Any, roles: list[int]) -> Any:
     return cost
 
 
-def _shape(strategy: str, cuts: Cuts, step: Step) -> Rows:
-    """The step's rows in every cut [cuts], by its chunk's or tile's place."""
-    index, sizes = step.chunk.index, cuts.sizes
-    if step.tile is not None:
-        return Rows(sizes[:, step.tile], cuts.batch, cuts.tokens, cuts.context)
-    if index == (sizes.shape[1] if strategy in ("iso", "request_overlap") else 1):
-        return Rows(cuts.batch, cuts.batch, np.ones_like(cuts.batch), np.zeros_like(cuts.batch))
-    if strategy == "iso":
-        tokens = sizes[:, index]
-        start = cuts.context + sizes[:, :index].sum(axis=1)
-        return Rows(tokens * cuts.batch, cuts.batch, tokens, start)
-    if strategy == "request_overlap":
-        requests = sizes[:, index]
-        return Rows(requests * cuts.tokens, requests, cuts.tokens, cuts.context)
-    return Rows(cuts.batch * cuts.tokens, cuts.batch, cuts.tokens, cuts.context)
+def _rows(steps: list[Step], cuts: int) -> Rows:
+    """The rows of some steps in every split [cuts, steps]."""
+    shapes = zip(*map(rows_of, steps), strict=True)
+    return Rows(
+        *(np.stack([np.broadcast_to(size, cuts) for size in sizes], axis=-1) for sizes in shapes)
+    )

@@ -1,8 +1,9 @@
 """A program's repeating structure, read off its own expansion.
 
 Blocks are identical but for their drop, so two programs of two blocks show everything: the steps
-before the first block, a whole and a dropped block that follow another, and the steps after the
-last. Nothing here knows a strategy; a new expansion is read like the others.
+before the first block, a synced and a dropped block that follow another, and the steps after the
+last. Expanded with the sizes of many splits, the same program has the rows of each step in every
+split. Nothing here knows a strategy; a new expansion is read like the others.
 """
 
 from dataclasses import dataclass, replace
@@ -12,23 +13,43 @@ import numpy as np
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.batch.compiled import Index, Layout
-from isotune.simulator.schedule import Plan, Program, Role, Step, Stream, Workload, expand
+from isotune.simulator.schedule import (
+    STRATEGIES,
+    PassSizes,
+    Program,
+    Role,
+    Step,
+    Strategy,
+    Stream,
+    Workload,
+    expand_sizes,
+)
 
 WHOLE, DROPPED, HEAD, END = range(4)
 
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """The layout of a program, and a step that plays each of its roles.
+    """The layout of a program, and what each of its roles is.
 
     `pairs` [pairs, 2] are the compute and sync roles that can meet. `roles_of` are the roles
     each part uses, so that a batch without drops prices no dropped block.
     """
 
     layout: Layout
-    players: tuple[Step, ...]
+    roles: tuple[Role, ...]
     pairs: tuple[tuple[int, int], ...]
     roles_of: tuple[frozenset[int], ...]
+    model: Model
+    tp: int
+    how: Strategy
+
+    def steps(self, work: PassSizes, sizes: Index) -> list[Step]:
+        """A step of each role in the passes of `work` that the rows of `sizes` split."""
+        columns = tuple(np.ascontiguousarray(sizes.T))
+        program = expand_sizes(self.model, self.tp, work, self.how, columns, (1,))
+        step_of = {step.role: step for step in program.steps}
+        return [step_of[role] for role in self.roles]
 
 
 @dataclass(frozen=True)
@@ -44,11 +65,10 @@ class _Part:
 @lru_cache(maxsize=512)
 def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
     """The structure of all programs that differ in their sizes and drop set only."""
-    small = replace(model, num_hidden_layers=2)
-    workload = Workload(tp=min(tp, 2))
-    sizes = (1,) * chunks
-    whole = expand(small, workload, Plan(strategy=strategy, chunks=sizes))
-    dropped = expand(small, workload, Plan(strategy=strategy, chunks=sizes, dropped=(0, 1)))
+    small, how = replace(model, num_hidden_layers=2), STRATEGIES[strategy]
+    work, sizes = Workload(tp=tp), (1,) * chunks
+    whole = expand_sizes(small, tp, work, how, sizes)
+    dropped = expand_sizes(small, tp, work, how, sizes, (0, 1))
     roles = _Roles()
     parts = [
         _part(whole, 1, roles),
@@ -62,10 +82,13 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
         assert max(part.needs) >= len(part.syncs) - tail - 1
     pairs = _pairs(parts)
     return Structure(
-        _layout(parts, tail, pairs, len(roles.players)),
-        tuple(roles.players),
-        tuple(pairs),
-        tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
+        layout=_layout(parts, tail, pairs, len(roles.known)),
+        roles=tuple(roles.known),
+        pairs=tuple(pairs),
+        roles_of=tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
+        model=small,
+        tp=tp,
+        how=how,
     )
 
 
@@ -73,14 +96,10 @@ class _Roles:
     """Numbers steps that cost the same alike (compare `Program.roles`)."""
 
     def __init__(self) -> None:
-        self.players: list[Step] = []
-        self._seen: dict[Role, int] = {}
+        self.known: dict[Role, int] = {}
 
     def of(self, step: Step) -> int:
-        role = self._seen.setdefault(step.role, len(self.players))
-        if role == len(self.players):
-            self.players.append(step)
-        return role
+        return self.known.setdefault(step.role, len(self.known))
 
 
 def _part(program: Program, block: int, roles: _Roles) -> _Part:

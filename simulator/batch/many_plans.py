@@ -7,22 +7,19 @@ their number, only `PLANS_AT_ONCE` of them are in flight.
 """
 
 import os
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
 from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
-from isotune.simulator.batch.cost_table import Cuts, Prices, price
+from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
 from isotune.simulator.batch.drop_sets import DropSets
 from isotune.simulator.batch.layout import Structure, structure
 from isotune.simulator.predict import Factors, Pricer, Scenario
 from isotune.simulator.schedule import Plan
 
-Sizes = npt.NDArray[np.int64]
 CUTS_AT_ONCE = 4096
 PLANS_AT_ONCE = 1 << 16
 
@@ -45,37 +42,16 @@ class Batch:
     factors: Factors | None = None
 
 
-def latencies(scenario: Scenario, plan: Plan, sizes: Sizes, drops: DropSets | None = None) -> Array:
-    """Latency of `plan` with its chunks replaced, in turn, by each row of `sizes`.
-
-    Args:
-        scenario: what is run, and on what.
-        plan: gives strategy, transfer type, SM budget and, unless `drops` does, drop set.
-        sizes: integers [plans, chunks], each row adding up to the whole.
-        drops: a drop set per plan.
-
-    Returns:
-        Seconds [plans], equal to `predict(...).latency_s` of each.
-    """
-    cuts = Cuts.of(scenario.workload, sizes)
-    return run(Batch(scenario=scenario, plan=plan, cuts=cuts, drops=drops))
-
-
-def stream(batches: Iterable[Batch]) -> Iterator[Array]:
-    """Latencies of one batch after another: any hardware, models and workloads in one call."""
-    return map(run, batches)
-
-
-def run(batch: Batch) -> Array:
-    """Latencies in seconds [plans]."""
+def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
+    """Latencies in seconds [plans]; `known` are compute costs of the scenario to use again."""
     whole = _structure(batch.scenario, batch.plan, batch.cuts)
     drops = batch.drops
     if drops is None:
         drops = DropSets.repeated(batch.plan.dropped, batch.scenario.model.num_hidden_layers)
     cut_of = batch.cut_of
     if cut_of is None:
-        return _by_cut(batch, whole, drops)
-    prices = _prices(batch, whole, drops, batch.cuts)
+        return _by_cut(batch, whole, drops, known)
+    prices = _prices(batch, whole, drops, batch.cuts, known)
     latency = np.empty(len(cut_of))
 
     def work(first: int) -> None:
@@ -87,21 +63,21 @@ def run(batch: Batch) -> Array:
     return latency
 
 
-def prices_of(batch: Batch) -> tuple[Structure, Prices]:
-    """The structure of a batch's programs, and the prices of its cuts for any drop set."""
+def prices_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Structure, Prices]:
+    """The structure of a batch's programs, and the costs of its cuts for any drop set."""
     whole = _structure(batch.scenario, batch.plan, batch.cuts)
     both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
-    return whole, _prices(batch, whole, both, batch.cuts)
+    return whole, _prices(batch, whole, both, batch.cuts, known)
 
 
-def _by_cut(batch: Batch, whole: Structure, drops: DropSets) -> Array:
+def _by_cut(batch: Batch, whole: Structure, drops: DropSets, known: ComputeCosts | None) -> Array:
     """One plan per cut: cuts are priced and forgotten part by part."""
     latency = np.empty(len(batch.cuts))
     for first in range(0, len(latency), CUTS_AT_ONCE):
         part = slice(first, first + CUTS_AT_ONCE)
         times, here = latency[part], drops.part(part)
         cuts = batch.cuts if len(latency) <= CUTS_AT_ONCE else batch.cuts.part(part)
-        prices = _prices(batch, whole, here, cuts)
+        prices = _prices(batch, whole, here, cuts, known)
         _walk(batch.scenario, whole, prices, np.arange(len(times)), here, times)
     return latency
 
@@ -110,9 +86,11 @@ def _structure(scenario: Scenario, plan: Plan, cuts: Cuts) -> Structure:
     return structure(scenario.model, scenario.workload.tp, plan.strategy, cuts.sizes.shape[1])
 
 
-def _prices(batch: Batch, whole: Structure, drops: DropSets, cuts: Cuts) -> Prices:
+def _prices(
+    batch: Batch, whole: Structure, drops: DropSets, cuts: Cuts, known: ComputeCosts | None
+) -> Prices:
     pricer = Pricer(batch.scenario, batch.plan.comm_dtype, batch.plan.comm_sms)
-    return price(pricer, batch.plan.strategy, whole, cuts, drops.kinds(), batch.factors)
+    return price(pricer, whole, cuts, drops.kinds(), batch.factors, known)
 
 
 def _walk(

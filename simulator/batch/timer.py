@@ -1,6 +1,7 @@
-"""Latencies of single plans by the thousand: one scenario's prices, remembered.
+"""The door to seconds: how long plans of one scenario take.
 
-`predict` explains a plan; a `Predictor` only times it, some hundred times faster.
+`predict` explains a plan; a `Timer` only times it, some hundred times faster. Kernels whose shapes
+occurred before cost nothing.
 """
 
 from collections.abc import Sequence
@@ -9,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
-from isotune.simulator.batch.cost_table import Cuts, price
+from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
 from isotune.simulator.batch.drop_sets import DropSets
 from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure, structure
-from isotune.simulator.batch.many_plans import Batch, run
+from isotune.simulator.batch.many_plans import Batch, prices_of, run
 from isotune.simulator.predict import Pricer, Scenario
 from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
 
@@ -40,8 +41,8 @@ class _Priced(NamedTuple):
     automaton: Automaton
 
 
-class Predictor:
-    """Times plans of one scenario; kernels of a shape that occurred before cost nothing.
+class Timer:
+    """Times plans of one scenario.
 
     Equal to `predict(scenario, plan).latency_s`, without its check that the plan fits in memory.
     """
@@ -49,6 +50,7 @@ class Predictor:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self._priced: dict[_Key, _Priced] = {}
+        self._compute = ComputeCosts()
         self._first, self._one = np.zeros(1, dtype=np.int64), np.empty(1)
 
     def latency(self, plan: Plan) -> float:
@@ -77,8 +79,8 @@ class Predictor:
         )
         return float(self._one[0])
 
-    def latencies(self, plans: Sequence[Plan]) -> Array:
-        """Seconds of each plan [plans]; plans of one shape are priced and run together.
+    def seconds(self, plans: Sequence[Plan]) -> Array:
+        """Seconds of each plan [plans]; plans of one shape are timed together.
 
         Raises:
             InputError: a plan does not suit the scenario.
@@ -93,12 +95,20 @@ class Predictor:
             seconds[members] = self._together([plans[index] for index in members])
         return seconds
 
+    def run(self, batch: Batch) -> Array:
+        """Seconds [plans] of a batch of this scenario."""
+        return run(batch, self._compute)
+
+    def costs(self, batch: Batch) -> tuple[Structure, Prices]:
+        """The structure of a batch's programs, and the costs of its splits for any drop set."""
+        return prices_of(batch, self._compute)
+
     def _together(self, plans: list[Plan]) -> Array:
         blocks = self.scenario.model.num_hidden_layers
         cuts = {plan.chunks: None for plan in plans}
         place = {chunks: index for index, chunks in enumerate(cuts)}
         sizes = np.array(list(cuts), dtype=np.int64).reshape(len(cuts), -1)
-        return run(
+        return self.run(
             Batch(
                 scenario=self.scenario,
                 plan=plans[0],
@@ -116,7 +126,7 @@ class Predictor:
         whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
         pricer = Pricer(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({WHOLE, DROPPED} if key.drops else {WHOLE})
-        prices = price(pricer, key.strategy, whole, Cuts.of(scenario.workload, sizes), kinds)
+        prices = price(pricer, whole, Cuts.of(scenario.workload, sizes), kinds)
         automaton = Automaton.empty(whole.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)
@@ -124,6 +134,10 @@ class Predictor:
                 whole, prices.seconds[here], prices.slowdowns[here], automaton
             )
         return self._priced[key]
+
+
+Predictor = Timer
+"""The name under which `isotune` has it."""
 
 
 def _neighbours(key: _Key) -> Index:

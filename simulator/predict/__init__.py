@@ -4,7 +4,7 @@ from isotune.simulator.predict.gpu_memory import Memory, check_memory, fitting, 
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
-from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost, slowdowns
+from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost, rows_of, slowdowns
 from isotune.simulator.predict.uncertainty import (
     Z80,
     Factors,
@@ -32,6 +32,7 @@ __all__ = [
     "latency_interval",
     "memory_of",
     "predict",
+    "rows_of",
     "saving_interval",
     "slowdowns",
 ]

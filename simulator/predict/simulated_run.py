@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from isotune.simulator.machine import CLASSES, HardwareProfile
-from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost
+from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import slower
-from isotune.simulator.schedule import Op, Program, Step, StepCosts, Timeline, simulate
+from isotune.simulator.schedule import Op, Program, StepCosts, Timeline, simulate
 
 
 class ProgramCosts:
@@ -14,7 +14,9 @@ class ProgramCosts:
 
     def __init__(self, program: Program, pricer: Pricer, contention: bool = True) -> None:
         self._role_of, players = program.roles()
-        self.prices = [pricer.step(*_shape(program.steps[player])) for player in players]
+        self.prices = [
+            pricer.step(step.ops, rows_of(step)) for step in map(program.steps.__getitem__, players)
+        ]
         self._seconds = [float(price.seconds) for price in self.prices]
         self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
         self._pricer = pricer
@@ -58,11 +60,6 @@ class ProgramCosts:
             slower = self._pricer.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
             self._slowdowns[pair] = float(slower[0]), float(slower[1])
         return self._slowdowns[pair]
-
-
-def _shape(step: Step) -> tuple[tuple[Op, ...], Rows]:
-    chunk = step.chunk
-    return step.ops, Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
 
 
 class _Shifted:

@@ -26,7 +26,7 @@ from isotune.simulator.kernels import (
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import SYNCS, CommDtype, Op
+from isotune.simulator.schedule import SYNCS, CommDtype, Op, Step
 
 
 class Rows(NamedTuple):
@@ -40,6 +40,12 @@ class Rows(NamedTuple):
     requests: Size
     tokens: Size
     start: Size
+
+
+def rows_of(step: Step) -> Rows:
+    """The rows a step works on."""
+    chunk = step.chunk
+    return Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
 
 
 class StepCost(NamedTuple):

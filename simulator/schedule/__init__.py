@@ -10,7 +10,16 @@ from isotune.simulator.schedule.breakdown import (
     timeline_of,
 )
 from isotune.simulator.schedule.plan import Plan, check_plan
-from isotune.simulator.schedule.program import SYNCS, Op, Program, Role, Step, Stream, expand
+from isotune.simulator.schedule.program import (
+    SYNCS,
+    Op,
+    Program,
+    Role,
+    Step,
+    Stream,
+    expand,
+    expand_sizes,
+)
 from isotune.simulator.schedule.recovery_steps import STEPS, ZERO_SHOT, RecoveryStep, steps_of
 from isotune.simulator.schedule.split import (
     TILE,
@@ -65,6 +74,7 @@ __all__ = [
     "Workload",
     "check_plan",
     "expand",
+    "expand_sizes",
     "exposed_comm_s",
     "granularity",
     "kind_of",

@@ -15,14 +15,15 @@ the previous one is in flight:
 the compute stream itself, as in any serial engine.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule.plan import Plan
-from isotune.simulator.schedule.split import Chunk
+from isotune.simulator.schedule.split import Chunk, PassSizes
+from isotune.simulator.schedule.strategies import Strategy
 from isotune.simulator.schedule.workload import Workload
 
 
@@ -84,8 +85,8 @@ class Step:
     block: int
     chunk: Chunk
     tile: int | None
-    first_row: int
-    rows: int
+    first_row: Any
+    rows: Any
     depends_on: tuple[int, ...]
 
     @property
@@ -137,26 +138,47 @@ class _Segment:
 
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
-    chunks = plan.how.split(workload, plan.chunks)
-    emitter = _Emitter(_sync_stream(workload, plan))
+    return expand_sizes(model, workload.tp, workload, plan.how, plan.chunks, plan.dropped)
+
+
+def expand_sizes(
+    model: Model,
+    tp: int,
+    work: PassSizes,
+    how: Strategy,
+    sizes: Sequence[Any],
+    dropped: Collection[int] = (),
+) -> Program:
+    """The program of one pass, or of many that differ in their sizes.
+
+    Args:
+        model: its blocks.
+        tp: tensor-parallel size.
+        work: sizes of the pass, or arrays of one element per pass.
+        how: the strategy.
+        sizes: of the chunks, as a plan has them, or an array of one element per pass for each.
+        dropped: blocks whose attention all-reduce is dropped.
+    """
+    chunks = how.split(work, sizes)
+    emitter = _Emitter(_sync_stream(tp, how, len(sizes)))
     for chunk in chunks:
         emitter.compute(chunk, -1, (Op.EMBED,))
-    dropped = frozenset(plan.dropped) if workload.tp > 1 else frozenset[int]()
-    tiles = plan.how.tiles(plan.chunks)
+    dropped = frozenset(dropped) if tp > 1 else frozenset()
+    tiles = how.tiles(sizes)
     for segment in _segments(model.num_hidden_layers, dropped):
         for chunk in chunks:
             emitter.segment(chunk, segment, tiles or (chunk.rows,))
-    everything = Chunk(len(chunks), 0, workload.batch, 0, 1)
+    everything = Chunk(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
     emitter.compute(everything, model.num_hidden_layers, (Op.FINAL_NORM, Op.LM_HEAD))
     return Program(tuple(emitter.steps), chunks)
 
 
-def _sync_stream(workload: Workload, plan: Plan) -> Stream | None:
+def _sync_stream(tp: int, how: Strategy, parts: int) -> Stream | None:
     """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
-    if workload.tp == 1:
+    if tp == 1:
         return None
-    return Stream.COMM if plan.how.overlaps(len(plan.chunks)) else Stream.COMPUTE
+    return Stream.COMM if how.overlaps(parts) else Stream.COMPUTE
 
 
 def _segments(blocks: int, dropped: frozenset[int]) -> list[_Segment]:
@@ -176,13 +198,13 @@ class _Emitter:
     def __init__(self, sync_stream: Stream | None) -> None:
         self.steps: list[Step] = []
         self._sync_stream = sync_stream
-        self._pending: dict[Chunk, tuple[int, ...]] = {}
+        self._pending: dict[int, tuple[int, ...]] = {}
 
     def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
         """Work on all rows of a chunk."""
-        self._append(Step(Stream.COMPUTE, ops, block, chunk, None, 0, chunk.rows, ()))
+        self._compute(ops, block, chunk, None, 0, chunk.rows)
 
-    def segment(self, chunk: Chunk, segment: _Segment, tiles: Sequence[int]) -> None:
+    def segment(self, chunk: Chunk, segment: _Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.ops
         for ops in whole:
@@ -195,20 +217,28 @@ class _Emitter:
         for index, rows in enumerate(tiles):
             tile = index if len(tiles) > 1 else None
             place = (segment.block, chunk, tile, first_row, rows)
-            done = self._append(Step(Stream.COMPUTE, last, *place, ()))
+            done = self._compute(last, *place)
             if self._sync_stream:
-                sync = Step(self._sync_stream, (segment.sync,), *place, (done,))
-                syncs.append(self._append(sync))
-            first_row += rows
-        self._pending[chunk] = tuple(syncs)
+                syncs.append(len(self.steps))
+                self.steps.append(Step(self._sync_stream, (segment.sync,), *place, (done,)))
+            first_row = first_row + rows
+        self._pending[chunk.index] = tuple(syncs)
 
     def join(self, into: Chunk) -> None:
         """Have a chunk wait for all others."""
-        self._pending[into] = sum(self._pending.values(), ())
+        self._pending[into.index] = sum(self._pending.values(), ())
 
-    def _append(self, step: Step) -> int:
-        if not step.is_sync:
-            step = replace(step, depends_on=self._pending.get(step.chunk, ()))
-            self._pending[step.chunk] = ()
-        self.steps.append(step)
+    def _compute(
+        self,
+        ops: tuple[Op, ...],
+        block: int,
+        chunk: Chunk,
+        tile: int | None,
+        first_row: Any,
+        rows: Any,
+    ) -> int:
+        """Append a compute step that waits for what its chunk waits for; its index."""
+        waits = self._pending.get(chunk.index, ())
+        self._pending[chunk.index] = ()
+        self.steps.append(Step(Stream.COMPUTE, ops, block, chunk, tile, first_row, rows, waits))
         return len(self.steps) - 1

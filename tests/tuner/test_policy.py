@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import Bucket, Policy, Rule, read_policy
 from isotune.simulator.machine import read_profile
@@ -29,10 +29,10 @@ def found():
 
 def loss_at(buckets, length):
     there = at(CASE, length)
-    predictor = Predictor(there)
-    optimum = min(best_split(there, chunks=3).latency_s, predictor.latency(Plan()))
+    timer = Timer(there)
+    optimum = min(best_split(there, chunks=3).latency_s, timer.latency(Plan()))
     rule = next(b.rule for b in buckets if b.first <= length <= b.last)
-    return predictor.latency(rule.plan(length)) / optimum - 1
+    return timer.latency(rule.plan(length)) / optimum - 1
 
 
 def test_lengths_between_the_solved_ones_lose_little_too(found):

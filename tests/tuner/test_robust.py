@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
@@ -25,7 +25,7 @@ def test_without_errors_the_robust_plan_is_the_exact_one():
     choice = robust_choice(CASE, {}, draws=3)
     best = best_split(CASE, chunks=2)
     assert choice.expected_s == pytest.approx(best.latency_s, rel=1e-9)
-    assert choice.worst_s == pytest.approx(Predictor(CASE).latency(choice.plan), rel=1e-9)
+    assert choice.worst_s == pytest.approx(Timer(CASE).latency(choice.plan), rel=1e-9)
     assert choice.near_best_in == choice.best_in == 1.0
     assert choice.saving_interval[0] == pytest.approx(choice.saving_interval[1])
 

@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from isotune.simulator.batch import CUTS_AT_ONCE, Array, Batch, Cuts, Index, run
+from isotune.simulator.batch import CUTS_AT_ONCE, Array, Batch, Cuts, Index, Timer
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, granularity
 from isotune.tuner.exact.enumeration import split_sizes
@@ -69,6 +69,7 @@ class _Solver:
     def __init__(self, scenario: Scenario, lengths: Sequence[int], plain: Plan) -> None:
         self.scenario, self.lengths, self.plain = scenario, lengths, plain
         self.best = _Best.none(len(lengths))
+        self._timer = Timer(scenario)
 
     def solved(self) -> list[Solved]:
         none = np.empty((len(self.lengths), 0), dtype=np.int64)
@@ -140,7 +141,7 @@ class _Solver:
             here = cuts_of(self.scenario, lengths[part], sizes[part])
             for sms in budgets:
                 asked = plan.model_copy(update={"comm_sms": sms})
-                seconds = run(Batch(scenario=self.scenario, plan=asked, cuts=here))
+                seconds = self._timer.run(Batch(scenario=self.scenario, plan=asked, cuts=here))
                 best.take(owner[part], sizes[part], seconds, sms)
 
 
@@ -160,7 +161,7 @@ def cuts_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) ->
 def times(scenario: Scenario, plan: Plan, lengths: Sequence[int] | Index, sizes: Index) -> Array:
     """Seconds of `plan` at each length, cut by the rows of `sizes`."""
     cuts = cuts_of(scenario, lengths, sizes)
-    return run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
 
 
 def _all_points(length: int) -> int:

@@ -26,9 +26,8 @@ from isotune.simulator.batch import (
     Index,
     Layout,
     Prices,
+    Timer,
     Transitions,
-    prices_of,
-    run,
     transitions,
 )
 from isotune.simulator.predict import Scenario, memory_of
@@ -98,6 +97,7 @@ def joint_optimum(
     """
     blocks = scenario.model.num_hidden_layers
     best = Best(plan=Plan(), latency_s=float("inf"), compared=0, bound_s=float("inf"))
+    timer = Timer(scenario)
     opened: list[_Open] = []
     for comm_dtype in comm_dtypes:
         left = budget - sensitivity.transfer.get(comm_dtype, 0.0)
@@ -106,13 +106,13 @@ def joint_optimum(
         paid = Budget(costs=sensitivity.blocks, amount=left)
         for batch in _all(scenario, comm_dtype, chunks, iso):
             named = paid.nested()
-            times = run(crossed(batch, DropSets.named(named, blocks)))
+            times = timer.run(crossed(batch, DropSets.named(named, blocks)))
             at = int(times.argmin())
             best = replace(best, compared=best.compared + len(times))
             if times[at] < best.latency_s:
                 plan = chosen_plan(batch, at // len(named), named[at % len(named)])
                 best = replace(best, plan=plan, latency_s=float(times[at]))
-            opened += _unproven(batch, paid, best.latency_s)
+            opened += _unproven(timer, batch, paid, best.latency_s)
     return _close(best, opened)
 
 
@@ -127,9 +127,9 @@ def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: boo
     return found
 
 
-def _unproven(batch: Batch, budget: Budget, best: float) -> list[_Open]:
+def _unproven(timer: Timer, batch: Batch, budget: Budget, best: float) -> list[_Open]:
     """The cuts of a batch that might still beat `best`, with their lower bounds."""
-    whole, prices = prices_of(batch)
+    whole, prices = timer.costs(batch)
     wait = batch.scenario.hardware.runtime.event_wait
     blocks = batch.scenario.model.num_hidden_layers
     found: list[_Open] = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isotune.simulator.batch import Batch, Cuts, DropSets, Index, run
+from isotune.simulator.batch import Batch, Cuts, DropSets, Index, Timer
 from isotune.simulator.predict import Scenario, fitting
 from isotune.simulator.schedule import CommDtype, Plan, Strategy, granularity
 
@@ -121,9 +121,9 @@ def best_split(
     named = sorted(set(drop_sets))
     drops = DropSets.named(named, blocks)
     best: Best | None = None
-    compared = 0
+    timer, compared = Timer(scenario), 0
     for batch in spaces(scenario, chunks or most_chunks(tokens), comm_dtypes):
-        times = run(crossed(batch, drops))
+        times = timer.run(crossed(batch, drops))
         compared += len(times)
         at = int(times.argmin())
         if best is None or times[at] < best.latency_s:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from pydantic import PositiveInt
 
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.number_types import number_type
 from isotune.simulator.predict import Scenario, check_memory
@@ -109,7 +109,7 @@ class Evaluator:
 
     def __init__(self, scenario: Scenario, objective: Objective | None = None) -> None:
         self._scenario, self._objective = scenario, objective
-        self._predictor = Predictor(scenario)
+        self._timer = Timer(scenario)
         self._known: dict[Plan, Outcome] = {}
         self._fits: dict[tuple[str, tuple[int, ...]], str] = {}
 
@@ -120,7 +120,7 @@ class Evaluator:
         self._known |= {plan: Outcome(None, why) for plan, why in misfits.items()}
         fitting = [plan for plan in new if plan not in misfits]
         if self._objective is None:
-            times = self._predictor.latencies(fitting).tolist()
+            times = self._timer.seconds(fitting).tolist()
             self._known |= {
                 plan: Outcome(seconds) for plan, seconds in zip(fitting, times, strict=True)
             }

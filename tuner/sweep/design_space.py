@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Array, Batch, Cuts, Index, run
+from isotune.simulator.batch import Array, Batch, Cuts, Index, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, validate
 from isotune.simulator.machine import read_profile
@@ -289,7 +289,7 @@ def _latency(
             context=work.context[able],
             sizes=sizes[able],
         )
-        latency[able] = run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+        latency[able] = Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
     return latency
 
 

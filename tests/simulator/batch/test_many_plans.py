@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from isotune import hw_profiles
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Batch, Cuts, DropSets, Predictor, latencies, run
+from isotune.simulator.batch import Batch, Cuts, DropSets, Timer
 from isotune.simulator.batch import many_plans as batch
-from isotune.simulator.batch.many_plans import stream
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Pricer, ProgramCosts, Scenario, predict
 from isotune.simulator.schedule import STRATEGIES, Plan, Workload, expand, simulate
@@ -29,6 +28,12 @@ def random_scenario(rng):
         runtime=str(rng.choice(["cuda_graph", "eager"])),
     )
     return Scenario(model=load_model(str(rng.choice(MODELS))), hardware=hardware, workload=workload)
+
+
+def latencies(scenario, plan, sizes, drops=None):
+    """Seconds of `plan` with its chunks replaced, in turn, by each row of `sizes`."""
+    cuts = Cuts.of(scenario.workload, sizes)
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts, drops=drops))
 
 
 def reference(scenario, plan):
@@ -68,23 +73,23 @@ def test_plans_of_every_strategy_take_as_long_as_predicted_one_by_one(seed):
     rng = np.random.default_rng(seed)
     scenario = random_scenario(rng)
     plans = [random_plan(rng, scenario) for _ in range(8)]
-    predictor = Predictor(scenario)
-    together = predictor.latencies(plans)
+    timer = Timer(scenario)
+    together = timer.seconds(plans)
     for plan, seconds in zip(plans, together, strict=True):
         expected = reference(scenario, plan)
         assert seconds == pytest.approx(expected, rel=1e-9)
-        assert predictor.latency(plan) == pytest.approx(expected, rel=1e-9)
+        assert timer.latency(plan) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_neighbour_priced_along_the_way_is_priced_right():
     scenario = Scenario(
         model=load_model("llama-2-7b"), hardware=read_profile("a800"), workload=Workload(prompt=999)
     )
-    predictor = Predictor(scenario)
+    timer = Timer(scenario)
     for first in (500, 501, 383, 384, 640, 1, 998):
         plan = Plan(strategy="iso", chunks=(first, 999 - first), dropped=(3,))
         expected = predict(scenario, plan).latency_s
-        assert predictor.latency(plan) == pytest.approx(expected, rel=1e-9)
+        assert timer.latency(plan) == pytest.approx(expected, rel=1e-9)
 
 
 def test_one_call_serves_many_workloads_and_machines():
@@ -96,7 +101,7 @@ def test_one_call_serves_many_workloads_and_machines():
     cuts = Cuts(batch=ones, tokens=lengths, context=0 * ones, sizes=sizes)
     profiles = [read_profile(name) for name in ("a800", "rtx4090")]
     scenarios = [Scenario(model=model, hardware=p, workload=Workload(tp=4)) for p in profiles]
-    times = stream(Batch(scenario=s, plan=plan, cuts=cuts) for s in scenarios)
+    times = [Timer(s).run(Batch(scenario=s, plan=plan, cuts=cuts)) for s in scenarios]
     for scenario, latency in zip(scenarios, times, strict=True):
         for length, chunks, seconds in zip(lengths.tolist(), sizes.tolist(), latency, strict=True):
             there = Scenario(
@@ -118,7 +123,7 @@ def test_plans_in_any_order_and_number_find_their_own_cut_and_drop_set():
     whole = Batch(
         scenario=scenario, plan=plan, cuts=cuts, cut_of=cut_of, drops=DropSets.of(dropped)
     )
-    seconds = run(whole)
+    seconds = Timer(scenario).run(whole)
     for index in [*rng.integers(0, len(cut_of), 20).tolist(), 65_535, 65_536, 69_999]:
         drops = DropSets.of(dropped[index : index + 1])
         sizes = cuts.sizes[cut_of[index : index + 1]]

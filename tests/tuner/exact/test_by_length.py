@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
@@ -27,13 +27,13 @@ def test_each_length_gets_its_optimum_over_up_to_three_chunks(hardware, transfer
     three = 0
     for length, found in zip(lengths, solve(case, lengths, plain), strict=True):
         there = at(case, length)
-        predictor = Predictor(there)
+        timer = Timer(there)
         exact = best_split(there, comm_dtypes=(transfer,), drop_sets=(dropped,), chunks=3)
-        optimum = min(exact.latency_s, predictor.latency(plain))
+        optimum = min(exact.latency_s, timer.latency(plain))
         # Exact while the prompt has few tiles, near it beyond.
         assert found.optimum <= optimum * (1 + (1e-9 if length < 4224 else 2e-3)), length
-        assert found.optimum == pytest.approx(predictor.latency(found.plan), rel=1e-9)
-        assert found.serial == pytest.approx(predictor.latency(Plan()), rel=1e-9)
+        assert found.optimum == pytest.approx(timer.latency(found.plan), rel=1e-9)
+        assert found.serial == pytest.approx(timer.latency(Plan()), rel=1e-9)
         three += len(found.plan.chunks) == 3
     assert three or transfer == "bf16"
 

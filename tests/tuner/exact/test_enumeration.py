@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Predictor
+from isotune.simulator.batch import Timer
 from isotune.simulator.machine import read_profile
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario, predict
@@ -59,11 +59,11 @@ def test_splits_at_a_grain_are_all_there_once():
 def test_no_plan_of_up_to_three_chunks_beats_the_exact_one(hardware):
     case = scenario(hardware)
     best = best_split(case, comm_dtypes=("bf16", "int8"), chunks=3)
-    predictor = Predictor(case)
+    timer = Timer(case)
     plans = [p for p in every_plan(case, ("bf16", "int8")) if p.strategy == "iso"]
     assert best.compared == len(plans)
-    assert best.latency_s == pytest.approx(predictor.latencies(plans).min(), rel=1e-12)
-    assert predictor.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
+    assert best.latency_s == pytest.approx(timer.seconds(plans).min(), rel=1e-12)
+    assert timer.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -83,12 +83,12 @@ def test_no_split_with_no_affordable_drop_set_beats_the_joint_optimum(seed):
         for drops, cost in affordable
         if cost + table.transfer.get(plan.comm_dtype, 0.0) <= budget
     ]
-    predictor = Predictor(case)
-    optimum = predictor.latencies(plans).min()
+    timer = Timer(case)
+    optimum = timer.seconds(plans).min()
     assert best.latency_s == pytest.approx(optimum, rel=1e-9)
     assert best.bound_s <= optimum * (1 + 1e-12)
     assert best.gap == pytest.approx(0.0, abs=1e-9)
-    assert predictor.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
+    assert timer.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
     assert table.cost(best.plan.dropped) <= budget
 
 
