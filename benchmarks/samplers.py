@@ -18,7 +18,7 @@ import numpy as np
 import isotune
 from isotune.simulator.batch import Timer
 from isotune.simulator.errors import IsotuneError
-from isotune.simulator.predict import Scenario, check_memory
+from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.exact import best_split
 from isotune.tuner.search import Evaluator, Settings, run_study, starts
@@ -38,7 +38,7 @@ def random_scenarios(count: int, seed: int) -> list[Scenario]:
                 prompt=int(rng.integers(512, 12_000)),
                 weight_dtype="int8",
             )
-            check_memory(scenario, Plan())
+            GpuMemory(scenario).check(Plan())
         except IsotuneError:
             continue
         found.append(scenario)

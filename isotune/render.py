@@ -18,7 +18,7 @@ from isotune.present.phrases import (
     verdict,
 )
 from isotune.simulator.architecture import Model
-from isotune.simulator.predict import SERIAL, Prediction, memory_of
+from isotune.simulator.predict import SERIAL, GpuMemory, Prediction
 from isotune.simulator.schedule import SYNCS, Op
 
 NOTHING = "-"
@@ -40,7 +40,7 @@ def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
     yield Text(verdict(prediction), style="bold")
     yield Text(scenario_text(prediction.scenario))
     yield Text(f"plan: {plan_text(prediction.plan)}")
-    serial = memory_of(prediction.scenario, SERIAL)
+    serial = GpuMemory(prediction.scenario).of(SERIAL)
     if not serial.fits:
         yield Text(serial_misfit(serial))
     yield from cautions(prediction)

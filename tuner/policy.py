@@ -22,7 +22,7 @@ from isotune.simulator.batch import Array
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.files import Bucket, Rule
 from isotune.simulator.io import read_text
-from isotune.simulator.predict import Scenario, check_memory
+from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import TILE, CommDtype, Plan
 from isotune.tuner.exact import solve as lengths_solved
 from isotune.tuner.exact import times as seconds_of
@@ -283,18 +283,12 @@ def _with_losses(
     return found
 
 
-def at(scenario: Scenario, prompt: int) -> Scenario:
-    """The scenario with another prompt length."""
-    workload = scenario.workload.model_copy(update={"prompt": prompt})
-    return Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
-
-
 def _fitting(scenario: Scenario, tokens: Sequence[int]) -> list[int]:
-    check_memory(at(scenario, tokens[0]), Plan())
+    GpuMemory(scenario.with_workload(prompt=tokens[0])).check(Plan())
     fitting = [tokens[0]]
     for length in tokens[1:]:
         try:
-            check_memory(at(scenario, length), Plan())
+            GpuMemory(scenario.with_workload(prompt=length)).check(Plan())
         except DoesNotFitError:
             break
         fitting.append(length)

@@ -14,7 +14,7 @@ import numpy as np
 from isotune.simulator.batch import Array, Batch, Cuts, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import CLASSES, HardwareProfile
-from isotune.simulator.predict import Factors, Scenario, memory_of
+from isotune.simulator.predict import Factors, GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import MODES
 from isotune.tuner.exact import chosen_plan, spaces
@@ -81,7 +81,7 @@ def robust_choice(
     base = also or Plan()
     drawn = _draws(errors, draws, seed)
     plain = Plan(comm_dtype=base.comm_dtype, dropped=base.dropped)
-    batches = [_single(scenario, plain)] if memory_of(scenario, plain).fits else []
+    batches = [_single(scenario, plain)] if GpuMemory(scenario).of(plain).fits else []
     if also is not None and also.overlaps:
         batches.append(_single(scenario, also))
     if overlap and scenario.workload.tp > 1:

@@ -9,7 +9,6 @@ from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import CommDtype, Plan
 from isotune.tuner.exact import best_split
-from isotune.tuner.policy import at
 from isotune.tuner.techniques import LONGEST_PROMPT
 
 SHORTEST_PROMPT = 128
@@ -39,7 +38,7 @@ def by_length(
     Lengths without a plan, and those that do not fit in memory, are left out.
     """
     for length in np.unique(np.geomspace(first, last, _POINTS).round().astype(int)).tolist():
-        there = at(scenario, length)
+        there = scenario.with_workload(prompt=length)
         plan = plan_at(there)
         if plan is None:
             continue

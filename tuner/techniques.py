@@ -12,9 +12,9 @@ from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import (
     SERIAL,
     Factors,
+    GpuMemory,
     Prediction,
     Scenario,
-    memory_of,
     predict,
     saving_interval,
 )
@@ -67,7 +67,7 @@ def techniques(
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
     alone = [plan for _, plan in plans if plan is not None]
     candidates = [found, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
-    candidates = [plan for plan in candidates if memory_of(scenario, plan).fits]
+    candidates = [plan for plan in candidates if GpuMemory(scenario).of(plan).fits]
     plans.append(("all combined", _fastest(scenario, candidates)))
     shown: list[Technique] = []
     for name, plan in plans:
@@ -180,22 +180,17 @@ def _from(scenario: Scenario, gaining: Callable[[Scenario, int], bool]) -> int |
 
 def gains(scenario: Scenario, prompt: int) -> bool:
     """Whether some coarse two-chunk split of a prompt of this length beats serial."""
-    there = _at(scenario, prompt)
+    there = scenario.with_workload(prompt=prompt)
     return _coarse(there)[1] < latency(there, SERIAL)
 
 
 def surely_gains(scenario: Scenario, prompt: int) -> bool:
     """Whether the saving of the best coarse two-chunk split is larger than the model's error."""
-    there = _at(scenario, prompt)
+    there = scenario.with_workload(prompt=prompt)
     plan, seconds = _coarse(there)
     if seconds >= latency(there, SERIAL):
         return False
     return saving_interval(passes(there, plan), passes(there, SERIAL))[0] > 0.0
-
-
-def _at(scenario: Scenario, prompt: int) -> Scenario:
-    workload = scenario.workload.model_copy(update={"prompt": prompt})
-    return replace(scenario, workload=workload)
 
 
 def _coarse(scenario: Scenario) -> tuple[Plan, float]:

@@ -1,6 +1,6 @@
 """One plan on one scenario, explained: latency, parts, memory, interval."""
 
-from isotune.simulator.predict.gpu_memory import Memory, check_memory, fitting, gpu_bytes, memory_of
+from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
@@ -17,6 +17,7 @@ __all__ = [
     "SERIAL",
     "Z80",
     "Factors",
+    "GpuMemory",
     "Memory",
     "Prediction",
     "PricedRun",
@@ -25,12 +26,8 @@ __all__ = [
     "Rows",
     "Scenario",
     "StepCost",
-    "check_memory",
     "class_of",
-    "fitting",
-    "gpu_bytes",
     "latency_interval",
-    "memory_of",
     "predict",
     "rows_of",
     "saving_interval",

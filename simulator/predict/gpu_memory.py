@@ -1,6 +1,8 @@
 """Does it fit: weights, KV cache and activations of one GPU."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,9 @@ from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Array, Size
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import Plan, Program, expand
+from isotune.simulator.schedule import PassSizes, Plan, Strategy
+
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,105 +38,88 @@ class Memory:
         return self.needed <= self.capacity
 
 
-def memory(scenario: Scenario, program: Program, tp: int | None = None) -> Memory:
-    """Per-GPU memory of a program, optionally as if sharded over another `tp`.
+@dataclass(frozen=True)
+class GpuMemory:
+    """What one GPU needs for the passes of a scenario: the one door to whether a plan fits.
 
-    Embedding and LM head are sharded over the vocabulary and stay in the activation dtype.
-    Activations: the residual stream of every chunk in flight (residual, block input, partial
-    sum) and the widest intermediate of the largest chunk.
+    Activations are the residual stream of every chunk in flight (residual, block input, partial
+    sum) and the widest intermediate of the largest chunk, so a plan's chunks decide, and no
+    program is expanded. Embedding and LM head are sharded over the vocabulary and stay in the
+    activation type.
     """
-    workload = scenario.workload
-    weights, kv_cache, activations = gpu_bytes(
-        scenario,
-        workload.tp if tp is None else tp,
-        batch=workload.batch,
-        tokens=workload.batch * (workload.context + workload.tokens),
-        rows=sum(chunk.rows for chunk in program.chunks),
-        largest=max(
-            step.chunk.rows
-            for step in program.steps
-            if step.block < scenario.model.num_hidden_layers
-        ),
-    )
-    return Memory(
-        weights=float(weights),
-        kv_cache=float(kv_cache),
-        activations=float(activations),
-        reserved=scenario.hardware.runtime.memory_reserved,
-        capacity=scenario.hardware.gpu.memory,
-    )
 
+    scenario: Scenario
 
-def gpu_bytes(
-    scenario: Scenario, tp: int, *, batch: Size, tokens: Size, rows: Size, largest: Size
-) -> tuple[float, Array, Array]:
-    """Bytes of weights, KV cache and activations per GPU; sizes may be arrays of one shape.
+    def of(self, plan: Plan, tp: int | None = None) -> Memory:
+        """The memory of a plan, whether it fits or not, maybe as if sharded over another `tp`."""
+        workload = self.scenario.workload
+        weights, kv_cache, activations = self._parts(plan.how, workload, plan.chunks, tp)
+        return Memory(
+            weights=weights,
+            kv_cache=float(kv_cache),
+            activations=float(activations),
+            reserved=self.scenario.hardware.runtime.memory_reserved,
+            capacity=self.scenario.hardware.gpu.memory,
+        )
 
-    `tokens` are held in the cache, `rows` are in flight, `largest` of them in one chunk.
-    """
-    model, workload = scenario.model, scenario.workload
-    width = workload.width
-    blocks = model.num_hidden_layers * model.block_weight_elements(tp)
-    rest = model.embedding_weight_elements(tp)
-    ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2) * model.num_experts_per_token
-    heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
-    weights = blocks * bytes_of(workload.weight_dtype) + rest * width
-    kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
-    kv_cache = np.asarray(tokens * (kv_elements * width), dtype=np.float64)
-    in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
-    logits = batch * (model.vocab_size / tp * 4.0)
-    return weights, kv_cache, np.asarray(in_flight + logits, dtype=np.float64)
+    def needed(self, how: Strategy, work: PassSizes, sizes: Index) -> Array:
+        """Bytes [splits] of passes of sizes `work`, split by the rows of `sizes`."""
+        parts = self._parts(how, work, tuple(sizes.T))
+        reserved = self.scenario.hardware.runtime.memory_reserved
+        return np.broadcast_to(np.asarray(sum(parts) + reserved, np.float64), len(sizes))
 
+    def fitting(self, how: Strategy, sizes: Index) -> npt.NDArray[np.bool_]:
+        """Which splits [splits, chunks] of the scenario's own pass fit."""
+        needed = self.needed(how, self.scenario.workload, sizes)
+        return np.asarray(needed <= self.scenario.hardware.gpu.memory)
 
-def fitting(scenario: Scenario, largest: Size) -> npt.NDArray[np.bool_]:
-    """Which passes of a workload fit whose largest chunk has this many tokens of each request."""
-    work = scenario.workload
-    parts = gpu_bytes(
-        scenario,
-        work.tp,
-        batch=work.batch,
-        tokens=work.batch * (work.context + work.tokens),
-        rows=work.batch * work.tokens,
-        largest=work.batch * largest,
-    )
-    needed = sum(parts) + scenario.hardware.runtime.memory_reserved
-    return np.asarray(needed <= scenario.hardware.gpu.memory)
+    def check(self, plan: Plan) -> Memory:
+        """The memory of a plan that fits.
 
+        Raises:
+            DoesNotFitError: says how much is needed, how much there is, and the smallest tp
+                of this node that fits.
+        """
+        memory, scenario = self.of(plan), self.scenario
+        if memory.fits:
+            return memory
+        raise DoesNotFitError(
+            f"{scenario.model.name} ({scenario.workload.weight_dtype} weights) does not fit in "
+            f"memory: each of {scenario.workload.tp} GPUs needs {memory.needed / 1e9:.1f} GB "
+            f"(weights {memory.weights / 1e9:.1f}, KV cache {memory.kv_cache / 1e9:.1f}, "
+            f"activations {memory.activations / 1e9:.1f}, reserved {memory.reserved / 1e9:.1f}) "
+            f"and has {memory.capacity / 1e9:.1f} GB; {self._way_out(plan)}"
+        )
 
-def memory_of(scenario: Scenario, plan: Plan) -> Memory:
-    """The memory of a plan, whether it fits or not."""
-    return memory(scenario, expand(scenario.model, scenario.workload, plan))
+    def _parts(
+        self, how: Strategy, work: PassSizes, sizes: Sequence[Size], tp: int | None = None
+    ) -> tuple[float, Size, Size]:
+        """Bytes of weights, KV cache and activations; sizes may be arrays of one shape."""
+        model, workload = self.scenario.model, self.scenario.workload
+        tp, width = tp or workload.tp, workload.width
+        chunks = [chunk.rows for chunk in how.split(work, sizes)]
+        rows, largest = sum(chunks), reduce(np.maximum, chunks)
+        blocks = model.num_hidden_layers * model.block_weight_elements(tp)
+        rest = model.embedding_weight_elements(tp)
+        weights = blocks * bytes_of(workload.weight_dtype) + rest * width
+        kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
+        kv_cache = work.batch * (work.context + work.tokens) * (kv_elements * width)
+        ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2)
+        ffn *= model.num_experts_per_token
+        heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
+        in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
+        logits = work.batch * (model.vocab_size / tp * 4.0)
+        return weights, kv_cache, in_flight + logits
 
-
-def check_memory(scenario: Scenario, plan: Plan) -> Memory:
-    """The memory of a plan that fits.
-
-    Raises:
-        DoesNotFitError: says how much is needed, how much there is, and the smallest tp
-            of this node that fits.
-    """
-    program = expand(scenario.model, scenario.workload, plan)
-    here = memory(scenario, program)
-    if here.fits:
-        return here
-    raise DoesNotFitError(
-        f"{scenario.model.name} ({scenario.workload.weight_dtype} weights) does not fit in memory: "
-        f"each of {scenario.workload.tp} GPUs needs {here.needed / 1e9:.1f} GB (weights "
-        f"{here.weights / 1e9:.1f}, KV cache {here.kv_cache / 1e9:.1f}, activations "
-        f"{here.activations / 1e9:.1f}, reserved {here.reserved / 1e9:.1f}) and has "
-        f"{here.capacity / 1e9:.1f} GB; {_way_out(scenario, program)}"
-    )
-
-
-def _way_out(scenario: Scenario, program: Program) -> str:
-    for tp in range(scenario.workload.tp + 1, scenario.model.num_attention_heads + 1):
-        try:
-            check_tp(scenario.model, tp)
-        except InputError:
-            continue
-        other = memory(scenario, program, tp)
-        if other.fits:
-            gpus = scenario.hardware.max_ranks
-            beyond = f", more than the {gpus} GPUs of {scenario.hardware.name}" if tp > gpus else ""
-            return f"the smallest tp that fits is {tp}{beyond}"
-    return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"
+    def _way_out(self, plan: Plan) -> str:
+        scenario = self.scenario
+        for tp in range(scenario.workload.tp + 1, scenario.model.num_attention_heads + 1):
+            try:
+                check_tp(scenario.model, tp)
+            except InputError:
+                continue
+            if self.of(plan, tp).fits:
+                gpus, name = scenario.hardware.max_ranks, scenario.hardware.name
+                beyond = f", more than the {gpus} GPUs of {name}" if tp > gpus else ""
+                return f"the smallest tp that fits is {tp}{beyond}"
+        return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"

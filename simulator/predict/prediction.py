@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict.gpu_memory import Memory, check_memory, memory_of
+from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
 from isotune.simulator.predict.step_cost import Pricer
@@ -93,7 +93,8 @@ def predict(
     sms = scenario.hardware.gpu.sms
     if plan.comm_sms is not None and plan.comm_sms > sms:
         raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
-    needed = check_memory(scenario, plan) if must_fit else memory_of(scenario, plan)
+    memory = GpuMemory(scenario)
+    needed = memory.check(plan) if must_fit else memory.of(plan)
     run = _run(scenario, plan, contention)
     serial = run if plan == SERIAL else _run(scenario, SERIAL, contention)
     compute, comm = run.alone(syncs=False), run.alone(syncs=True)

@@ -1,6 +1,7 @@
 """A scenario: this model, on this machine, asked for this."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from isotune.simulator.architecture import Model, check_tp
 from isotune.simulator.errors import InputError
@@ -38,3 +39,19 @@ class Scenario:
     def sm_budgets(self) -> tuple[int | None, ...]:
         """SM budgets of a collective worth telling apart; None is the library's choice."""
         return sm_budgets(max(one.sms for one in self.hardware.collectives.chain()))
+
+    def with_workload(self, **changes: Any) -> Self:
+        """The same with another prompt, batch, tp, ...
+
+        Raises:
+            InputError: a `tp` that the machine or the model does not allow.
+        """
+        return replace(self, workload=self.workload.model_copy(update=changes))
+
+    def with_model(self, **changes: Any) -> Self:
+        """The same with another number of blocks, ..."""
+        return replace(self, model=replace(self.model, **changes))
+
+    def with_hardware(self, **changes: Any) -> Self:
+        """The same with another GPU, link, ..."""
+        return replace(self, hardware=self.hardware.model_copy(update=changes))

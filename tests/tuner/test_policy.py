@@ -13,7 +13,7 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload, check_plan, granularity
 from isotune.tuner.exact import best_split
-from isotune.tuner.policy import Lengths, at, find_policy, read_lengths
+from isotune.tuner.policy import Lengths, find_policy, read_lengths
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),
@@ -28,7 +28,7 @@ def found():
 
 
 def loss_at(buckets, length):
-    there = at(CASE, length)
+    there = CASE.with_workload(prompt=length)
     timer = Timer(there)
     optimum = min(best_split(there, chunks=3).latency_s, timer.latency(Plan()))
     rule = next(b.rule for b in buckets if b.first <= length <= b.last)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from isotune.simulator.predict import predict
 from isotune.simulator.schedule import Plan
-from isotune.tuner.policy import at
 from isotune.tuner.savings_by_length import best_iso, by_length
 from isotune.tuner.techniques import pays_from
 
@@ -15,7 +14,7 @@ def test_each_point_is_the_prediction_of_its_plan(make_scenario):
     assert [points[0].prompt, points[-1].prompt] == [512, 4096]
     for point in (points[0], points[7], points[-1]):
         assert (point.plan.comm_dtype, point.plan.dropped) == ("int8", (1,))
-        found = predict(at(scenario, point.prompt), point.plan)
+        found = predict(scenario.with_workload(prompt=point.prompt), point.plan)
         assert point.latency_s == found.latency_s
         assert (point.saving, point.saving_interval) == (found.saving, found.saving_interval)
 

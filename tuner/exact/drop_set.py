@@ -30,7 +30,7 @@ from isotune.simulator.batch import (
     Transitions,
     transitions,
 )
-from isotune.simulator.predict import Scenario, memory_of
+from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import CommDtype, Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
@@ -120,7 +120,7 @@ def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: boo
     serial = Plan(comm_dtype=comm_dtype)
     cuts = Cuts.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
     found = []
-    if memory_of(scenario, serial).fits:
+    if GpuMemory(scenario).of(serial).fits:
         found.append(Batch(scenario=scenario, plan=serial, cuts=cuts))
     if iso and scenario.workload.tp > 1:
         found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))

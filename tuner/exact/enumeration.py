@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from isotune.simulator.batch import Batch, Cuts, DropSets, Index, Timer
-from isotune.simulator.predict import Scenario, fitting
-from isotune.simulator.schedule import CommDtype, Plan, Strategy, granularity
+from isotune.simulator.predict import GpuMemory, Scenario
+from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan, Strategy, granularity
 
 FEW_CUTS = 4000
 """Three chunks are enumerated unasked while they make no more cuts than this."""
@@ -94,9 +94,10 @@ def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) ->
 
 def _pieces(scenario: Scenario, parts: Iterable[Index]) -> Iterator[Index]:
     """The cuts that fit in memory, which the largest chunk decides, many at once."""
+    memory = GpuMemory(scenario)
     held: list[Index] = []
     for part in parts:
-        held.append(part[fitting(scenario, part.max(axis=1, initial=0))])
+        held.append(part[memory.fitting(STRATEGIES["iso"], part)])
         if sum(map(len, held)) >= _AT_ONCE:
             yield np.concatenate(held)
             held = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import SERIAL, Prediction, Scenario, check_memory, predict
+from isotune.simulator.predict import SERIAL, GpuMemory, Prediction, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, CommDtype, Plan, strategy_named
 from isotune.tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
 from isotune.tuner.choices import ObjectiveName, SamplerName
@@ -218,7 +218,7 @@ def _chosen(scenario: Scenario, trials: Trials, exact: Best | None, options: Opt
         reason = next(iter(trials.why), "none is fast enough")
         raise InputError(f"no plan within the limits: {reason}")
     if not found:
-        check_memory(scenario, SERIAL)
+        GpuMemory(scenario).check(SERIAL)
     plan = min(found, key=lambda item: item[0])[1] if found else SERIAL
     if plan.comm_dtype not in options.transfers:
         raise InputError(

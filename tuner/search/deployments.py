@@ -6,7 +6,7 @@ shows what each millisecond buys, and a latency limit picks the cheapest that is
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import optuna
@@ -30,7 +30,7 @@ class DeploymentSpace(Space):
     def at(self, tp: int, batch: int) -> Space:
         """The plans of one deployment, from the same parameters as all others."""
         return Space(
-            scenario=scenario_at(self.scenario, tp, batch),
+            scenario=self.scenario.with_workload(tp=tp, batch=batch),
             strategies=self.strategies,
             comm_dtypes=self.comm_dtypes,
             drop_order=self.drop_order,
@@ -70,16 +70,6 @@ class DeploymentResult:
     options: Options
 
 
-def scenario_at(scenario: Scenario, tp: int, batch: int) -> Scenario:
-    """The scenario on another number of GPUs and with another batch.
-
-    Raises:
-        InputError: the model or machine does not allow this `tp`.
-    """
-    workload = scenario.workload.model_copy(update={"tp": tp, "batch": batch})
-    return replace(scenario, workload=workload)
-
-
 def deployed(plan: Plan, tp: int, batch: int) -> Deployment:
     """A plan for this many GPUs and requests."""
     return Deployment.model_validate(plan.model_dump() | {"tp": tp, "batch": batch})
@@ -101,7 +91,9 @@ def search_deployments(
     if options.objective is not None:
         raise InputError("several --tp or --batch are compared by prediction, not by real runs")
     options.check()
-    there = {(tp, batch): scenario_at(scenario, tp, batch) for tp in tps for batch in batches}
+    there = {
+        (tp, batch): scenario.with_workload(tp=tp, batch=batch) for tp in tps for batch in batches
+    }
     widest = space_of(there[max(tps), max(batches)], options)
     space = DeploymentSpace(
         scenario=widest.scenario,

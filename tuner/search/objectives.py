@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from isotune.simulator.batch import Timer
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.number_types import number_type
-from isotune.simulator.predict import Scenario, check_memory
+from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.choices import OBJECTIVES, ObjectiveName
@@ -139,7 +139,7 @@ class Evaluator:
         shape = plan.strategy, plan.chunks
         if shape not in self._fits:
             try:
-                check_memory(self._scenario, plan)
+                GpuMemory(self._scenario).check(plan)
                 self._fits[shape] = ""
             except DoesNotFitError as error:
                 self._fits[shape] = str(error)

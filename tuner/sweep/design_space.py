@@ -28,7 +28,7 @@ from isotune.simulator.batch import Array, Batch, Cuts, Index, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, validate
 from isotune.simulator.machine import read_profile
-from isotune.simulator.predict import Scenario, gpu_bytes
+from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import (
     CommDtype,
     PassSizes,
@@ -316,9 +316,4 @@ def _needed(scenario: Scenario, name: str, batch: Index, prompt: Index) -> Array
     """Bytes one GPU needs [rows]."""
     work = _passes(scenario, batch, prompt)
     how, _ = technique_named(name)
-    chunks = how.split(work, tuple(_even(how, work).T))
-    largest = np.maximum.reduce([chunk.rows for chunk in chunks])
-    held = batch * (work.context + work.tokens)
-    rows, tp = batch * work.tokens, scenario.workload.tp
-    parts = gpu_bytes(scenario, tp, batch=batch, tokens=held, rows=rows, largest=largest)
-    return np.asarray(sum(parts) + scenario.hardware.runtime.memory_reserved, dtype=np.float64)
+    return GpuMemory(scenario).needed(how, work, _even(how, work))

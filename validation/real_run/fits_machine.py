@@ -2,11 +2,10 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import SERIAL, memory_of
+from isotune.simulator.predict import SERIAL, GpuMemory
 from isotune.validation.real_run.setup import Setup
 
 
@@ -50,11 +49,11 @@ def _check_gpus(local_ranks: int) -> None:
 def _bytes_per_rank(setup: Setup) -> float:
     """Bytes of the largest pass; weights and cache count twice where float32 checks bf16."""
     scenario = setup.scenario
-    needed = [memory_of(scenario, plan) for plan in (setup.plan, *setup.baseline)]
+    needed = [GpuMemory(scenario).of(plan) for plan in (setup.plan, *setup.baseline)]
     context = scenario.workload.context
     if context and setup.check_dtype != "none":  # the check begins with a prefill of its own
-        prefill = scenario.workload.model_copy(update={"phase": "prefill", "prompt": context})
-        needed.append(memory_of(replace(scenario, workload=prefill), SERIAL))
+        prefill = scenario.with_workload(phase="prefill", prompt=context)
+        needed.append(GpuMemory(prefill).of(SERIAL))
     both = max(one.weights + one.kv_cache + 2 * one.activations for one in needed)
     wider = 4 / scenario.workload.width if setup.check_dtype == "float32" else 1
     return both * wider

@@ -1,13 +1,13 @@
 """What a validation runs, checked before any process starts. Imports no torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from isotune.simulator.architecture import bundled_models, check_tp, model_config_file
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, locate, scenario_of
-from isotune.simulator.predict import SERIAL, Scenario, check_memory, memory_of
+from isotune.simulator.predict import SERIAL, GpuMemory, Scenario
 from isotune.simulator.schedule import Plan, check_plan
 from isotune.validation.choices import CheckDtype, Device
 from isotune.validation.spd.checkpoint import check_ranks, read_record
@@ -66,14 +66,13 @@ class Setup:
         check_family(scenario.model)
         scenario, plan, notes = _cut(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
-        check_memory(scenario, plan)
+        GpuMemory(scenario).check(plan)
         baseline, without = _baseline(scenario)
         notes = (*notes, *without)
         _check_types(scenario)
         if device == "cuda":
             # The executor launches kernels one by one.
-            workload = scenario.workload.model_copy(update={"runtime": "eager"})
-            scenario = replace(scenario, workload=workload)
+            scenario = scenario.with_workload(runtime="eager")
         elif plan.comm_sms is not None:
             notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
         if emulate_tp is not None:
@@ -132,7 +131,7 @@ def _emulating(scenario: Scenario, tp: int) -> Scenario:
     if tp < 2:
         raise InputError(f"--emulate-tp: {tp} ranks have no all-reduce (allowed: 2 or more)")
     check_tp(scenario.model, tp)
-    return replace(scenario, workload=scenario.workload.model_copy(update={"tp": tp}))
+    return scenario.with_workload(tp=tp)
 
 
 def _cut(
@@ -146,15 +145,15 @@ def _cut(
             f"--layers: {scenario.model.name} has {blocks} blocks (allowed: 1 to {blocks})"
         )
     check_plan(plan, scenario.model, scenario.workload)
-    cut = replace(scenario.model, num_hidden_layers=layers)
     kept = {"dropped": tuple(block for block in plan.dropped if block < layers)}
     notes = (f"model cut to its first {layers} of {blocks} blocks",)
-    return replace(scenario, model=cut), plan.model_copy(update=kept), notes
+    shortened = scenario.with_model(num_hidden_layers=layers)
+    return shortened, plan.model_copy(update=kept), notes
 
 
 def _baseline(scenario: Scenario) -> tuple[tuple[Plan, ...], tuple[str, ...]]:
     """The serial run if it fits the profile's GPU, and else a note that says why it is left out."""
-    needed = memory_of(scenario, SERIAL)
+    needed = GpuMemory(scenario).of(SERIAL)
     if needed.fits:
         return (SERIAL,), ()
     note = (

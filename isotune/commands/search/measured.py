@@ -18,7 +18,7 @@ from isotune.commands.search.options import ONE_CASE, SharingOptions, TrialsOpti
 from isotune.commands.search.shared import create_study
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile
-from isotune.simulator.predict import SERIAL, check_memory, predict
+from isotune.simulator.predict import SERIAL, GpuMemory, predict
 from isotune.simulator.schedule import Plan
 from isotune.validation.extra import require_validate_extra
 
@@ -95,7 +95,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
 
         if job.options.objectives != ("latency",):
             raise InputError("--measured: measures latency alone (allowed: --objectives latency)")
-        check_memory(job.scenario, SERIAL)  # it is run as well
+        GpuMemory(job.scenario).check(SERIAL)  # it is run as well
         best = search(job.scenario, job.options).best
         setup = Setup.of(
             PlanFile.of(best, *job.names),

@@ -4,21 +4,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotune.simulator.errors import DoesNotFitError
-from isotune.simulator.predict import Memory, Scenario, check_memory
-from isotune.simulator.predict.gpu_memory import memory
-from isotune.simulator.schedule import Plan, expand
+from isotune.simulator.predict import GpuMemory, Memory, Scenario
+from isotune.simulator.schedule import Plan
 
 SERIAL = Plan()
 MakeScenario = Callable[..., Scenario]
 
 
 def needs(scenario: Scenario, plan: Plan = SERIAL) -> Memory:
-    return memory(scenario, expand(scenario.model, scenario.workload, plan))
+    return GpuMemory(scenario).of(plan)
 
 
 def test_llama_2_70b_takes_an_eighth_of_its_138_gb_on_each_of_eight_gpus(
@@ -51,7 +51,7 @@ def test_a_model_that_does_not_fit_says_what_it_needs_has_and_could_use(
     make_scenario: MakeScenario,
 ) -> None:
     with pytest.raises(DoesNotFitError) as caught:
-        check_memory(make_scenario("llama-2-70b", "rtx4090", blocks=None, tp=4), SERIAL)
+        GpuMemory(make_scenario("llama-2-70b", "rtx4090", blocks=None, tp=4)).check(SERIAL)
     text = str(caught.value)
     assert "llama-2-70b (bf16 weights) does not fit in memory: each of 4 GPUs needs" in text
     needed, has = map(float, re.findall(r"needs ([\d.]+) GB .* has ([\d.]+) GB", text)[0])
@@ -60,18 +60,18 @@ def test_a_model_that_does_not_fit_says_what_it_needs_has_and_could_use(
 
 
 def test_the_smallest_tp_offered_fits(make_scenario: MakeScenario) -> None:
-    check_memory(make_scenario("llama-2-70b", "rtx4090", blocks=None, tp=8), SERIAL)
+    GpuMemory(make_scenario("llama-2-70b", "rtx4090", blocks=None, tp=8)).check(SERIAL)
 
 
 def test_a_tp_beyond_the_node_is_marked_as_such(make_scenario: MakeScenario) -> None:
     with pytest.raises(DoesNotFitError, match=r"tp that fits is \d+, more than the 8 GPUs of a800"):
-        check_memory(make_scenario("llama-3.1-405b", blocks=None), SERIAL)
+        GpuMemory(make_scenario("llama-3.1-405b", blocks=None)).check(SERIAL)
 
 
 def test_where_no_tp_helps_the_way_out_is_another(make_scenario: MakeScenario) -> None:
     scenario = make_scenario("mistral-7b", blocks=None, batch=60_000, phase="decode")
     with pytest.raises(DoesNotFitError, match=r"no tp fits; use a shorter prompt, a smaller"):
-        check_memory(scenario, SERIAL)
+        GpuMemory(scenario).check(SERIAL)
 
 
 @settings(max_examples=60)
@@ -84,3 +84,19 @@ def test_a_plan_never_needs_more_memory_than_serial(
     )
     plan = data.draw(plans(scenario))
     assert needs(scenario, plan).needed <= needs(scenario).needed
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_many_splits_at_once_need_what_each_needs_alone(
+    make_scenario: MakeScenario, plans: Callable[..., Any], data: st.DataObject
+) -> None:
+    scenario = make_scenario(
+        prompt=data.draw(st.integers(2, 5000)), batch=data.draw(st.integers(1, 4))
+    )
+    plan = data.draw(plans(scenario))
+    sizes = np.array([plan.chunks, plan.chunks[::-1]], dtype=np.int64)
+    memory = GpuMemory(scenario)
+    alone = memory.of(plan)
+    assert memory.needed(plan.how, scenario.workload, sizes).tolist() == [alone.needed] * 2
+    assert memory.fitting(plan.how, sizes).tolist() == [alone.fits] * 2

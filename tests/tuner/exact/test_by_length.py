@@ -10,7 +10,6 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 from isotune.tuner.exact import best_split, solve
-from isotune.tuner.policy import at
 
 CASES = [("rtx4090", "int8", (0, 2)), ("a800", "bf16", ())]
 
@@ -26,7 +25,7 @@ def test_each_length_gets_its_optimum_over_up_to_three_chunks(hardware, transfer
     lengths = (40, 300, 1500, 3000, 4096, 6000, 9001)
     three = 0
     for length, found in zip(lengths, solve(case, lengths, plain), strict=True):
-        there = at(case, length)
+        there = case.with_workload(prompt=length)
         timer = Timer(there)
         exact = best_split(there, comm_dtypes=(transfer,), drop_sets=(dropped,), chunks=3)
         optimum = min(exact.latency_s, timer.latency(plain))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isotune.simulator.errors import DoesNotFitError
-from isotune.simulator.predict import Scenario, memory_of, predict
+from isotune.simulator.predict import GpuMemory, Scenario, predict
 from isotune.simulator.schedule import Plan
 from isotune.tuner.accuracy import Sensitivity
 from isotune.tuner.exact import best_split
@@ -161,14 +161,14 @@ def test_where_only_smaller_chunks_fit_they_are_found_and_serial_is_said_not_to_
 ) -> None:
     roomy = make_scenario("llama-2-70b", blocks=4, prompt=4096)
     even = Plan(strategy="iso", chunks=(2048, 2048))
-    needed = [memory_of(roomy, plan).needed for plan in (Plan(), even)]
+    needed = [GpuMemory(roomy).of(plan).needed for plan in (Plan(), even)]
     assert needed[1] < needed[0]
     gpu = roomy.hardware.gpu.model_copy(update={"memory": sum(needed) / 2})
     hardware = roomy.hardware.model_copy(update={"gpu": gpu})
     result = search(replace(roomy, hardware=hardware), QUICK)
     assert result.best.memory.fits
     assert result.exact is not None
-    assert memory_of(result.best.scenario, result.exact.plan).fits
+    assert GpuMemory(result.best.scenario).of(result.exact.plan).fits
     assert not result.baseline.memory.fits
     assert result.baseline.latency_s == pytest.approx(predict(roomy).latency_s)
     assert result.trials.pruned > 0

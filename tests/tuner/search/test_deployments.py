@@ -12,7 +12,6 @@ from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan, Workload, check_plan
 from isotune.tuner.exact import best_split
 from isotune.tuner.search import Options, front_rows, search_deployments
-from isotune.tuner.search.deployments import scenario_at
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),
@@ -34,12 +33,12 @@ def test_the_front_trades_latency_for_throughput_per_gpu(result):
     assert len({row["tp"] for row in rows}) > 1
     assert throughput == sorted(throughput, reverse=True)
     assert latency == sorted(latency, reverse=True)
-    assert latency[-1] <= best_split(scenario_at(CASE, 8, 1)).latency_s * (1 + 1e-9)
+    assert latency[-1] <= best_split(CASE.with_workload(tp=8, batch=1)).latency_s * (1 + 1e-9)
 
 
 def test_every_row_of_the_front_is_the_prediction_of_its_plan(result):
     for row in front_rows(result):
-        there = scenario_at(CASE, row["tp"], row["batch"])
+        there = CASE.with_workload(tp=row["tp"], batch=row["batch"])
         plan = Plan.model_validate(row["plan"])
         check_plan(plan, there.model, there.workload)
         assert predict(there, plan).latency_s == pytest.approx(row["latency_s"], rel=1e-9)
@@ -49,7 +48,7 @@ def test_every_row_of_the_front_is_the_prediction_of_its_plan(result):
 
 def test_the_first_objective_chooses_within_the_latency_limit(result):
     assert result.best.scenario.workload.tp == 1
-    limit = 1.1 * best_split(scenario_at(CASE, 8, 1)).latency_s
+    limit = 1.1 * best_split(CASE.with_workload(tp=8, batch=1)).latency_s
     quick = search_deployments(CASE, (1, 4, 8), (1, 3), replace(BOTH, latency_limit=limit))
     assert quick.best.latency_s <= limit
     assert quick.best.scenario.workload.tp == 8

@@ -16,7 +16,7 @@ from _support.trace_format import check_trace
 
 from isotune.hw_profiles import FOLDER
 from isotune.simulator.files import read_plan
-from isotune.simulator.predict import SERIAL, memory_of
+from isotune.simulator.predict import SERIAL, GpuMemory
 from isotune.simulator.schedule import expand
 from isotune.validation import extra
 from isotune.validation.real_run import Setup
@@ -85,7 +85,7 @@ def test_where_the_serial_run_alone_does_not_fit_the_plan_is_measured_without_it
 ):
     path = plan({"strategy": "iso", "chunks": [40, 24]})
     setup = Setup.of(read_plan(path), tmp_path, device="cpu")
-    between = sum(memory_of(setup.scenario, each).needed for each in (setup.plan, SERIAL)) / 2
+    between = sum(GpuMemory(setup.scenario).of(each).needed for each in (setup.plan, SERIAL)) / 2
     profile = (FOLDER / "a800.yaml").read_text()
     small = profile.replace("memory: 80 GiB", f"memory: {between / 1e9:.9f} GB")
     (tmp_path / "small.yaml").write_text(small)
