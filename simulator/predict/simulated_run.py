@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from isotune.simulator.architecture import Op
 from isotune.simulator.machine import CLASSES, HardwareProfile
 from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import slower
-from isotune.simulator.schedule import Op, Program, StepCosts, Timeline, simulate
+from isotune.simulator.schedule import Program, StepCosts, Timeline, simulate
 
 
 class ProgramCosts:

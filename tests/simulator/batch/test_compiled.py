@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotune.simulator.architecture import load_model
+from isotune.simulator.architecture import Collective, load_model
 from isotune.simulator.batch import DropSets
 from isotune.simulator.batch.compiled import STATES, Automaton, walk
 from isotune.simulator.batch.layout import structure
@@ -20,8 +20,8 @@ class Costs:
     """Prices of roles drawn at random, read by step as the reference does."""
 
     def __init__(self, program, whole, seconds, slowdowns, wait):
-        roles = {(p.ops, p.chunk.index, p.tile): role for role, p in enumerate(whole.players)}
-        self._role = [roles[s.ops, s.chunk.index, s.tile] for s in program.steps]
+        roles = {role: index for index, role in enumerate(whole.roles)}
+        self._role = [roles[step.role] for step in program.steps]
         self._whole, self._seconds, self._slowdowns = whole, seconds, slowdowns
         self.event_wait = wait
 
@@ -65,8 +65,8 @@ def test_any_program_takes_as_long_as_in_the_reference(drawn, wait, comm):
     model, workload, plan, seed = drawn
     rng = np.random.default_rng(seed)
     whole = structure(model, workload.tp, plan.strategy, len(plan.chunks))
-    seconds = rng.uniform(0.5, 1.5, len(whole.players))
-    seconds[[p.is_sync for p in whole.players]] *= comm
+    seconds = rng.uniform(0.5, 1.5, len(whole.roles))
+    seconds[[isinstance(ops[0], Collective) for ops, *_ in whole.roles]] *= comm
     slowdowns = rng.uniform(1.0, 2.0, 2 * len(whole.pairs))
     program = expand(model, workload, plan)
     reference = simulate(program, Costs(program, whole, seconds, slowdowns, wait)).latency
@@ -86,7 +86,7 @@ def test_more_states_than_are_remembered_change_nothing():
         dropped=tuple(np.flatnonzero(rng.random(blocks) < 0.5).tolist()),
     )
     whole = structure(model, 8, "iso", 5)
-    seconds = rng.uniform(0.9, 1.1, len(whole.players))
+    seconds = rng.uniform(0.9, 1.1, len(whole.roles))
     slowdowns = rng.uniform(1.0, 1.1, 2 * len(whole.pairs))
     program = expand(model, workload, plan)
     reference = simulate(program, Costs(program, whole, seconds, slowdowns, 10.0)).latency
@@ -103,7 +103,7 @@ def test_a_periodic_drop_set_takes_as_long_as_its_blocks_written_out(period):
     blocks = 80
     whole = structure(MODEL, 8, "iso", 2)
     rng = np.random.default_rng(period)
-    seconds = rng.uniform(0.5, 1.5, len(whole.players))
+    seconds = rng.uniform(0.5, 1.5, len(whole.roles))
     slowdowns = rng.uniform(1.0, 2.0, 2 * len(whole.pairs))
     pattern = rng.random((1, period)) < 0.5
     written_out = np.resize(pattern, (1, blocks))
