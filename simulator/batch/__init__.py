@@ -1,8 +1,14 @@
 """Many plans of one scenario, only timed."""
 
-from isotune.simulator.batch.compiled import Array, Index, Layout, Transitions, transitions
+from isotune.simulator.automaton import (
+    Array,
+    DropSets,
+    Index,
+    Layout,
+    Transitions,
+    transitions,
+)
 from isotune.simulator.batch.cost_table import Cuts, Prices
-from isotune.simulator.batch.drop_sets import DropSets
 from isotune.simulator.batch.many_plans import CUTS_AT_ONCE, Batch
 from isotune.simulator.batch.timer import Predictor, Timer
 

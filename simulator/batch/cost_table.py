@@ -10,11 +10,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from isotune.simulator.architecture import Collective, Op
-from isotune.simulator.batch.compiled import Array, Index
-from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure
+from isotune.simulator.automaton import DROPPED, SYNCED, Array, Index, Structure
 from isotune.simulator.predict import Factors, Pricer, Rows, StepCost, rows_of
-from isotune.simulator.schedule import Step, Workload
+from isotune.simulator.schedule import SYNCS, Op, Step, Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,7 +91,7 @@ def price(
     `factors` asks what if ops and contention took more or less; `known` are costs to use again.
     Roles of the other kind stay NaN, so that an engine that used them would show it.
     """
-    unused = {WHOLE, DROPPED} - kinds
+    unused = {SYNCED, DROPPED} - kinds
     used = frozenset().union(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
@@ -106,7 +104,7 @@ def price(
     costs: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in alike.items():
         rows = _rows([steps[role] for role in roles], len(cuts))
-        if isinstance(ops[0], Collective):
+        if ops[0] in SYNCS:
             costs[ops] = pricer.step(ops, rows)
         else:
             costs[ops] = known.step(pricer, cuts, (structure.how, tuple(roles), ops), rows)
@@ -140,7 +138,7 @@ def _meetings(
 def _seconds(cost: StepCost, factors: Factors | None) -> Array:
     if factors is None:
         return cost.seconds
-    parts = [factors.of(op) * part.seconds for op, part in cost.parts]
+    parts = [factors.ops[op] * part.seconds for op, part in cost.parts]
     return np.asarray(sum(parts), dtype=np.float64)
 
 

@@ -13,10 +13,16 @@ from functools import cache
 
 import numpy as np
 
-from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
+from isotune.simulator.automaton import (
+    Array,
+    Automaton,
+    DropSets,
+    Index,
+    Structure,
+    compiled,
+    structure,
+)
 from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
-from isotune.simulator.batch.drop_sets import DropSets
-from isotune.simulator.batch.layout import Structure, structure
 from isotune.simulator.predict import Factors, Pricer, Scenario
 from isotune.simulator.schedule import Plan
 
@@ -101,7 +107,7 @@ def _walk(
     drops: DropSets,
     latency: Array,
 ) -> None:
-    walk(
+    compiled().walk(
         whole.layout,
         scenario.model.num_hidden_layers,
         prices.seconds,

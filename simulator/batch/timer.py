@@ -9,10 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from isotune.simulator.batch.compiled import Array, Automaton, Index, walk
+from isotune.simulator.automaton import (
+    DROPPED,
+    SYNCED,
+    Array,
+    Automaton,
+    DropSets,
+    Index,
+    Structure,
+    compiled,
+    structure,
+)
 from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
-from isotune.simulator.batch.drop_sets import DropSets
-from isotune.simulator.batch.layout import DROPPED, WHOLE, Structure, structure
 from isotune.simulator.batch.many_plans import Batch, prices_of, run
 from isotune.simulator.predict import Pricer, Scenario
 from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
@@ -50,7 +58,7 @@ class Timer:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self._priced: dict[_Key, _Priced] = {}
-        self._compute = ComputeCosts()
+        self._compute, self._walk = ComputeCosts(), compiled().walk
         self._first, self._one = np.zeros(1, dtype=np.int64), np.empty(1)
 
     def latency(self, plan: Plan) -> float:
@@ -64,7 +72,7 @@ class Timer:
         drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
         priced = self._priced.get(key) or self._price(key)
-        walk(
+        self._walk(
             priced.structure.layout,
             scenario.model.num_hidden_layers,
             priced.seconds,
@@ -125,7 +133,7 @@ class Timer:
         sizes = _neighbours(key)
         whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
         pricer = Pricer(scenario, key.comm_dtype, key.comm_sms)
-        kinds = frozenset({WHOLE, DROPPED} if key.drops else {WHOLE})
+        kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
         prices = price(pricer, whole, Cuts.of(scenario.workload, sizes), kinds)
         automaton = Automaton.empty(whole.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from isotune.simulator.architecture import Op
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
 from isotune.simulator.predict.step_cost import Pricer
 from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
-from isotune.simulator.schedule import Plan, Program, Timeline, check_plan, expand, simulate
+from isotune.simulator.schedule import Op, Plan, Program, Timeline, check_plan, expand, simulate
 
 SERIAL = Plan()
 
@@ -21,8 +20,6 @@ class Prediction:
     """What a plan takes; all times in seconds.
 
     `compute_s` and `comm_s` are the plan's steps with the GPU to themselves, C and M.
-    `op_seconds` has the ops by name, and
-    `op_sections` the section of the profile that each one's figures come from.
     `exposed_comm_s` is the time in which no compute runs: communication not hidden, and the
     waits around it. `bound_s` = max(C, M) is what perfect overlap without contention takes,
     with the smaller of the plan's and the baseline's C.
@@ -37,8 +34,7 @@ class Prediction:
     exposed_comm_s: float
     overlapped_s: float
     bound_s: float
-    op_seconds: Mapping[str, float]
-    op_sections: Mapping[str, str]
+    op_seconds: Mapping[Op, float]
     memory: Memory
     run: PricedRun
     serial: PricedRun
@@ -99,10 +95,9 @@ def predict(
         raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
     memory = GpuMemory(scenario)
     needed = memory.check(plan) if must_fit else memory.of(plan)
-    run = _run(scenario, plan, contention)
-    serial = run if plan == SERIAL else _run(scenario, SERIAL, contention)
+    run = _run(scenario, plan, contention) if plan != SERIAL else _baseline(scenario, contention)
+    serial = _baseline(scenario, contention)
     compute, comm = run.alone(syncs=False), run.alone(syncs=True)
-    ops = run.op_seconds()
     return Prediction(
         scenario=scenario,
         plan=plan,
@@ -113,22 +108,23 @@ def predict(
         exposed_comm_s=run.timeline.latency - run.computing,
         overlapped_s=run.timeline.overlapped,
         bound_s=max(min(compute, serial.alone(syncs=False)), comm),
-        op_seconds=_by_name(ops),
-        op_sections={op.name: op.section for op in ops},
+        op_seconds=run.op_seconds(),
         memory=needed,
         run=run,
         serial=serial,
     )
 
 
-def _by_name(seconds: Mapping[Op, float]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for op, value in seconds.items():
-        total[op.name] = total.get(op.name, 0.0) + value
-    return total
+def _baseline(scenario: Scenario, contention: bool) -> PricedRun:
+    """The serial run, which every plan of a scenario is compared with."""
+    key = "serial run", contention
+    if key not in scenario.remembered:
+        scenario.remembered[key] = _run(scenario, SERIAL, contention)
+    run: PricedRun = scenario.remembered[key]
+    return run
 
 
 def _run(scenario: Scenario, plan: Plan, contention: bool) -> PricedRun:
     program = expand(scenario.model, scenario.workload, plan)
     costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
-    return PricedRun(program, costs, simulate(program, costs))
+    return PricedRun(program, costs, simulate(program, costs), plan)

@@ -1,6 +1,8 @@
 """A scenario: this model, on this machine, asked for this."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Hashable
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 from isotune.simulator.architecture import Model, check_tp
@@ -34,6 +36,15 @@ class Scenario:
                 f"(allowed: 1 to {gpus}, or whole nodes)"
             )
         check_tp(self.model, tp)
+
+    @cached_property
+    def remembered(self) -> dict[Hashable, Any]:
+        """What others computed of the scenario and ask again; forgotten with it."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered: a copy in another process computes it anew."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def sm_budgets(self) -> tuple[int | None, ...]:

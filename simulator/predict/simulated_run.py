@@ -1,13 +1,17 @@
 """A program with its prices and its timeline, and the same with one operation class slower."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from isotune.simulator.architecture import Op
+import numpy as np
+
+from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
 from isotune.simulator.machine import CLASSES, HardwareProfile
+from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import slower
-from isotune.simulator.schedule import Program, StepCosts, Timeline, simulate
+from isotune.simulator.schedule import Op, Plan, Program, Timeline, simulate
 
 
 class ProgramCosts:
@@ -15,6 +19,7 @@ class ProgramCosts:
 
     def __init__(self, program: Program, pricer: Pricer, contention: bool = True) -> None:
         self._role_of, players = program.roles()
+        self.roles = {program.steps[player].role: role for role, player in enumerate(players)}
         self.prices = [
             pricer.step(step.ops, rows_of(step)) for step in map(program.steps.__getitem__, players)
         ]
@@ -24,6 +29,11 @@ class ProgramCosts:
         self._contention = contention
         runtime = pricer.scenario.hardware.runtime
         self.event_wait = runtime.event_wait if contention else 0.0
+
+    @property
+    def scenario(self) -> Scenario:
+        """What the prices are for."""
+        return self._pricer.scenario
 
     @property
     def hardware(self) -> HardwareProfile:
@@ -38,6 +48,7 @@ class ProgramCosts:
         """The full price of a step."""
         return self.prices[self._role_of[step]]
 
+    @cached_property
     def op_seconds(self) -> list[dict[Op, float]]:
         """Time of each op of each role."""
         found: list[dict[Op, float]] = []
@@ -54,9 +65,13 @@ class ProgramCosts:
 
     def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
         """How many times longer a compute step and a sync take while both are in flight."""
+        return self.pair_slowdowns(self._role_of[compute], self._role_of[sync])
+
+    def pair_slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
+        """The same of two roles."""
         if not self._contention:
             return 1.0, 1.0
-        pair = self._role_of[compute], self._role_of[sync]
+        pair = compute, sync
         if pair not in self._slowdowns:
             slower = self._pricer.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
             self._slowdowns[pair] = float(slower[0]), float(slower[1])
@@ -69,24 +84,67 @@ class _Shifted:
     def __init__(self, costs: ProgramCosts, name: str, error: float) -> None:
         self._costs = costs
         self._excess = error if name == "contention" else 0.0
-        self._seconds = [slower(ops, name, error) for ops in costs.op_seconds()]
+        self.by_role = [slower(ops, name, error) for ops in costs.op_seconds]
         self.event_wait = costs.event_wait
 
     def seconds(self, step: int) -> float:
-        return self._seconds[self._costs.role_of(step)]
+        return self.by_role[self._costs.role_of(step)]
 
     def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
-        first, second = self._costs.slowdowns(compute, sync)
+        return self.grown(*self._costs.slowdowns(compute, sync))
+
+    def grown(self, first: float, second: float) -> tuple[float, float]:
+        """Two slowdowns with contention as strong as it is here."""
         return first + self._excess * (first - 1.0), second + self._excess * (second - 1.0)
+
+
+def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple[float, ...]:
+    """Seconds of a plan under each of some costs, as `simulate` has them.
+
+    Equal to 1e-9: the automaton adds up blocks, the timeline steps.
+    """
+    work = costs.scenario.workload
+    whole = structure(costs.scenario.model, work.tp, plan.strategy, len(plan.chunks))
+    blocks = costs.scenario.model.num_hidden_layers
+    drops = DropSets.repeated(plan.dropped, blocks)
+    seconds = np.full((len(shifted), len(whole.roles)), np.nan)
+    slowdowns = np.full((len(shifted), 2 * len(whole.pairs)), np.nan)
+    known = [
+        (index, costs.roles[role]) for index, role in enumerate(whole.roles) if role in costs.roles
+    ]
+    place = dict(known)
+    for row, one in enumerate(shifted):
+        for index, role in known:
+            seconds[row, index] = one.by_role[role]
+        for column, (compute, sync) in enumerate(whole.pairs):
+            if compute in place and sync in place:
+                pair = costs.pair_slowdowns(place[compute], place[sync])
+                slowdowns[row, 2 * column : 2 * column + 2] = one.grown(*pair)
+    rows, latency = np.arange(len(shifted)), np.empty(len(shifted))
+    cheapest().walk(
+        whole.layout,
+        blocks,
+        seconds,
+        slowdowns,
+        costs.event_wait,
+        rows,
+        drops.masks,
+        drops.periods,
+        rows,
+        Automaton.empty(whole.layout.tail),
+        latency,
+    )
+    return tuple(latency.tolist())
 
 
 @dataclass(frozen=True, eq=False)
 class PricedRun:
-    """A program with its prices and its timeline."""
+    """A program with its prices and its timeline; `plan` is what it was expanded from."""
 
     program: Program
     costs: ProgramCosts
     timeline: Timeline
+    plan: Plan | None = None
 
     @property
     def latency(self) -> float:
@@ -97,8 +155,10 @@ class PricedRun:
     def shifted(self) -> tuple[float, ...]:
         """Seconds with each operation class slower by one standard error."""
         errors = self.costs.hardware.class_errors()
-        costs: list[StepCosts] = [_Shifted(self.costs, name, errors[name]) for name in CLASSES]
-        return tuple(simulate(self.program, shifted).latency for shifted in costs)
+        shifted = [_Shifted(self.costs, name, errors[name]) for name in CLASSES]
+        if self.plan is None:
+            return tuple(simulate(self.program, costs).latency for costs in shifted)
+        return _fast(self.costs, self.plan, shifted)
 
     def alone(self, syncs: bool) -> float:
         """Seconds of all syncs, or of all compute steps, with the GPU to themselves."""
@@ -114,7 +174,7 @@ class PricedRun:
     def op_seconds(self) -> dict[Op, float]:
         """Seconds of each op, all steps together."""
         total: dict[Op, float] = {}
-        by_role = self.costs.op_seconds()
+        by_role = self.costs.op_seconds
         for index in range(len(self.program.steps)):
             for op, seconds in by_role[self.costs.role_of(index)].items():
                 total[op] = total.get(op, 0.0) + seconds

@@ -11,6 +11,8 @@ from isotune.simulator.schedule.breakdown import (
 )
 from isotune.simulator.schedule.plan import Plan, check_plan
 from isotune.simulator.schedule.program import (
+    SYNCS,
+    Op,
     Program,
     Role,
     Step,
@@ -46,6 +48,7 @@ __all__ = [
     "SPD",
     "STEPS",
     "STRATEGIES",
+    "SYNCS",
     "TECHNIQUES",
     "TILE",
     "ZERO_SHOT",
@@ -53,6 +56,7 @@ __all__ = [
     "CommDtype",
     "LaunchMode",
     "Measurement",
+    "Op",
     "PassSizes",
     "Phase",
     "Plan",

@@ -2,7 +2,7 @@
 
 A dropped sync that was already hidden saves nothing, so which blocks to drop and how to cut the
 prompt belong together. For one cut, blocks lead from state to state of a small automaton (see
-`isotune.simulator.batch.compiled`), and a drop set is a path through it:
+`isotune.simulator.automaton`), and a drop set is a path through it:
 
 - *upper bound*: the least sensitive blocks, any number of them, on every cut;
 - *lower bound* of a cut: the fastest path with at most as many drops as the budget can pay for

@@ -1,12 +1,13 @@
 """Error bars: what widens them, what cancels, and what they must contain."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from isotune.simulator.machine import CLASSES, Errors, HardwareProfile, read_profile
-from isotune.simulator.predict import Z80, Scenario, predict
-from isotune.simulator.schedule import Plan
+from isotune.simulator.predict import Z80, Scenario, class_of, predict
+from isotune.simulator.schedule import Op, Plan
 
 MakeScenario = Callable[..., Scenario]
 NONE = dict.fromkeys(CLASSES, 0.0)
@@ -19,6 +20,10 @@ def machine(**errors: float) -> HardwareProfile:
 
 def scenario(make: MakeScenario, **errors: float) -> Scenario:
     return make("llama-2-70b", machine(**errors), blocks=4, tp=8, prompt=4096)
+
+
+def test_every_op_belongs_to_one_class() -> None:
+    assert {class_of(op) for op in Op} == set(CLASSES) - {"skew", "contention"}
 
 
 def test_without_errors_an_interval_is_a_point(make_scenario: MakeScenario) -> None:
@@ -88,3 +93,16 @@ def test_figures_that_nobody_measured_here_have_wider_errors() -> None:
     for name in CLASSES:
         wider = relative.class_errors()[name] * derived.derived_error_factor
         assert derived.class_errors()[name] == pytest.approx(wider)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [Plan(), ISO, Plan(strategy="gemm_overlap", chunks=(2048, 2048), dropped=(1,))],
+    ids=["serial", "iso", "tiles"],
+)
+def test_shifted_passes_are_those_of_the_reference_timeline(
+    make_scenario: Callable[..., Scenario], plan: Plan
+) -> None:
+    run = predict(scenario(make_scenario, gemm=0.1, collectives=0.2, contention=0.5), plan).run
+    reference = replace(run, plan=None)
+    assert run.shifted == pytest.approx(reference.shifted, rel=1e-9)

@@ -7,11 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotune.simulator.architecture import Collective, load_model
-from isotune.simulator.batch import DropSets
-from isotune.simulator.batch.compiled import STATES, Automaton, walk
-from isotune.simulator.batch.layout import structure
-from isotune.simulator.schedule import Plan, Workload, expand, simulate
+from isotune.simulator.architecture import load_model
+from isotune.simulator.automaton import (
+    INTERPRETED,
+    STATES,
+    Automaton,
+    DropSets,
+    compiled,
+    structure,
+)
+from isotune.simulator.schedule import SYNCS, Plan, Workload, expand, simulate
 
 MODEL = load_model("llama-2-70b")
 
@@ -40,7 +45,7 @@ def engine(whole, blocks, seconds, slowdowns, wait, drops):
     automaton = Automaton.empty(whole.layout.tail)
     prices = np.array([seconds]), np.array([slowdowns])
     drawn = drops.masks, drops.periods
-    walk(whole.layout, blocks, *prices, wait, first, *drawn, first, automaton, latency)
+    compiled().walk(whole.layout, blocks, *prices, wait, first, *drawn, first, automaton, latency)
     return latency[0], automaton
 
 
@@ -66,7 +71,7 @@ def test_any_program_takes_as_long_as_in_the_reference(drawn, wait, comm):
     rng = np.random.default_rng(seed)
     whole = structure(model, workload.tp, plan.strategy, len(plan.chunks))
     seconds = rng.uniform(0.5, 1.5, len(whole.roles))
-    seconds[[isinstance(ops[0], Collective) for ops, *_ in whole.roles]] *= comm
+    seconds[[ops[0] in SYNCS for ops, _, _ in whole.roles]] *= comm
     slowdowns = rng.uniform(1.0, 2.0, 2 * len(whole.pairs))
     program = expand(model, workload, plan)
     reference = simulate(program, Costs(program, whole, seconds, slowdowns, wait)).latency
@@ -112,3 +117,21 @@ def test_a_periodic_drop_set_takes_as_long_as_its_blocks_written_out(period):
         for drops in (pattern, written_out)
     ]
     assert times[0] == pytest.approx(times[1], rel=1e-12)
+
+
+def test_python_and_numba_give_the_same_bits():
+    rng = np.random.default_rng(3)
+    for strategy, chunks in (("serial", 0), ("iso", 2), ("iso", 3), ("gemm_overlap", 4)):
+        whole = structure(MODEL, 8, strategy, chunks)
+        seconds = rng.uniform(0.5, 1.5, (4, len(whole.roles)))
+        slowdowns = rng.uniform(1.0, 2.0, (4, 2 * len(whole.pairs)))
+        drops, rows = DropSets.named([(1, 5, 6)], 40), np.arange(4)
+        found = []
+        for one in (INTERPRETED, compiled()):
+            latency, automaton = np.empty(4), Automaton.empty(whole.layout.tail)
+            drawn = drops.masks, drops.periods
+            one.walk(
+                whole.layout, 40, seconds, slowdowns, 0.1, rows, *drawn, rows, automaton, latency
+            )
+            found.append(latency.tolist())
+        assert found[0] == found[1]

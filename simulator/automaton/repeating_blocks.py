@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from isotune.simulator.architecture import Model
-from isotune.simulator.batch.compiled import Index, Layout
+from isotune.simulator.automaton.walk import END, HEAD, Index, Layout
 from isotune.simulator.schedule import (
     STRATEGIES,
     PassSizes,
@@ -24,8 +24,6 @@ from isotune.simulator.schedule import (
     Workload,
     expand_sizes,
 )
-
-WHOLE, DROPPED, HEAD, END = range(4)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from isotune.simulator.batch.compiled import Index
-from isotune.simulator.batch.layout import DROPPED, WHOLE
+from isotune.simulator.automaton.walk import DROPPED, SYNCED, Index
 
 _WORD = 64
 
@@ -64,4 +63,4 @@ class DropSets:
         """Kinds of blocks that may occur."""
         some = self.masks.any()
         every = self.periods.max() == 1 and bool(self.masks.all())
-        return frozenset(({DROPPED} if some else set()) | (set() if every else {WHOLE}))
+        return frozenset(({DROPPED} if some else set()) | (set() if every else {SYNCED}))

@@ -1,4 +1,4 @@
-"""The compiled engine: latencies of plans whose blocks come in two kinds, whole and dropped.
+"""Latencies of plans whose blocks come in two kinds, synced and dropped.
 
 Both streams are in order, so every wait reduces to one: a compute step waits for the last sync it
 depends on, a sync for one compute step. At the end of a block only its last syncs (one per chunk
@@ -14,32 +14,24 @@ repeat it (a two-chunk schedule has two such states: compute waits for syncs, or
 compute). So each distinct state is simulated once per kind of block, in the order of
 `timeline.simulate`, and everything after is a walk through a small automaton. Where the drop set
 is periodic the walk itself jumps over whole periods once one repeats.
+
+The functions are plain Python that numba compiles as it stands (`compiled`).
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _compiled(function: Function) -> Function:
-    """Compile with numba and keep the result on disk, where there is a place to keep it."""
-    try:
-        return cast(Function, numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # neither the package's folder nor the user's can be written
-        return cast(Function, numba.njit(nogil=True)(function))
-
-
 STATES = 32
 """Distinct states remembered per cut; past them the automaton starts anew."""
-_HEAD = 3  # done, started, left
+HEAD_FIELDS = 3
+"""Fields of a state before its times: done, started, left."""
+SYNCED, DROPPED, HEAD, END = range(4)
+"""Parts of a program; the first two are also the kinds of blocks."""
 
 
 class Automaton(NamedTuple):
@@ -57,7 +49,7 @@ class Automaton(NamedTuple):
     def empty(cls, tail: int) -> "Automaton":
         """One that knows nothing yet; `states` has one more row, for scratch."""
         return cls(
-            np.zeros((STATES + 1, _HEAD + tail)),
+            np.zeros((STATES + 1, HEAD_FIELDS + tail)),
             np.full((STATES, 3), -1, dtype=np.int64),
             np.zeros((STATES, 3)),
         )
@@ -80,8 +72,7 @@ class Layout(NamedTuple):
     tail: int
 
 
-@_compiled
-def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
+def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
     part: int,
     layout: Layout,
     seconds: Array,
@@ -95,7 +86,7 @@ def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around
     syncs, most = layout.syncs[part], layout.syncs.shape[1]
     at, started, left = int(state[0]), state[1] > 0.0, state[2]
     for index in range(tail):
-        times[index] = state[_HEAD + index]
+        times[index] = state[HEAD_FIELDS + index]
     known, now, free, since = tail, 0.0, 0.0, 0.0
     for step in range(steps):
         role = layout.compute[part, step]
@@ -157,30 +148,27 @@ def _part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around
     state[0], state[1], state[2] = at - first, started, left if started else 0.0
     for index in range(tail):
         time = times[first + index] - now
-        state[_HEAD + index] = max(time, -wait if first + index < at else 0.0)
+        state[HEAD_FIELDS + index] = max(time, -wait if first + index < at else 0.0)
     if started:
-        state[_HEAD + at - first] = 0.0
+        state[HEAD_FIELDS + at - first] = 0.0
     return now
 
 
-@_compiled
 def _begin(states: Array, following: Index, tail: int) -> None:
     """Know but the state before the program: nothing is in flight, nothing waited for."""
     for state in range(len(following)):
         for kind in range(3):
             following[state, kind] = -1
-    for index in range(_HEAD + tail):
+    for index in range(HEAD_FIELDS + tail):
         states[0, index] = -np.inf
     states[0, 0], states[0, 1], states[0, 2] = tail, 0.0, 0.0
 
 
-@_compiled
 def _copy(source: Array, target: Array) -> None:
     for index in range(len(source)):
         target[index] = source[index]
 
 
-@_compiled
 def _find(states: Array, known: int, wanted: Array) -> int:
     """The known state equal to `wanted`, else `known`; the state before the program never is."""
     for state in range(1, known):
@@ -192,7 +180,6 @@ def _find(states: Array, known: int, wanted: Array) -> int:
     return known
 
 
-@_compiled
 def walk(  # noqa: PLR0915
     layout: Layout,
     blocks: int,
@@ -265,7 +252,7 @@ def walk(  # noqa: PLR0915
                 took = elapsed[here, kind]
             else:
                 _copy(states[here], scratch)
-                took = _part(part, layout, seconds[cut], slowdowns[cut], wait, scratch, times)
+                took = run_part(part, layout, seconds[cut], slowdowns[cut], wait, scratch, times)
                 then = _find(states, known, scratch)
                 if then == STATES:  # full: keep the first state, forget the others
                     _begin(states, following, layout.tail)
@@ -281,53 +268,5 @@ def walk(  # noqa: PLR0915
         latency[plan] = total
 
 
-class Transitions(NamedTuple):
-    """A cut's whole automaton: `following` and `elapsed` [states, 2] by kind of block.
-
-    State 0 stands before the first block, `head` seconds into the program; `finish` [states] is
-    the time from the end of the last block to the end of the program.
-    """
-
-    following: Index
-    elapsed: Array
-    head: float
-    finish: Array
-
-
-def transitions(
-    layout: Layout, blocks: int, seconds: Array, slowdowns: Array, wait: float, most: int = 256
-) -> Transitions | None:
-    """Every state any drop set of `blocks` blocks can lead to; None if they exceed `most`.
-
-    From a state that only the last block reaches, going on takes forever.
-    """
-    times = np.empty(layout.syncs.shape[1])
-    state = np.full(_HEAD + layout.tail, -np.inf)
-    state[:_HEAD] = layout.tail, 0.0, 0.0
-
-    def after(part: int, before: Array) -> tuple[Array, float]:
-        then = before.copy()
-        took = _part(part, layout, seconds, slowdowns, wait, then, times)
-        return then, float(took)
-
-    first, head = after(2, state)
-    states, place, depths = [first], {first.tobytes(): 0}, [0]
-    following: list[tuple[int, ...]] = []
-    elapsed: list[tuple[float, ...]] = []
-    while len(following) < len(states):
-        here = len(following)
-        if depths[here] == blocks:
-            following.append((here, here))
-            elapsed.append((np.inf, np.inf))
-            continue
-        reached = [after(kind, states[here]) for kind in (0, 1)]
-        for then, _ in reached:
-            if place.setdefault(then.tobytes(), len(states)) == len(states):
-                states.append(then)
-                depths.append(depths[here] + 1)
-        following.append(tuple(place[then.tobytes()] for then, _ in reached))
-        elapsed.append(tuple(took for _, took in reached))
-        if len(states) > most:
-            return None
-    finish = [after(3, then)[1] for then in states]
-    return Transitions(np.array(following), np.array(elapsed), head, np.array(finish))
+FUNCTIONS = (run_part, _begin, _copy, _find, walk)
+"""What numba compiles, each after those that it calls."""

@@ -1,0 +1,34 @@
+"""The fast timeline: programs of identical blocks as small automata."""
+
+from isotune.simulator.automaton.drop_sets import DropSets
+from isotune.simulator.automaton.engine import INTERPRETED, Engine, cheapest, compiled
+from isotune.simulator.automaton.reachable_states import Transitions, transitions
+from isotune.simulator.automaton.repeating_blocks import Structure, structure
+from isotune.simulator.automaton.walk import (
+    DROPPED,
+    STATES,
+    SYNCED,
+    Array,
+    Automaton,
+    Index,
+    Layout,
+)
+
+__all__ = [
+    "DROPPED",
+    "INTERPRETED",
+    "STATES",
+    "SYNCED",
+    "Array",
+    "Automaton",
+    "DropSets",
+    "Engine",
+    "Index",
+    "Layout",
+    "Structure",
+    "Transitions",
+    "cheapest",
+    "compiled",
+    "structure",
+    "transitions",
+]
