@@ -53,8 +53,7 @@ def _prediction_parts(prediction: Prediction) -> Iterator[RenderableType]:
 
 def cautions(prediction: Prediction) -> Iterator[RenderableType]:
     """What the profile warns of, line by line."""
-    scenario = prediction.scenario
-    for text in scenario.hardware.cautions(scenario.workload.tp):
+    for text in prediction.scenario.cautions():
         yield Text(f"note: {text}", style="yellow")
 
 
@@ -120,16 +119,16 @@ def ops_table(predictions: dict[str, Prediction]) -> Table:
         for item in predictions.values():
             seconds = item.op_seconds.get(op, 0.0)
             cells += [milliseconds(seconds), percent(seconds / (item.compute_s + item.comm_s))]
-        section = _SECTIONS.get(op, "elementwise")
+        section = item.scenario.section(_SECTIONS.get(op, "elementwise"))
         table.add_row(str(op).replace("_", " "), *cells, Bar(seconds / longest), section)
     return table
 
 
 def sources(prediction: Prediction) -> Text:
     """Where the figures behind the shares come from, once per section of the profile."""
-    hardware = prediction.scenario.hardware
+    hardware, section_of = prediction.scenario.hardware, prediction.scenario.section
     ops = prediction.op_seconds
-    sections = dict.fromkeys(_SECTIONS.get(op, "elementwise") for op in ops)
+    sections = dict.fromkeys(section_of(_SECTIONS.get(op, "elementwise")) for op in ops)
     lines = [printable(f"{section}: {hardware.source_of(section)}") for section in sections]
     return Text("\n".join(lines), style="dim")
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from isotune.present.phrases import count as plural
 from isotune.present.phrases import figure, percent
 from isotune.render import new_table
-from isotune.validation.calibrate import get
+from isotune.validation.calibrate import figure_at
 
 if TYPE_CHECKING:
     from isotune.validation.calibrate import Calibrated, SectionReport
@@ -70,8 +70,8 @@ def _parameters(done: "Calibrated", section: "SectionReport") -> RenderableType:
             note = "at the end of its range"
         rows.add_row(
             parameter.path.removeprefix(section.key + "."),
-            figure(get(before, parameter.path)),
-            figure(get(after, parameter.path)),
+            figure(figure_at(before, parameter.path)),
+            figure(figure_at(after, parameter.path)),
             percent(parameter.information),
             note,
         )

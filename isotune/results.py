@@ -28,7 +28,7 @@ def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) 
         "workload": scenario.workload.model_dump(mode="json"),
         "plan": prediction.plan.model_dump(mode="json"),
         **_times(prediction),
-        "cautions": list(scenario.hardware.cautions(scenario.workload.tp)),
+        "cautions": list(scenario.cautions()),
         **_ops(prediction),
         "memory": {
             "weights": memory.weights,

@@ -13,7 +13,7 @@ import numpy as np
 
 from isotune.simulator.batch import Array, Batch, Cuts, Timer
 from isotune.simulator.errors import InputError
-from isotune.simulator.machine import CLASSES, HardwareProfile
+from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import Factors, GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import MODES
@@ -43,16 +43,17 @@ class RobustChoice:
     draws: int
 
 
-def errors_of(hardware: HardwareProfile) -> dict[str, float]:
+def errors_of(scenario: Scenario) -> dict[str, float]:
     """Relative standard error of each operation class.
 
     Raises:
         InputError: the profile has none.
     """
-    known = {name: error for name, error in hardware.class_errors().items() if error}
+    known = {name: error for name, error in scenario.class_errors().items() if error}
     if not known:
         raise InputError(
-            f"--robust: profile {hardware.name} has no errors (needed: {', '.join(CLASSES)})"
+            f"--robust: profile {scenario.hardware.name} has no errors "
+            f"(needed: {', '.join(CLASSES)})"
         )
     return known
 

@@ -222,7 +222,7 @@ def passes(scenario: Scenario, plan: Plan) -> Passes:
     sizes = np.array([plan.chunks], dtype=np.int64)
     timer = Timer(scenario)
     batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
-    errors = scenario.hardware.class_errors()
+    errors = scenario.class_errors()
     factors = (Factors.of({name: 1.0 + errors[name]}) for name in CLASSES)
     return Passes(
         latency=float(timer.run(batch)[0]),

@@ -13,6 +13,13 @@ from isotune.simulator.kernels.elementwise import ElementwiseParameters, element
 from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
+from isotune.simulator.kernels.parameter_sets import (
+    KernelParameters,
+    KernelSet,
+    Operands,
+    Selected,
+    stated_figures,
+)
 
 __all__ = [
     "Array",
@@ -23,7 +30,11 @@ __all__ = [
     "GemmParameters",
     "Gpu",
     "InterNode",
+    "KernelParameters",
+    "KernelSet",
     "Network",
+    "Operands",
+    "Selected",
     "Size",
     "all_reduce",
     "attention_cost",
@@ -31,5 +42,6 @@ __all__ = [
     "gemm_cost",
     "quantised_all_reduce",
     "sent_per_byte",
+    "stated_figures",
     "waves",
 ]

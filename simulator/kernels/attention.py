@@ -17,6 +17,7 @@ from isotune.simulator.io import BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import l2_hit_rate
 from isotune.simulator.kernels.gpu import Gpu
+from isotune.simulator.kernels.parameter_sets import KernelParameters
 from isotune.simulator.number_types import bytes_of
 
 EXP_PER_SM = 16 * 1.7e9
@@ -81,7 +82,7 @@ class DecodeParameters(Schema):
     )
 
 
-class AttentionParameters(Schema):
+class AttentionParameters(KernelParameters):
     """What attention attains on one GPU with one kernel library."""
 
     prefill: PrefillParameters

@@ -4,12 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from isotune.simulator.io import Schema, Seconds
+from isotune.simulator.io import Seconds
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.gpu import Gpu
+from isotune.simulator.kernels.parameter_sets import KernelParameters
 
 
-class ElementwiseParameters(Schema):
+class ElementwiseParameters(KernelParameters):
     """What a bandwidth-bound kernel attains on one GPU."""
 
     launch: Seconds = Field(

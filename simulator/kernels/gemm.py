@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from isotune.simulator.io import BytesPerSecond, Dtype, Schema, Seconds
+from isotune.simulator.io import BytesPerSecond, Dtype, Seconds
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.gpu import Gpu
+from isotune.simulator.kernels.parameter_sets import KernelParameters
 from isotune.simulator.number_types import bytes_of
 
 Size = int | npt.NDArray[np.int_] | Array
@@ -37,7 +38,7 @@ WEIGHT_COPIES = 6
 """Copies of w that a microbenchmark rotates through; the public GEMM tables fit 6."""
 
 
-class GemmParameters(Schema):
+class GemmParameters(KernelParameters):
     """What a specification does not print about a GPU's GEMM kernels; fitted to measurements."""
 
     launch: Seconds = Field(ge=1e-6, le=3e-5, description="time of an empty kernel")

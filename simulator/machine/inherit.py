@@ -100,9 +100,11 @@ def _scale_l2(data: Data, relative: Data) -> None:
         return
     ratio = sms / relative["gpu"]["sms"]
     data["gemm"] = _scaled(data["gemm"], ("l2_bandwidth",), ratio)
-    data["sources"]["gemm.l2_bandwidth"] = (
-        f"{ORIGIN}{relative['name']}, times {ratio:.3g}, the ratio of the SMs"
-    )
+    origin = f"{ORIGIN}{relative['name']}, times {ratio:.3g}, the ratio of the SMs"
+    data["sources"]["gemm.l2_bandwidth"] = origin
+    for name, stated in data["gemm"].get("sets", {}).items():
+        if "l2_bandwidth" in stated:
+            data["sources"][f"gemm.sets.{name}.l2_bandwidth"] = origin
 
 
 def _scaled(value: Any, fields: tuple[str, ...], ratio: float) -> Any:

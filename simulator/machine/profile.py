@@ -22,7 +22,11 @@ from isotune.simulator.kernels import (
     GemmParameters,
     Gpu,
     InterNode,
+    KernelParameters,
+    KernelSet,
     Network,
+    Selected,
+    stated_figures,
 )
 from isotune.simulator.machine.error_model import CLASSES, SECTION_OF, Errors
 from isotune.simulator.machine.inherit import ORIGIN, resolve
@@ -131,6 +135,9 @@ class HardwareProfile(Schema):
         for path in paths:
             if not self.source_of(path):
                 raise ValueError(f"sources: {path} has no source (name it or a group above it)")
+        for name in self.kernel_sets():
+            if not any(_covers(name, key) for key in self.sources):
+                raise ValueError(f"sources: {name} has no source of its own")
         for key in self.sources:
             if not any(_covers(key, path) for path in paths):
                 raise ValueError(f"sources: {key!r} names no figure of this profile")
@@ -141,6 +148,13 @@ class HardwareProfile(Schema):
         for name in type(self).model_fields:
             if name not in _NO_FIGURES:
                 yield from _leaves(getattr(self, name), name)
+
+    def kernel_sets(self) -> Iterator[str]:
+        """Paths of all sets of kernel parameters beside the default ones."""
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            if isinstance(section, KernelParameters):
+                yield from (f"{name}.sets.{key}" for key in section.sets)
 
     def inherits(self, section: str) -> bool:
         """Whether a section comes from another machine, with nothing of its own."""
@@ -157,6 +171,15 @@ class HardwareProfile(Schema):
     def network(self) -> Network | None:
         """What joins several nodes, or nothing if there is one."""
         return Network(self.node.gpus, self.inter_node) if self.inter_node else None
+
+    def stand_ins(self, *chosen: tuple[str, Selected[Any]]) -> tuple[str, ...]:
+        """What the default sets of some sections stand in for, one sentence each."""
+        return tuple(
+            f"{section} of {self.name} was not measured for {found.stands_in_for}: its "
+            f"{found.name or 'default'} set stands in."
+            for section, found in chosen
+            if found.stands_in_for
+        )
 
     def cautions(self, tp: int = 1) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction for `tp` GPUs of this machine."""
@@ -180,10 +203,14 @@ class HardwareProfile(Schema):
             )
         return tuple(found)
 
-    def class_errors(self) -> dict[str, float]:
-        """Relative standard error by operation class, wider where a section is inherited."""
+    def class_errors(self, *chosen: tuple[str, Selected[Any]]) -> dict[str, float]:
+        """Relative standard error by operation class, wider where a section is inherited.
+
+        Sets of kernel parameters that state their own error replace that of their class.
+        """
+        own = {section: found.error for section, found in chosen if found.error is not None}
         return {
-            name: getattr(self.errors, name)
+            name: own.get(name, getattr(self.errors, name))
             * (self.derived_error_factor if self.inherits(SECTION_OF[name]) else 1.0)
             for name in CLASSES
         }
@@ -210,8 +237,11 @@ def _covers(key: str, path: str) -> bool:
 
 
 def _leaves(value: object, path: str) -> Iterator[str]:
+    if isinstance(value, KernelSet):
+        value = dict(stated_figures(value))
     if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
+        # Sets after the figures they differ from.
+        for name in sorted(type(value).model_fields, key=lambda name: name == "sets"):
             yield from _leaves(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, dict):
         for key, item in value.items():

@@ -17,6 +17,10 @@ def profile_text(profile: HardwareProfile, header: str) -> str:
     data = profile.model_dump(mode="json", exclude_none=True)
     if profile.derived_from is None:
         del data["derived_error_factor"]
+    for section in data.values():
+        if isinstance(section, dict) and "sets" in section:
+            sets = section.pop("sets")
+            section.update({"sets": sets} if sets else {})  # after the figures they differ from
     for section in filter(profile.inherits, (*INHERITED, "collectives")):
         del data[section]
         data["sources"] = {

@@ -7,6 +7,12 @@ from typing import Any, Self
 
 from isotune.simulator.architecture import Model, check_tp
 from isotune.simulator.errors import InputError
+from isotune.simulator.kernels import (
+    AttentionParameters,
+    ElementwiseParameters,
+    GemmParameters,
+    Selected,
+)
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.schedule import Workload, sm_budgets
 
@@ -14,6 +20,8 @@ from isotune.simulator.schedule import Workload, sm_budgets
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """Model, hardware and workload, checked against each other.
+
+    `engine` names the software whose kernel parameters are used where the profile has them.
 
     Raises:
         InputError: more ranks than the machine has GPUs, nodes filled in part, or heads that do
@@ -23,6 +31,7 @@ class Scenario:
     model: Model
     hardware: HardwareProfile
     workload: Workload
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         tp, gpus, most = self.workload.tp, self.hardware.node.gpus, self.hardware.max_ranks
@@ -45,6 +54,40 @@ class Scenario:
     def __getstate__(self) -> dict[str, Any]:
         """Without what is remembered: a copy in another process computes it anew."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def gemm(self) -> Selected[GemmParameters]:
+        """Parameters of matrix products of the workload's number types."""
+        return self.hardware.gemm.of(self.workload.dtype, self.workload.weight_dtype, self.engine)
+
+    @cached_property
+    def attention(self) -> Selected[AttentionParameters]:
+        """Parameters of attention in the type that activations travel in."""
+        return self.hardware.attention.of(self.workload.travel_dtype, engine=self.engine)
+
+    @cached_property
+    def elementwise(self) -> Selected[ElementwiseParameters]:
+        """Parameters of kernels that only move bytes."""
+        return self.hardware.elementwise.of(self.workload.travel_dtype, engine=self.engine)
+
+    @property
+    def _chosen(self) -> tuple[tuple[str, Selected[Any]], ...]:
+        names = ("gemm", "attention", "elementwise")
+        return tuple((name, getattr(self, name)) for name in names)
+
+    def section(self, name: str) -> str:
+        """Path of the profile's figures behind a section: that of the set in use."""
+        chosen = dict(self._chosen).get(name)
+        return name if chosen is None else chosen.path(name)
+
+    def class_errors(self) -> dict[str, float]:
+        """Relative standard error by operation class, those of the sets in use included."""
+        return self.hardware.class_errors(*self._chosen)
+
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader must know before trusting a prediction."""
+        hardware = self.hardware
+        return (*hardware.cautions(self.workload.tp), *hardware.stand_ins(*self._chosen))
 
     @property
     def sm_budgets(self) -> tuple[int | None, ...]:

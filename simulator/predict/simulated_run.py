@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
-from isotune.simulator.machine import CLASSES, HardwareProfile
+from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import slower
@@ -34,11 +34,6 @@ class ProgramCosts:
     def scenario(self) -> Scenario:
         """What the prices are for."""
         return self._pricer.scenario
-
-    @property
-    def hardware(self) -> HardwareProfile:
-        """The machine the prices are for."""
-        return self._pricer.scenario.hardware
 
     def role_of(self, step: int) -> int:
         """The role a step plays (see `Program.roles`)."""
@@ -154,7 +149,7 @@ class PricedRun:
     @cached_property
     def shifted(self) -> tuple[float, ...]:
         """Seconds with each operation class slower by one standard error."""
-        errors = self.costs.hardware.class_errors()
+        errors = self.costs.scenario.class_errors()
         shifted = [_Shifted(self.costs, name, errors[name]) for name in CLASSES]
         if self.plan is None:
             return tuple(simulate(self.program, costs).latency for costs in shifted)

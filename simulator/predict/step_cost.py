@@ -15,6 +15,7 @@ from isotune.simulator.kernels import (
     Array,
     Cost,
     GemmParameters,
+    Gpu,
     Size,
     all_reduce,
     attention_cost,
@@ -23,7 +24,6 @@ from isotune.simulator.kernels import (
     quantised_all_reduce,
     waves,
 )
-from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.schedule import SYNCS, CommDtype, Op, Step
@@ -87,7 +87,14 @@ class Pricer:
 
     def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
         """How many times longer each takes while both are in flight."""
-        return slowdowns(self.scenario.hardware, compute, sync)
+        hardware = self.scenario.hardware
+        return slowdowns(
+            compute,
+            sync,
+            gpu=hardware.gpu,
+            gemm=self.scenario.gemm.parameters,
+            memory_interference=hardware.runtime.memory_interference,
+        )
 
     def _sustained(self, cost: Cost) -> Cost:
         """A kernel inside a running engine: sustained clock, and how it is launched."""
@@ -141,8 +148,8 @@ class Pricer:
         return self._elementwise(1, mem_bytes).seconds
 
     def _elementwise(self, rows: Size, row_bytes: float | Array) -> Cost:
-        hardware = self.scenario.hardware
-        return elementwise_cost(rows, row_bytes, gpu=hardware.gpu, parameters=hardware.elementwise)
+        gpu, chosen = self.scenario.hardware.gpu, self.scenario.elementwise
+        return elementwise_cost(rows, row_bytes, gpu=gpu, parameters=chosen.parameters)
 
     def _gemm(self, m: Size, n: Size, k: Size) -> Cost:
         hardware, workload = self.scenario.hardware, self.scenario.workload
@@ -151,7 +158,7 @@ class Pricer:
             n,
             k,
             gpu=hardware.gpu,
-            parameters=hardware.gemm,
+            parameters=self.scenario.gemm.parameters,
             dtype=workload.dtype,
             weight_dtype=workload.weight_dtype,
         )
@@ -201,7 +208,7 @@ class Pricer:
             kv_heads,
             model.head_dim,
             gpu=hardware.gpu,
-            parameters=hardware.attention,
+            parameters=self.scenario.attention.parameters,
             dtype=self.scenario.workload.travel_dtype,
             window=model.sliding_window,
         )
@@ -226,7 +233,14 @@ class Pricer:
         return [self._gemm(rows, experts, hidden), permute, grouped]
 
 
-def slowdowns(hardware: HardwareProfile, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
+def slowdowns(
+    compute: StepCost,
+    sync: StepCost,
+    *,
+    gpu: Gpu,
+    gemm: GemmParameters,
+    memory_interference: float,
+) -> tuple[Array, Array]:
     """How many times longer a compute step and a sync take while both are in flight.
 
     Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
@@ -234,13 +248,13 @@ def slowdowns(hardware: HardwareProfile, compute: StepCost, sync: StepCost) -> t
     collective slows by its measured interference. Where the traffic of both exceeds the
     bandwidth, each slows by the excess at least.
     """
-    left = 1.0 - np.minimum(sync.sms / hardware.gpu.sms, 0.95)
-    disturbed = 1.0 + hardware.runtime.memory_interference * sync.mem_rate
+    left = 1.0 - np.minimum(sync.sms / gpu.sms, 0.95)
+    disturbed = 1.0 + memory_interference * sync.mem_rate
     longer: Array = np.zeros(())
     for _, cost in compute.parts:
-        streamed = cost.mem_bytes / hardware.gpu.memory_bandwidth
+        streamed = cost.mem_bytes / gpu.memory_bandwidth
         shared_memory = streamed + sync.mem_rate * cost.seconds
-        slower = _on_fewer_sms(cost, left, hardware.gemm) * disturbed
+        slower = _on_fewer_sms(cost, left, gemm) * disturbed
         longer = longer + np.maximum(slower, shared_memory)
     shared = compute.mem_rate + sync.mem_rate
     return longer / compute.seconds, np.maximum(sync.interference, shared)

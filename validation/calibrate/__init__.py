@@ -2,7 +2,7 @@
 
 from isotune.validation.calibrate.calibration import Calibrated, SectionReport, calibrate
 from isotune.validation.calibrate.contention_fit import read_contention, with_contention
-from isotune.validation.calibrate.estimate import get
+from isotune.validation.calibrate.estimate import figure_at
 from isotune.validation.calibrate.holdout import split
 from isotune.validation.calibrate.provenance import CLASS_OF
 from isotune.validation.calibrate.scoring import Score, score
@@ -13,7 +13,7 @@ __all__ = [
     "Score",
     "SectionReport",
     "calibrate",
-    "get",
+    "figure_at",
     "read_contention",
     "score",
     "split",

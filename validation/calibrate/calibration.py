@@ -1,12 +1,12 @@
 """Measurements to profile: estimate every section the rows speak about, and say how well."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import Array
+from isotune.simulator.kernels import Array, KernelSet
 from isotune.simulator.machine import Calibration, Errors, HardwareProfile, OpError
 from isotune.validation.calibrate.estimate import Parameter, estimate
 from isotune.validation.calibrate.fits import (
@@ -14,7 +14,7 @@ from isotune.validation.calibrate.fits import (
     attention_section,
     collective_sections,
     elementwise_section,
-    gemm_section,
+    gemm_sections,
 )
 from isotune.validation.calibrate.holdout import op_error, split, thinned
 from isotune.validation.calibrate.provenance import CLASS_OF, sources_of
@@ -87,13 +87,13 @@ def calibrate(
     profile, reports = base, []
     for section in _sections(_usable(tables, base, unused), base):
         borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
-        also = borrowed if section.key == "gemm" else []
+        also = borrowed if section.place == "gemm" else []
         profile, report = _fit(section, profile, also, seed)
         reports.append(report)
     profile = _tied(profile)
     before = {} if base.calibration is None else base.calibration.errors
     calibration = Calibration(
-        tables=tuple(table.name for table in (*tables, *relatives)),
+        tables=tuple(dict.fromkeys(_tables_before(base, reports) + _names(tables, relatives))),
         base=base.name,
         date=date,
         errors=before | _errors(base, reports),
@@ -111,6 +111,16 @@ def calibrate(
     )
     checked = HardwareProfile.model_validate(documented.model_dump(mode="json"))
     return Calibrated(base=base, profile=checked, sections=tuple(reports), unused=unused)
+
+
+def _names(*tables: Sequence[Table]) -> tuple[str, ...]:
+    return tuple(table.name for group in tables for table in group)
+
+
+def _tables_before(base: HardwareProfile, reports: Sequence[SectionReport]) -> tuple[str, ...]:
+    """The base's tables, where its default sets stay as they were fitted to them."""
+    only_sets = bool(reports) and all(".sets." in report.key for report in reports)
+    return base.calibration.tables if base.calibration and only_sets else ()
 
 
 def _usable(
@@ -132,7 +142,7 @@ def _usable(
 def _sections(rows: dict[str, tuple[Rows, ...]], base: HardwareProfile) -> list[Section]:
     sections: list[Section] = []
     if "gemm" in rows:
-        sections.append(gemm_section(rows["gemm"], base))
+        sections += gemm_sections(rows["gemm"], base)
     if "attention" in rows:
         sections.append(attention_section(rows["attention"], base))
     if "rms_norm" in rows:
@@ -146,6 +156,7 @@ def _fit(
     section: Section, profile: HardwareProfile, also: Sequence[Rows], seed: int
 ) -> tuple[HardwareProfile, SectionReport]:
     """The profile with one section estimated on the rows not held back."""
+    profile, whole = _opened(profile, section), profile
     kept, held = split(section.groups, seed)
     own = sum(len(rows) for rows in kept)
     extra = [thinned(rows, own, seed) for rows in also]
@@ -171,13 +182,42 @@ def _fit(
     fitted, parameters, _ = best[1]
     scored = held or kept
     report = SectionReport(
-        key=section.key,
+        key=section.place,
         op=section.op,
         error=_error(scored, fitted, own, bool(held)),
         before=_error(scored, profile, own, bool(held)),
-        parameters=tuple(parameters),
+        parameters=tuple(
+            replace(p, path=section.place + p.path.removeprefix(section.key)) for p in parameters
+        ),
     )
-    return fitted, report
+    return _closed(whole, fitted, section, report), report
+
+
+def _opened(profile: HardwareProfile, section: Section) -> HardwareProfile:
+    """The profile in which the set that a section estimates is the default one."""
+    if section.dtype is None:
+        return profile
+    chosen = getattr(profile, section.key).of(section.dtype).parameters
+    return profile.model_copy(update={section.key: chosen.model_copy(update={"sets": {}})})
+
+
+def _closed(
+    whole: HardwareProfile, fitted: HardwareProfile, section: Section, report: SectionReport
+) -> HardwareProfile:
+    """The profile with the fitted section in its place; a set states what its rows determine."""
+    if section.dtype is None:
+        return fitted
+    before = getattr(whole, section.key)
+    values = getattr(fitted, section.key).model_dump(mode="json")
+    known = before.sets.get(section.dtype)
+    names = [p.path.rpartition(".")[2] for p in report.parameters if p.determined]
+    chosen = KernelSet(
+        dtype=section.dtype,
+        error=standard_error(report.error),
+        **({} if known is None else known.stated) | {name: values[name] for name in names},
+    )
+    changed = before.model_copy(update={"sets": before.sets | {section.dtype: chosen}})
+    return whole.model_copy(update={section.key: changed})
 
 
 def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) -> HardwareProfile:
@@ -194,11 +234,11 @@ def _error(groups: Sequence[Rows], profile: HardwareProfile, fitted: int, held: 
 
 
 def _errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> dict[str, OpError]:
-    """Errors by operation; an all-reduce algorithm other than the default has its own entry."""
+    """Errors by operation; other all-reduce algorithms and other sets have their own entries."""
     default = _default(base)
     errors: dict[str, OpError] = {}
     for report in reports:
-        own = report.op == "all_reduce" and report.key != default
+        own = ".sets." in report.key or (report.op == "all_reduce" and report.key != default)
         key = f"{report.op}.{report.key.split('.')[2]}" if own else report.op
         errors[key] = report.error
     return errors

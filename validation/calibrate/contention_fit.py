@@ -143,9 +143,10 @@ def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float
 
 def _memory_interference(profile: HardwareProfile, row: Contended) -> float:
     """What explains the time of a row's kernel beyond the SMs it lost."""
-    still = profile.runtime.model_copy(update={"memory_interference": 0.0})
     compute, sync = _steps(profile, row)
-    lost_sms = slowdowns(profile.model_copy(update={"runtime": still}), compute, sync)[0]
+    lost_sms = slowdowns(
+        compute, sync, gpu=profile.gpu, gemm=profile.gemm, memory_interference=0.0
+    )[0]
     return (row.compute / float(lost_sms) - 1.0) / float(sync.mem_rate)
 
 

@@ -225,6 +225,15 @@ def get(model: Any, path: str) -> Any:
     return model
 
 
+def figure_at(profile: Any, path: str) -> Any:
+    """The figure in use at a path; what a set of kernel parameters leaves out is the default's."""
+    try:
+        return get(profile, path)
+    except (KeyError, AttributeError):
+        section, _, rest = path.partition(".sets.")
+        return get(profile, f"{section}.{rest.partition('.')[2]}")
+
+
 def put(model: Any, values: dict[str, float]) -> Any:
     """A copy with the values at dotted paths replaced; not validated, for speed."""
     below: dict[str, dict[str, float]] = {}

@@ -47,7 +47,7 @@ def sources_of(
 
     A figure the rows did not determine keeps the base's source, marked as such.
     """
-    sources = dict(base.sources)
+    sources, figures = dict(base.sources), set(base.figures())
     for report in reports:
         algorithm = report.key.split(".")[2] if report.op == "all_reduce" else ""
         measured = _tables(tables, report.op, algorithm)
@@ -62,9 +62,9 @@ def sources_of(
         else:
             sources[report.key] = _kept(base, report.key)
         for parameter in report.parameters:
-            if fitted and not parameter.determined:
+            if fitted and not parameter.determined and parameter.path in figures:
                 sources[parameter.path] = _kept(base, parameter.path)
-        if algorithm in ("", base.collectives.default):
+        if algorithm in ("", base.collectives.default) and ".sets." not in report.key:
             sources[f"errors.{CLASS_OF[report.op]}"] = (
                 f"from the errors of {report.op} under calibration"
             )

@@ -190,7 +190,8 @@ def _pass(run: Run, base: Run | None, predicted: dict[Run, PricedRun]) -> Scored
 
 def _kernels(rows: Rows, profile: HardwareProfile) -> Iterator[Scored]:
     predicted = kernel_seconds(rows, profile)
-    wide = (1.0 + profile.class_errors()[CLASS_OF[rows.op]]) ** Z80
+    chosen = [("gemm", profile.gemm.of(rows.dtype))] if rows.op == "gemm" else []
+    wide = (1.0 + profile.class_errors(*chosen)[CLASS_OF[rows.op]]) ** Z80
     labels = [(kind, names) for kind, names in _labels(rows, profile)]
     for place in range(len(rows)):
         sizes = " ".join(f"{name}={values[place]:g}" for name, values in rows.sizes.items())

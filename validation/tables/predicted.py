@@ -29,7 +29,7 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
         cost = gemm_cost(
             *sizes.values(),
             gpu=profile.gpu,
-            parameters=profile.gemm,
+            parameters=profile.gemm.of(dtype).parameters,
             dtype=dtype,
             warm_l2=True,
         ).seconds
@@ -37,7 +37,7 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
         cost = attention_cost(
             *sizes.values(),
             gpu=profile.gpu,
-            parameters=profile.attention,
+            parameters=profile.attention.of(dtype).parameters,
             dtype=dtype,
             warm_l2=True,
         ).seconds

@@ -96,7 +96,7 @@ def choose_robust(scenario: Scenario, result: "SearchResult", mode: str) -> "Rob
 
     return robust_choice(
         scenario,
-        errors_of(scenario.hardware),
+        errors_of(scenario),
         mode,
         also=result.best.plan,
         overlap=result.options.splits_prompt,

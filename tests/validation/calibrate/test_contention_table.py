@@ -44,7 +44,14 @@ def rows_that_show(profile, memory_interference, interference, skew_s):
             all_reduce=interference,
             skew_s=skew_s,
         )
-        slower = float(slowdowns(machine, *contention._steps(machine, row))[0])
+        slower = float(
+            slowdowns(
+                *contention._steps(machine, row),
+                gpu=machine.gpu,
+                gemm=machine.gemm,
+                memory_interference=machine.runtime.memory_interference,
+            )[0]
+        )
         rows.append(replace(row, compute=slower))
     disturbed = replace(rows[0], compute=9.0, all_reduce=9.0, skew_s=1.0)
     return (*rows, disturbed, rows[0])

@@ -3,7 +3,7 @@
 from isotune.validation.calibrate.fits.attention_fit import attention_section
 from isotune.validation.calibrate.fits.collective_fit import collective_sections
 from isotune.validation.calibrate.fits.elementwise_fit import elementwise_section
-from isotune.validation.calibrate.fits.gemm_fit import gemm_section
+from isotune.validation.calibrate.fits.gemm_fit import gemm_sections
 from isotune.validation.calibrate.fits.section import Section
 
 __all__ = [
@@ -11,5 +11,5 @@ __all__ = [
     "attention_section",
     "collective_sections",
     "elementwise_section",
-    "gemm_section",
+    "gemm_sections",
 ]

@@ -8,5 +8,7 @@ from isotune.validation.tables import Rows
 
 def elementwise_section(groups: tuple[Rows, ...], base: HardwareProfile) -> Section:
     """The parameters of `elementwise`."""
-    paths = paths_of("elementwise", tuple(ElementwiseParameters.model_fields))
+    paths = paths_of(
+        "elementwise", tuple(name for name in ElementwiseParameters.model_fields if name != "sets")
+    )
     return Section(key="elementwise", groups=groups, paths=paths, variants=(base,))

@@ -22,7 +22,8 @@ class Section:
     """Parameters of one kind of kernel, and the rows that speak about them.
 
     `paths` are dotted paths in the profile; `variants` are profiles that differ in choices no
-    derivative can follow (a tile size), the base first.
+    derivative can follow (a tile size), the base first. `dtype` is that of the set of kernel
+    parameters which the rows measure, None for the default set.
     """
 
     key: str
@@ -30,11 +31,17 @@ class Section:
     paths: tuple[str, ...]
     variants: tuple[HardwareProfile, ...]
     weights: Weights = equal_weights
+    dtype: str | None = None
 
     @property
     def op(self) -> str:
         """The operation its rows measure."""
         return self.groups[0].op
+
+    @property
+    def place(self) -> str:
+        """Dotted path of what it estimates in a profile: a section, or a set below it."""
+        return self.key if self.dtype is None else f"{self.key}.sets.{self.dtype}"
 
 
 def paths_of(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
