@@ -36,7 +36,7 @@ class Prediction(simulated.Prediction, Shown):
         """One row per kind of op: its seconds, and its share of compute plus communication."""
         total = self.compute_s + self.comm_s
         return [
-            {"op": str(op), "seconds": seconds, "share": seconds / total}
+            {"op": op, "seconds": seconds, "share": seconds / total}
             for op, seconds in self.op_seconds.items()
         ]
 

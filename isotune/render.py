@@ -19,16 +19,8 @@ from isotune.present.phrases import (
 )
 from isotune.simulator.architecture import Model
 from isotune.simulator.predict import SERIAL, GpuMemory, Prediction
-from isotune.simulator.schedule import SYNCS, Op
 
 NOTHING = "-"
-
-
-_SECTIONS = (
-    {Op.ATTENTION: "attention", Op.HOST: "runtime.eager_step"}
-    | dict.fromkeys(SYNCS, "collectives")
-    | dict.fromkeys((Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD), "gemm")
-)
 
 
 def prediction_view(prediction: Prediction) -> RenderableType:
@@ -111,24 +103,22 @@ def ops_table(predictions: dict[str, Prediction]) -> Table:
     table = new_table("where the time goes", *columns, "", "figures")
     table.columns[-2].justify = "left"
     table.columns[-1].justify = "left"
-    ops = {op: None for item in predictions.values() for op in item.op_seconds}
+    sections = {op: at for item in predictions.values() for op, at in item.op_sections.items()}
     longest = max(max(item.op_seconds.values()) for item in predictions.values())
-    for op in ops:
+    for op, section in sections.items():
         cells: list[RenderableType] = []
         seconds = 0.0
         for item in predictions.values():
             seconds = item.op_seconds.get(op, 0.0)
             cells += [milliseconds(seconds), percent(seconds / (item.compute_s + item.comm_s))]
-        section = item.scenario.section(_SECTIONS.get(op, "elementwise"))
-        table.add_row(str(op).replace("_", " "), *cells, Bar(seconds / longest), section)
+        table.add_row(op.replace("_", " "), *cells, Bar(seconds / longest), section)
     return table
 
 
 def sources(prediction: Prediction) -> Text:
     """Where the figures behind the shares come from, once per section of the profile."""
-    hardware, section_of = prediction.scenario.hardware, prediction.scenario.section
-    ops = prediction.op_seconds
-    sections = dict.fromkeys(section_of(_SECTIONS.get(op, "elementwise")) for op in ops)
+    hardware = prediction.scenario.hardware
+    sections = dict.fromkeys(prediction.op_sections.values())
     lines = [printable(f"{section}: {hardware.source_of(section)}") for section in sections]
     return Text("\n".join(lines), style="dim")
 

@@ -1,6 +1,6 @@
 """Results as plain data: what `--json` prints, and what reports are made from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from isotune.drawing import block_of
@@ -171,8 +171,11 @@ def _history(history: "History") -> dict[str, Any]:
     return {"distributions": history.distributions, "trials": trials}
 
 
-def _ops(prediction: Prediction) -> dict[str, dict[str, float]]:
-    return {"op_seconds": {str(op): seconds for op, seconds in prediction.op_seconds.items()}}
+def _ops(prediction: Prediction) -> dict[str, Mapping[str, object]]:
+    return {
+        "op_seconds": dict(prediction.op_seconds),
+        "op_sections": dict(prediction.op_sections),
+    }
 
 
 def _times(prediction: Prediction) -> dict[str, float | list[float]]:

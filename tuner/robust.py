@@ -129,7 +129,7 @@ def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[Factors]:
         for name in CLASSES:
             sigma = np.sqrt(np.log1p(errors.get(name, 0.0) ** 2))
             factors[name] = float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
-        found.append(Factors.of(factors))
+        found.append(Factors(classes=factors))
     return found
 
 

@@ -223,7 +223,7 @@ def passes(scenario: Scenario, plan: Plan) -> Passes:
     timer = Timer(scenario)
     batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
     errors = scenario.class_errors()
-    factors = (Factors.of({name: 1.0 + errors[name]}) for name in CLASSES)
+    factors = (Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES)
     return Passes(
         latency=float(timer.run(batch)[0]),
         shifted=tuple(float(timer.run(replace(batch, factors=some))[0]) for some in factors),

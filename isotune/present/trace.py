@@ -14,7 +14,7 @@ from typing import Any
 from isotune._version import __version__
 from isotune.simulator.io import write_text
 from isotune.simulator.predict import Prediction
-from isotune.simulator.schedule import Op, Program, Step, Stream, Timeline
+from isotune.simulator.schedule import Program, Step, Stream, Timeline, kind_of
 
 Timed = tuple[Program, Timeline]
 Event = dict[str, Any]
@@ -102,8 +102,10 @@ def _title(step: Step) -> str:
     """What a step is: `block 3: mlp_norm .. mlp_down, chunk 1`."""
     ops = str(step.ops[0]) if len(step.ops) == 1 else f"{step.ops[0]} .. {step.ops[-1]}"
     tile = "" if step.tile is None else f", tile {step.tile}"
-    if step.ops[0] in (Op.EMBED, Op.FINAL_NORM):
-        return f"{ops}, chunk {step.chunk.index}" if step.ops[0] is Op.EMBED else ops
+    if kind_of(step) == "head":  # of all chunks
+        return ops
+    if step.block < 0:
+        return f"{ops}, chunk {step.chunk.index}"
     return f"block {step.block}: {ops}, chunk {step.chunk.index}{tile}"
 
 

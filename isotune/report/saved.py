@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from isotune.simulator.files import Policy
-from isotune.simulator.schedule import Op, Plan, Workload
+from isotune.simulator.schedule import Plan, Workload
 from isotune.tuner.accuracy import Sensitivity
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -34,7 +34,8 @@ class Times(Saved):
     comm_s: float
     exposed_comm_s: float
     bound_s: Seconds
-    op_seconds: dict[Op, float]
+    op_seconds: dict[str, float]
+    op_sections: dict[str, str]
 
     @property
     def saving_is_certain(self) -> bool:

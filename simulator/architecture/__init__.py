@@ -1,5 +1,28 @@
-"""What a model is: sizes read from a Hugging Face config.json, and the bundled ones."""
+"""What a model is: sizes read from a Hugging Face config.json, and its ops as data."""
 
+from isotune.simulator.architecture.block import (
+    HOST,
+    Activation,
+    Attend,
+    Block,
+    Collective,
+    CollectiveKind,
+    ColumnParallel,
+    Elementwise,
+    Embed,
+    Experts,
+    FinalNorm,
+    Host,
+    LmHead,
+    Matmul,
+    Norm,
+    Op,
+    PartialAdd,
+    Qkv,
+    Rope,
+    RowParallel,
+    Segment,
+)
 from isotune.simulator.architecture.model import (
     Model,
     bundled_models,
@@ -10,7 +33,28 @@ from isotune.simulator.architecture.model import (
 )
 
 __all__ = [
+    "HOST",
+    "Activation",
+    "Attend",
+    "Block",
+    "Collective",
+    "CollectiveKind",
+    "ColumnParallel",
+    "Elementwise",
+    "Embed",
+    "Experts",
+    "FinalNorm",
+    "Host",
+    "LmHead",
+    "Matmul",
     "Model",
+    "Norm",
+    "Op",
+    "PartialAdd",
+    "Qkv",
+    "Rope",
+    "RowParallel",
+    "Segment",
     "bundled_models",
     "check_tp",
     "load_model",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from isotune.simulator.architecture import decoder
+from isotune.simulator.architecture.block import Attend, Block, Op
 from isotune.simulator.architecture.hf_config import ARCHITECTURES, Config
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import read_json, validate
@@ -63,15 +65,17 @@ class Model:
         """Parameters of the whole model, a tied head counted once."""
         return self.weight_elements(1)
 
-    @property
-    def block_parameters(self) -> int:
-        """Parameters of one decoder block."""
-        return self.block_weight_elements(1)
+    def block(self, tp: int) -> Block:
+        """One decoder block of one of `tp` ranks; all blocks are alike."""
+        return decoder.block(self, tp)
 
-    @property
-    def embedding_parameters(self) -> int:
-        """Parameters outside the blocks: embeddings, language-model head, final norm."""
-        return self.embedding_weight_elements(1)
+    def head(self, tp: int) -> tuple[Op, ...]:
+        """What a rank runs before the first block: the embedding."""
+        return decoder.head(self, tp)
+
+    def tail(self, tp: int) -> tuple[Op, ...]:
+        """What a rank runs after the last block: final norm and LM head."""
+        return decoder.tail(self, tp)
 
     def heads_per_gpu(self, tp: int) -> int:
         """Attention heads one of `tp` GPUs holds."""
@@ -83,7 +87,8 @@ class Model:
 
     def kv_elements_per_token(self, tp: int) -> int:
         """KV-cache elements of one token in one block, per GPU."""
-        return 2 * self.kv_heads_per_gpu(tp) * self.head_dim
+        attends = (op for op in self.block(tp).ops if isinstance(op, Attend))
+        return sum(op.cache_elements for op in attends)
 
     def weight_elements(self, tp: int) -> int:
         """Weight elements of the whole model, per GPU."""
@@ -92,39 +97,11 @@ class Model:
 
     def block_weight_elements(self, tp: int) -> int:
         """Weight elements of one decoder block, per GPU."""
-        attention = self.attention_weight_elements(tp)
-        norms = self.norms_per_block * self._norm_elements
-        return attention + self.mlp_weight_elements(tp) + norms
-
-    def attention_weight_elements(self, tp: int) -> int:
-        """Weight elements of one block's attention projections, per GPU."""
-        query = self.heads_per_gpu(tp) * self.head_dim
-        qkv = query + self.kv_elements_per_token(tp)
-        biases = qkv * self.attention_bias + self.hidden_size * self.out_bias
-        qk_norms = 2 * self.head_dim * self.qk_norm
-        return self.hidden_size * (qkv + query) + biases + qk_norms
-
-    def mlp_weight_elements(self, tp: int) -> int:
-        """Weight elements of one block's MLP, router and all experts included, per GPU."""
-        columns = self.intermediate_size // tp
-        up = columns * (2 if self.gated_mlp else 1)
-        biases = (up + self.hidden_size) * self.mlp_bias
-        expert = self.hidden_size * (up + columns) + biases
-        router = self.hidden_size * self.num_experts if self.num_experts > 1 else 0
-        return self.num_experts * expert + router
+        return sum(op.parameters for op in self.block(tp).ops)
 
     def embedding_weight_elements(self, tp: int) -> int:
         """Weight elements outside the blocks, per GPU."""
-        vocabulary = -(-self.vocab_size // tp) * self.embedding_size
-        tables = vocabulary * (1 if self.tie_word_embeddings else 2)
-        positions = self.learned_positions * self.hidden_size
-        projected = self.embedding_size != self.hidden_size
-        projections = 2 * self.embedding_size * self.hidden_size * projected
-        return tables + positions + projections + self._norm_elements * self.final_norm
-
-    @property
-    def _norm_elements(self) -> int:
-        return self.hidden_size * (2 if self.norm == "layer_norm" else 1)
+        return sum(op.parameters for op in (*self.head(tp), *self.tail(tp)))
 
 
 def bundled_models() -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from isotune.simulator.architecture import Collective, Op
 from isotune.simulator.automaton import DROPPED, SYNCED, Array, Index, Structure
 from isotune.simulator.predict import Factors, Pricer, Rows, StepCost, rows_of
-from isotune.simulator.schedule import SYNCS, Op, Step, Workload
+from isotune.simulator.schedule import Step, Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +105,7 @@ def price(
     costs: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in alike.items():
         rows = _rows([steps[role] for role in roles], len(cuts))
-        if ops[0] in SYNCS:
+        if isinstance(ops[0], Collective):
             costs[ops] = pricer.step(ops, rows)
         else:
             costs[ops] = known.step(pricer, cuts, (structure.how, tuple(roles), ops), rows)
@@ -138,7 +139,7 @@ def _meetings(
 def _seconds(cost: StepCost, factors: Factors | None) -> Array:
     if factors is None:
         return cost.seconds
-    parts = [factors.ops[op] * part.seconds for op, part in cost.parts]
+    parts = [factors.of(op) * part.seconds for op, part in cost.parts]
     return np.asarray(sum(parts), dtype=np.float64)
 
 

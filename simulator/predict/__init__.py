@@ -8,7 +8,6 @@ from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost, rows_of,
 from isotune.simulator.predict.uncertainty import (
     Z80,
     Factors,
-    class_of,
     latency_interval,
     saving_interval,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "Rows",
     "Scenario",
     "StepCost",
-    "class_of",
     "latency_interval",
     "predict",
     "rows_of",

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from isotune.simulator.architecture import Op
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
 from isotune.simulator.predict.step_cost import Pricer
 from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
-from isotune.simulator.schedule import Op, Plan, Program, Timeline, check_plan, expand, simulate
+from isotune.simulator.schedule import Plan, Program, Timeline, check_plan, expand, simulate
 
 SERIAL = Plan()
 
@@ -20,6 +21,8 @@ class Prediction:
     """What a plan takes; all times in seconds.
 
     `compute_s` and `comm_s` are the plan's steps with the GPU to themselves, C and M.
+    `op_seconds` has the ops by name, and
+    `op_sections` the section of the profile that each one's figures come from.
     `exposed_comm_s` is the time in which no compute runs: communication not hidden, and the
     waits around it. `bound_s` = max(C, M) is what perfect overlap without contention takes,
     with the smaller of the plan's and the baseline's C.
@@ -34,7 +37,8 @@ class Prediction:
     exposed_comm_s: float
     overlapped_s: float
     bound_s: float
-    op_seconds: Mapping[Op, float]
+    op_seconds: Mapping[str, float]
+    op_sections: Mapping[str, str]
     memory: Memory
     run: PricedRun
     serial: PricedRun
@@ -98,6 +102,7 @@ def predict(
     run = _run(scenario, plan, contention) if plan != SERIAL else _baseline(scenario, contention)
     serial = _baseline(scenario, contention)
     compute, comm = run.alone(syncs=False), run.alone(syncs=True)
+    ops = run.op_seconds()
     return Prediction(
         scenario=scenario,
         plan=plan,
@@ -108,7 +113,8 @@ def predict(
         exposed_comm_s=run.timeline.latency - run.computing,
         overlapped_s=run.timeline.overlapped,
         bound_s=max(min(compute, serial.alone(syncs=False)), comm),
-        op_seconds=run.op_seconds(),
+        op_seconds=_by_name(ops),
+        op_sections={op.name: scenario.section(op.section) for op in ops},
         memory=needed,
         run=run,
         serial=serial,
@@ -122,6 +128,13 @@ def _baseline(scenario: Scenario, contention: bool) -> PricedRun:
         scenario.remembered[key] = _run(scenario, SERIAL, contention)
     run: PricedRun = scenario.remembered[key]
     return run
+
+
+def _by_name(seconds: Mapping[Op, float]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for op, value in seconds.items():
+        total[op.name] = total.get(op.name, 0.0) + value
+    return total
 
 
 def _run(scenario: Scenario, plan: Plan, contention: bool) -> PricedRun:

@@ -6,12 +6,13 @@ from functools import cached_property
 
 import numpy as np
 
+from isotune.simulator.architecture import Op
 from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import slower
-from isotune.simulator.schedule import Op, Plan, Program, Timeline, simulate
+from isotune.simulator.schedule import Plan, Program, Timeline, simulate
 
 
 class ProgramCosts:

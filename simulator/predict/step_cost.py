@@ -1,16 +1,23 @@
-"""Prices of steps: which kernels an op runs, on which shapes, and what they cost.
+"""What a step costs: which kernels the ops of a rank run, on how many rows, and their times.
 
-The shapes are those of one rank: column-parallel QKV and MLP up, row-parallel attention
-output and MLP down (Megatron-LM, arXiv 1909.08053), KV heads replicated when there are
-fewer than ranks. A mixture of experts runs one grouped GEMM over the experts that get a
-token.
+Every type of op has its kernels (`kernels_of`); a type without is a TypeError.
 """
 
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import NamedTuple
 
 import numpy as np
 
+from isotune.simulator.architecture import (
+    HOST,
+    Attend,
+    Collective,
+    Elementwise,
+    LmHead,
+    Matmul,
+    Op,
+)
 from isotune.simulator.kernels import (
     Array,
     Cost,
@@ -26,7 +33,7 @@ from isotune.simulator.kernels import (
 )
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import SYNCS, CommDtype, Op, Step
+from isotune.simulator.schedule import CommDtype, Step
 
 
 class Rows(NamedTuple):
@@ -73,13 +80,13 @@ class Pricer:
 
     def step(self, ops: tuple[Op, ...], shape: Rows) -> StepCost:
         """Price of ops that run back to back over the same rows."""
-        if ops[0] in SYNCS:
+        if isinstance(ops[0], Collective):
             return self._sync(ops[0], shape)
         parts = tuple(
-            (op, self._sustained(kernel)) for op in ops for kernel in self._kernels(op, shape)
+            (op, self._sustained(kernel)) for op in ops for kernel in self.kernels(op, shape)
         )
-        if Op.LM_HEAD in ops and self.scenario.workload.runtime == "eager":
-            parts += ((Op.HOST, self._host(parts[-1][1])),)
+        if self.scenario.workload.runtime == "eager" and isinstance(ops[-1], LmHead):
+            parts += ((HOST, self._host(parts[-1][1])),)
         seconds: Array = np.asarray(sum(cost.seconds for _, cost in parts))
         mem_bytes = np.asarray(sum(cost.mem_bytes for _, cost in parts))
         rate = mem_bytes / (seconds * self.scenario.hardware.gpu.memory_bandwidth)
@@ -117,9 +124,9 @@ class Pricer:
         seconds = nothing + self.scenario.hardware.runtime.eager_step
         return Cost(seconds, nothing, nothing, nothing, nothing)
 
-    def _sync(self, op: Op, shape: Rows) -> StepCost:
+    def _sync(self, op: Collective, shape: Rows) -> StepCost:
         hardware, tp = self.scenario.hardware, self.scenario.workload.tp
-        elements = np.asarray(shape.rows, dtype=np.float64) * self.scenario.model.hidden_size
+        elements = np.asarray(shape.rows, dtype=np.float64) * op.elements
         if self.comm_dtype == "bf16":
             cost = all_reduce(
                 elements * bytes_of("bf16"),
@@ -147,11 +154,16 @@ class Pricer:
     def _memory_pass(self, mem_bytes: Array) -> Array:
         return self._elementwise(1, mem_bytes).seconds
 
+    def elementwise(self, rows: Size, elements: int) -> Cost:
+        """A kernel that reads and writes so many activations per row."""
+        return self._elementwise(rows, elements * self.scenario.workload.width)
+
     def _elementwise(self, rows: Size, row_bytes: float | Array) -> Cost:
         gpu, chosen = self.scenario.hardware.gpu, self.scenario.elementwise
         return elementwise_cost(rows, row_bytes, gpu=gpu, parameters=chosen.parameters)
 
-    def _gemm(self, m: Size, n: Size, k: Size) -> Cost:
+    def gemm(self, m: Size, n: Size, k: Size) -> Cost:
+        """A product with weights."""
         hardware, workload = self.scenario.hardware, self.scenario.workload
         return gemm_cost(
             m,
@@ -163,74 +175,60 @@ class Pricer:
             weight_dtype=workload.weight_dtype,
         )
 
-    def _kernels(self, op: Op, shape: Rows) -> list[Cost]:
-        """Costs of an op's kernels in a short burst."""
-        if op in (Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN):
-            return self._mlp(op, shape.rows)
-        return [self._kernel(op, shape)]
-
-    def _kernel(self, op: Op, shape: Rows) -> Cost:
-        model, workload = self.scenario.model, self.scenario.workload
-        tp, hidden, width = workload.tp, model.hidden_size, workload.width
-        heads, kv_heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp)
-        match op:
-            case Op.EMBED:
-                return self._elementwise(shape.rows, 2 * hidden * width)
-            case Op.ATTENTION_NORM | Op.MLP_NORM:
-                # Norm and residual add in one kernel: reads and writes both streams.
-                return self._elementwise(shape.rows, 4 * hidden * width)
-            case Op.FINAL_NORM:
-                return self._elementwise(shape.requests, 3 * hidden * width)
-            case Op.PARTIAL_ADD:
-                return self._elementwise(shape.rows, 3 * hidden * width)
-            case Op.QKV:
-                return self._gemm(shape.rows, (heads + 2 * kv_heads) * model.head_dim, hidden)
-            case Op.ROPE:
-                # In place; the copy of new keys and values to the cache is attention's.
-                moved = (2 * heads + 2 * kv_heads) * model.head_dim
-                return self._elementwise(shape.rows, moved * width)
-            case Op.ATTENTION:
-                return self._attention(shape, heads, kv_heads)
-            case Op.ATTENTION_OUT:
-                return self._gemm(shape.rows, hidden, heads * model.head_dim)
-            case Op.LM_HEAD:
-                return self._gemm(shape.requests, -(-model.vocab_size // tp), hidden)
-            case _:
-                raise ValueError(f"{op} is not one kernel")
-
-    def _attention(self, shape: Rows, heads: int, kv_heads: int) -> Cost:
-        model, hardware = self.scenario.model, self.scenario.hardware
+    def attention(self, op: Attend, shape: Rows) -> Cost:
+        """Attention over the context and the new tokens."""
+        hardware = self.scenario.hardware
         return attention_cost(
             shape.requests,
             shape.tokens,
             np.add(shape.start, shape.tokens),
-            heads,
-            kv_heads,
-            model.head_dim,
+            op.heads,
+            op.kv_heads,
+            op.head_dim,
             gpu=hardware.gpu,
             parameters=self.scenario.attention.parameters,
             dtype=self.scenario.workload.travel_dtype,
-            window=model.sliding_window,
+            window=op.window,
         )
 
-    def _mlp(self, op: Op, rows: Size) -> list[Cost]:
-        model, workload = self.scenario.model, self.scenario.workload
-        hidden, width = model.hidden_size, workload.width
-        ffn, parallel = model.intermediate_size // workload.tp, 2 if model.gated_mlp else 1
-        experts, per_token = model.num_experts, model.num_experts_per_token
-        if op is Op.ACTIVATION:
-            return [self._elementwise(np.multiply(rows, per_token), (parallel + 1) * ffn * width)]
-        n, k = (parallel * ffn, hidden) if op is Op.MLP_UP else (hidden, ffn)
-        if experts == 1:
-            return [self._gemm(rows, n, k)]
-        # Experts that get at least one token, if tokens choose independently and evenly.
-        routed = np.multiply(rows, per_token)
-        active = experts * (1.0 - (1.0 - per_token / experts) ** np.asarray(rows, dtype=np.float64))
-        grouped = self._gemm(routed / active, active * n, k)
-        if op is Op.MLP_DOWN:
-            return [grouped]
-        permute = self._elementwise(routed, 4 * hidden * width)
-        return [self._gemm(rows, experts, hidden), permute, grouped]
+    def kernels(self, op: Op, shape: Rows) -> list[Cost]:
+        """Costs of an op's kernels in a short burst."""
+        return kernels_of(op, self, shape)
+
+
+@singledispatch
+def kernels_of(op: Op, costs: Pricer, shape: Rows) -> list[Cost]:  # noqa: ARG001 (see below)
+    """Costs of an op's kernels in a short burst, by the type of the op.
+
+    Raises:
+        TypeError: nothing is known of the type.
+    """
+    raise TypeError(f"no cost is known for an op of type {type(op).__name__}")
+
+
+@kernels_of.register
+def _elementwise(op: Elementwise, costs: Pricer, shape: Rows) -> list[Cost]:
+    return [costs.elementwise(shape.rows, op.elements)]
+
+
+@kernels_of.register
+def _attend(op: Attend, costs: Pricer, shape: Rows) -> list[Cost]:
+    return [costs.attention(op, shape)]
+
+
+@kernels_of.register
+def _matmul(op: Matmul, costs: Pricer, shape: Rows) -> list[Cost]:
+    if op.experts is None:
+        return [costs.gemm(shape.rows, op.n, op.k)]
+    # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.
+    count, per_token = op.experts.count, op.experts.per_token
+    routed = np.multiply(shape.rows, per_token)
+    rows = np.asarray(shape.rows, dtype=np.float64)
+    active = count * (1.0 - (1.0 - per_token / count) ** rows)
+    grouped = costs.gemm(routed / active, active * op.n, op.k)
+    if not op.experts.routes:
+        return [grouped]
+    return [costs.gemm(shape.rows, count, op.k), costs.elementwise(routed, 4 * op.k), grouped]
 
 
 def slowdowns(

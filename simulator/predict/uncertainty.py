@@ -13,21 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from isotune.simulator.schedule import SYNCS, Op
+from isotune.simulator.architecture import Collective, Op
 
 Z80 = 1.2815515594
 """Half width, in standard errors, of the interval that contains 80 % of a normal variable."""
-
-_GEMMS = frozenset({Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN, Op.LM_HEAD})
-
-
-def class_of(op: Op) -> str:
-    """The operation class of an op; what the host does is `runtime`."""
-    if op in SYNCS:
-        return "collectives"
-    if op in _GEMMS:
-        return "gemm"
-    return {Op.ATTENTION: "attention", Op.HOST: "runtime"}.get(op, "elementwise")
 
 
 def slower(seconds: Mapping[Op, float], name: str, error: float) -> float:
@@ -36,29 +25,29 @@ def slower(seconds: Mapping[Op, float], name: str, error: float) -> float:
     `runtime` is the clock and so slows all compute; `skew` slows all syncs.
     """
     return sum(
-        value * (1.0 + error) if name in (class_of(op), _engine(op)) else value
-        for op, value in seconds.items()
+        value * (1.0 + error) if name in _classes(op) else value for op, value in seconds.items()
     )
 
 
-def _engine(op: Op) -> str:
-    return "skew" if op in SYNCS else "runtime"
+def _classes(op: Op) -> set[str]:
+    """The operation classes that an op's time depends on: its own, and the engine's."""
+    return {op.error_class, "skew" if isinstance(op, Collective) else "runtime"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """What if ops took so many times as long, and contention took so many times as much."""
+    """What if each of `CLASSES` took so many times as long; 1 where a class is not named."""
 
-    ops: Mapping[Op, float]
-    contention: float = 1.0
+    classes: Mapping[str, float]
 
-    @classmethod
-    def of(cls, classes: Mapping[str, float]) -> "Factors":
-        """From a factor for each of some `CLASSES`."""
-        ops = {
-            op: prod(classes.get(name, 1.0) for name in {class_of(op), _engine(op)}) for op in Op
-        }
-        return cls(ops=ops, contention=classes.get("contention", 1.0))
+    def of(self, op: Op) -> float:
+        """The factor of an op's time."""
+        return prod(self.classes.get(name, 1.0) for name in _classes(op))
+
+    @property
+    def contention(self) -> float:
+        """The factor of what contention adds."""
+        return self.classes.get("contention", 1.0)
 
 
 class Passes(Protocol):

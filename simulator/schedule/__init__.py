@@ -11,8 +11,6 @@ from isotune.simulator.schedule.breakdown import (
 )
 from isotune.simulator.schedule.plan import Plan, check_plan
 from isotune.simulator.schedule.program import (
-    SYNCS,
-    Op,
     Program,
     Role,
     Step,
@@ -48,7 +46,6 @@ __all__ = [
     "SPD",
     "STEPS",
     "STRATEGIES",
-    "SYNCS",
     "TECHNIQUES",
     "TILE",
     "ZERO_SHOT",
@@ -56,7 +53,6 @@ __all__ = [
     "CommDtype",
     "LaunchMode",
     "Measurement",
-    "Op",
     "PassSizes",
     "Phase",
     "Plan",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from isotune.simulator.schedule.program import Op, Program, Step
+from isotune.simulator.schedule.program import Program, Step
 from isotune.simulator.schedule.timeline import Timeline
 
 Interval = tuple[float, float]
@@ -55,13 +55,9 @@ def timeline_of(program: Program, starts: Sequence[float], ends: Sequence[float]
 
 
 def kind_of(step: Step) -> str:
-    """What a step is to people: `attention`, `attention_sync`, `mlp`, `mlp_sync`, or the ends."""
-    if step.is_sync:
-        return str(step.ops[0])
+    """What a step is to people: its sublayer (attention, mlp, embed, head) or its collective."""
     first = step.ops[0]
-    if first in (Op.EMBED, Op.FINAL_NORM, Op.LM_HEAD):
-        return "embed" if first is Op.EMBED else "head"
-    return "mlp" if first in (Op.MLP_NORM, Op.MLP_DOWN) else "attention"
+    return first.name if step.is_sync else first.sublayer
 
 
 def kind_seconds(program: Program, timeline: Timeline) -> Mapping[str, float]:

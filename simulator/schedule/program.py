@@ -15,12 +15,12 @@ the previous one is in flight:
 the compute stream itself, as in any serial engine.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
-from isotune.simulator.architecture import Model
+from isotune.simulator.architecture import Collective, Model, Op, Segment
 from isotune.simulator.schedule.plan import Plan
 from isotune.simulator.schedule.split import Chunk, PassSizes
 from isotune.simulator.schedule.strategies import Strategy
@@ -32,39 +32,6 @@ class Stream(StrEnum):
 
     COMPUTE = "compute"
     COMM = "comm"
-
-
-class Op(StrEnum):
-    """One kernel's worth of work; the last two are the sync points of a block.
-
-    `PARTIAL_ADD` belongs to blocks without attention sync: the rank's own attention output
-    joins what its MLP hands to the block's one all-reduce.
-
-    `HOST` is in no program: it names the engine's own time per pass in a breakdown.
-    """
-
-    EMBED = "embed"
-    ATTENTION_NORM = "attention_norm"
-    QKV = "qkv"
-    ROPE = "rope"
-    ATTENTION = "attention"
-    ATTENTION_OUT = "attention_out"
-    MLP_NORM = "mlp_norm"
-    MLP_UP = "mlp_up"
-    ACTIVATION = "activation"
-    PARTIAL_ADD = "partial_add"
-    MLP_DOWN = "mlp_down"
-    FINAL_NORM = "final_norm"
-    LM_HEAD = "lm_head"
-    HOST = "host"
-    ATTENTION_SYNC = "attention_sync"
-    MLP_SYNC = "mlp_sync"
-
-
-SYNCS: Final = frozenset({Op.ATTENTION_SYNC, Op.MLP_SYNC})
-_ATTENTION: Final = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
-_MLP: Final = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
-_MLP_AFTER_DROP: Final = (*_MLP[:-1], Op.PARTIAL_ADD, Op.MLP_DOWN)
 
 
 Role = tuple[tuple[Op, ...], int, int | None]
@@ -92,7 +59,7 @@ class Step:
     @property
     def is_sync(self) -> bool:
         """Whether the step is an all-reduce."""
-        return self.ops[0] in SYNCS
+        return isinstance(self.ops[0], Collective)
 
     @property
     def role(self) -> Role:
@@ -127,15 +94,6 @@ class Program:
         return tuple(role_of), tuple(players)
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    """Compute between two sync points."""
-
-    block: int
-    ops: tuple[tuple[Op, ...], ...]
-    sync: Op
-
-
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
     """The program of a plan that `check_plan` accepted."""
     return expand_sizes(model, workload.tp, workload, plan.how, plan.chunks, plan.dropped)
@@ -162,15 +120,15 @@ def expand_sizes(
     chunks = how.split(work, sizes)
     emitter = _Emitter(_sync_stream(tp, how, len(sizes)))
     for chunk in chunks:
-        emitter.compute(chunk, -1, (Op.EMBED,))
+        emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
     tiles = how.tiles(sizes)
-    for segment in _segments(model.num_hidden_layers, dropped):
+    for block, segment in _segments(model, tp, dropped):
         for chunk in chunks:
-            emitter.segment(chunk, segment, tiles or (chunk.rows,))
+            emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
     everything = Chunk(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
-    emitter.compute(everything, model.num_hidden_layers, (Op.FINAL_NORM, Op.LM_HEAD))
+    emitter.compute(everything, model.num_hidden_layers, model.tail(tp))
     return Program(tuple(emitter.steps), chunks)
 
 
@@ -181,15 +139,12 @@ def _sync_stream(tp: int, how: Strategy, parts: int) -> Stream | None:
     return Stream.COMM if how.overlaps(parts) else Stream.COMPUTE
 
 
-def _segments(blocks: int, dropped: frozenset[int]) -> list[_Segment]:
-    segments: list[_Segment] = []
-    for block in range(blocks):
-        if block in dropped:
-            segments.append(_Segment(block, (_ATTENTION, _MLP_AFTER_DROP), Op.MLP_SYNC))
-        else:
-            segments.append(_Segment(block, (_ATTENTION,), Op.ATTENTION_SYNC))
-            segments.append(_Segment(block, (_MLP,), Op.MLP_SYNC))
-    return segments
+def _segments(model: Model, tp: int, dropped: frozenset[int]) -> Iterator[tuple[int, Segment]]:
+    standard = model.block(tp)
+    without_sync = standard.without_collective()
+    for block in range(model.num_hidden_layers):
+        for segment in (without_sync if block in dropped else standard).segments:
+            yield block, segment
 
 
 class _Emitter:
@@ -204,23 +159,23 @@ class _Emitter:
         """Work on all rows of a chunk."""
         self._compute(ops, block, chunk, None, 0, chunk.rows)
 
-    def segment(self, chunk: Chunk, segment: _Segment, tiles: Sequence[Any]) -> None:
+    def segment(self, chunk: Chunk, block: int, segment: Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
-        *whole, last = segment.ops
+        *whole, last = segment.sublayers
         for ops in whole:
-            self.compute(chunk, segment.block, ops)
+            self.compute(chunk, block, ops)
         if len(tiles) > 1:
-            self.compute(chunk, segment.block, last[:-1])
+            self.compute(chunk, block, last[:-1])
             last = last[-1:]
         first_row = 0
         syncs: list[int] = []
         for index, rows in enumerate(tiles):
             tile = index if len(tiles) > 1 else None
-            place = (segment.block, chunk, tile, first_row, rows)
+            place = (block, chunk, tile, first_row, rows)
             done = self._compute(last, *place)
             if self._sync_stream:
                 syncs.append(len(self.steps))
-                self.steps.append(Step(self._sync_stream, (segment.sync,), *place, (done,)))
+                self.steps.append(Step(self._sync_stream, (segment.collective,), *place, (done,)))
             first_row = first_row + rows
         self._pending[chunk.index] = tuple(syncs)
 

@@ -16,11 +16,11 @@ from statistics import median
 
 import numpy as np
 
+from isotune.simulator.architecture import Attend, Matmul, Op
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import Array, Cost, all_reduce, attention_cost, gemm_cost
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import StepCost, slowdowns
-from isotune.simulator.schedule import Op
 from isotune.validation.tables import csv_text
 
 _SYNC_SIZES = ("bytes", "ranks", "sms")
@@ -169,5 +169,8 @@ def _steps(profile: HardwareProfile, row: Contended) -> tuple[StepCost, StepCost
 def _kernel(profile: HardwareProfile, row: Contended) -> tuple[Op, Cost]:
     sizes, gpu = [row.sizes[name] for name in _KERNELS[row.op]], profile.gpu
     if row.op == "gemm":
-        return Op.QKV, gemm_cost(*sizes, gpu=gpu, parameters=profile.gemm)
-    return Op.ATTENTION, attention_cost(*sizes, gpu=gpu, parameters=profile.attention)
+        product = Matmul(name="gemm", sublayer="mlp", n=row.sizes["n"], k=row.sizes["k"])
+        return product, gemm_cost(*sizes, gpu=gpu, parameters=profile.gemm)
+    heads = {name: row.sizes[name] for name in ("heads", "kv_heads", "head_dim")}
+    attend = Attend(name="attention", sublayer="attention", **heads)
+    return attend, attention_cost(*sizes, gpu=gpu, parameters=profile.attention)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isotune.simulator.architecture import Attend, LmHead, Op
 from isotune.simulator.kernels import Cost
 from isotune.simulator.predict import Pricer, Rows
-from isotune.simulator.schedule import Op
 from isotune.validation.tables import Run
 
 
@@ -70,25 +70,28 @@ class EnginePricer(Pricer):
     cache: int = 0
     """Tokens per request that the KV cache is allocated for."""
 
-    def _kernels(self, op: Op, shape: Rows) -> list[Cost]:
+    def kernels(self, op: Op, shape: Rows) -> list[Cost]:
+        """See `Pricer.kernels`."""
         if self.engine is None:
-            return super()._kernels(op, shape)
+            return super().kernels(op, shape)
         model, workload = self.scenario.model, self.scenario.workload
-        if op is Op.LM_HEAD:
+        if isinstance(op, LmHead):
             rows = np.multiply(shape.requests, workload.tokens)
-            return [self._gemm(rows, model.vocab_size, model.hidden_size)]
-        if op is Op.ATTENTION:
-            return [self._unfused_attention(shape, self.engine), self._small_kernels(self.engine)]
-        return super()._kernels(op, shape)
+            return [self.gemm(rows, model.vocab_size, model.hidden_size)]
+        if isinstance(op, Attend):
+            return [
+                self._unfused_attention(op, shape, self.engine),
+                self._small_kernels(self.engine),
+            ]
+        return super().kernels(op, shape)
 
-    def _unfused_attention(self, shape: Rows, engine: Engine) -> Cost:
+    def _unfused_attention(self, op: Attend, shape: Rows, engine: Engine) -> Cost:
         """Bandwidth-bound: scores (prefill) or cache (decode) cross memory several times."""
-        model, workload = self.scenario.model, self.scenario.workload
-        width = workload.width
-        if workload.phase == "prefill":
-            scores = model.heads_per_gpu(workload.tp) * self.cache * width
+        width = self.scenario.workload.width
+        if self.scenario.workload.phase == "prefill":
+            scores = op.heads * self.cache * width
             return self._elementwise(shape.rows, engine.score_passes * scores)
-        cache = 2 * model.kv_heads_per_gpu(workload.tp) * model.head_dim * self.cache * width
+        cache = op.cache_elements * self.cache * width
         return self._elementwise(shape.rows, engine.cache_passes * cache)
 
     def _small_kernels(self, engine: Engine) -> Cost:

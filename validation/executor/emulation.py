@@ -19,7 +19,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import sent_per_byte
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Pricer, Rows, Scenario
-from isotune.simulator.schedule import Op, Plan
+from isotune.simulator.schedule import Plan
 from isotune.validation.executor.collective_ops import AllReduce
 from isotune.validation.executor.streams import let_host_ahead
 
@@ -39,11 +39,12 @@ class Message:
 
 def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
     """The all-reduce of the sums of so many rows, as the profile prices it."""
-    workload, hidden = scenario.workload, scenario.model.hidden_size
+    workload = scenario.workload
+    sync = scenario.model.block(workload.tp).segments[-1].collective
     shape = Rows(rows, workload.batch, rows // workload.batch, 0)
-    cost = Pricer(scenario, plan.comm_dtype, plan.comm_sms).step((Op.MLP_SYNC,), shape)
+    cost = Pricer(scenario, plan.comm_dtype, plan.comm_sms).step((sync,), shape)
     width = bytes_of(plan.comm_dtype)
-    sent = sent_per_byte("ring", workload.tp) * rows * hidden * width
+    sent = sent_per_byte("ring", workload.tp) * rows * sync.elements * width
     return Message(sent=int(sent), seconds=float(cost.seconds), sms=max(1, int(cost.sms)))
 
 

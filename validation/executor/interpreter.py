@@ -1,9 +1,9 @@
 """Runs a program for real: the interpreter of the steps that the simulator times.
 
-One method per op, and no strategy anywhere: ISO, SPD, request and GEMM overlap differ only in
-the steps. A chunk carries its residual stream and the partial sum of the last row-parallel op.
-A norm reads their sum. Once a sync has made the partial sum whole, it is folded into the
-residual; where the sync was dropped it stays local and is carried into the next one:
+One method per type of op, and no strategy anywhere: ISO, SPD, request and GEMM overlap differ
+only in the steps. A chunk carries its residual stream and the partial sum of the last
+row-parallel op. A norm reads their sum. Once an all-reduce has completed the partial sum, it is
+folded into the residual; where it was dropped the sum stays local and joins the next one:
 
     standard:  h   = x + sum_i a_i + b_o          y = h + sum_i mlp_i(norm(h)) + b_d
     SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
@@ -12,6 +12,7 @@ A recovered model may add a correction c_i to h_i, in the norm's input only.
 """
 
 from dataclasses import dataclass
+from functools import singledispatchmethod
 from typing import Any
 
 import torch
@@ -19,11 +20,26 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
+from isotune.simulator.architecture import (
+    Activation,
+    Attend,
+    Collective,
+    ColumnParallel,
+    Embed,
+    FinalNorm,
+    LmHead,
+    Norm,
+    Op,
+    PartialAdd,
+    Qkv,
+    Rope,
+    RowParallel,
+)
 from isotune.simulator.schedule import Chunk, Program, Step
 from isotune.validation.executor.causal_attention import attend
 from isotune.validation.executor.collective_ops import AllReduce
 from isotune.validation.executor.kv_cache import KvCache
-from isotune.validation.executor.layers import Heads, Rotation
+from isotune.validation.executor.layers import DecoderLayer, Heads, Rotation
 from isotune.validation.executor.shard import Shard
 from isotune.validation.executor.streams import Clocked, OnStep, Streams
 from isotune.validation.weights import vocabulary_range
@@ -133,9 +149,17 @@ class Executor:
         step = self._program.steps[index]
         with torch.inference_mode():  # which is a property of the thread
             for op in step.ops:
-                getattr(self, f"_{op}")(step)
+                self._run(op, step)
 
-    def _embed(self, step: Step) -> None:
+    @singledispatchmethod
+    def _run(self, op: Op, step: Step) -> None:
+        """Run an op on the rows of a step, by the type of the op."""
+        raise TypeError(
+            f"block {step.block}: the executor cannot run an op of type {type(op).__name__}"
+        )
+
+    @_run.register
+    def _embed(self, _op: Embed, step: Step) -> None:
         chunk = step.chunk
         requests = slice(chunk.first_request, chunk.first_request + chunk.requests)
         first = chunk.start - self._program.chunks[0].start
@@ -145,53 +169,56 @@ class Executor:
             rotation=self._shard.rotation(hidden, chunk.start, chunk.tokens, self._end),
         )
 
-    def _attention_norm(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
-        normed = self._shard.layers[step.block].attention_norm(state.enter_norm())
-        state.work = normed.view(step.chunk.requests, step.chunk.tokens, -1)
+    @_run.register
+    def _norm(self, op: Norm, step: Step) -> None:
+        state, layer = self._at(step)
+        correction = self._shard.missing.get(step.block) if op.sublayer == "mlp" else None
+        state.work = layer.norms[op.sublayer](state.enter_norm(correction))
 
-    def _qkv(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
-        state.work = self._shard.layers[step.block].qkv(state.work)
+    @_run.register
+    def _qkv(self, _op: Qkv, step: Step) -> None:
+        state, layer = self._at(step)
+        chunk = step.chunk
+        state.work = layer.qkv(state.work.view(chunk.requests, chunk.tokens, -1))
 
-    def _rope(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
+    @_run.register
+    def _column_parallel(self, op: ColumnParallel, step: Step) -> None:
+        state, layer = self._at(step)
+        state.work = layer.column_parallel[op.sublayer](state.work)
+
+    @_run.register
+    def _rope(self, _op: Rope, step: Step) -> None:
+        state, layer = self._at(step)
         if state.rotation is not None:
-            state.work = self._shard.layers[step.block].rope(state.work, state.rotation)
+            state.work = layer.rope(state.work, state.rotation)
 
-    def _attention(self, step: Step) -> None:
-        state, chunk, layer = self._chunks[step.chunk.index], step.chunk, step.block
+    @_run.register
+    def _attend(self, _op: Attend, step: Step) -> None:
+        state, layer = self._at(step)
         query, key, value = state.work
-        key, value = self._cache.extend(layer, chunk, key, value)
-        mixed = attend(
-            Heads(query, key, value), self._shard.layers[layer].scaling, self._shard.windows[layer]
-        )
-        state.work = mixed.transpose(1, 2).reshape(chunk.rows, -1)
+        key, value = self._cache.extend(step.block, step.chunk, key, value)
+        heads, window = Heads(query, key, value), self._shard.windows[step.block]
+        mixed = attend(heads, layer.scaling, window)
+        state.work = mixed.transpose(1, 2).reshape(step.chunk.rows, -1)
 
-    def _attention_out(self, step: Step) -> None:
-        layer, state = self._shard.layers[step.block], self._chunks[step.chunk.index]
-        self._add_partial(step, layer.attention_out(state.work[_rows(step)]), layer.out_bias)
+    @_run.register
+    def _row_parallel(self, op: RowParallel, step: Step) -> None:
+        state, layer = self._at(step)
+        product = layer.row_parallel[op.sublayer]
+        self._add_partial(step, product(state.work, _rows(step)), layer.biases[op.sublayer])
 
-    def _mlp_norm(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
-        entry = state.enter_norm(self._shard.missing.get(step.block))
-        state.work = self._shard.layers[step.block].mlp_norm(entry)
+    @_run.register
+    def _activation(self, _op: Activation, step: Step) -> None:
+        state, layer = self._at(step)
+        state.work = layer.activation(state.work)
 
-    def _mlp_up(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
-        state.work = self._shard.layers[step.block].mlp_up(state.work)
-
-    def _activation(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
-        state.work = self._shard.layers[step.block].activation(state.work)
-
-    def _partial_add(self, step: Step) -> None:
-        state = self._chunks[step.chunk.index]
+    @_run.register
+    def _partial_add(self, _op: PartialAdd, step: Step) -> None:
+        state, _ = self._at(step)
         state.partial, state.carried, state.accumulates = state.carried, None, True
 
-    def _mlp_down(self, step: Step) -> None:
-        layer, state = self._shard.layers[step.block], self._chunks[step.chunk.index]
-        self._add_partial(step, layer.mlp_down(state.work, _rows(step)), layer.down_bias)
+    def _at(self, step: Step) -> tuple[ChunkState, DecoderLayer]:
+        return self._chunks[step.chunk.index], self._shard.layers[step.block]
 
     def _add_partial(self, step: Step, tile: Tensor, bias: Tensor | None) -> None:
         """Keep a row-parallel op's output; its bias joins the residual stream, once."""
@@ -212,19 +239,21 @@ class Executor:
             if bias is not None:
                 state.residual = state.residual + bias
 
-    def _attention_sync(self, step: Step) -> None:
+    @_run.register
+    def _collective(self, op: Collective, step: Step) -> None:
         state = self._chunks[step.chunk.index]
+        if op.kind != "all_reduce":
+            raise TypeError(f"the executor has no {op.kind}")
         assert state.partial is not None
         self._all_reduce(state.partial[_rows(step)])
         state.synced = True
-
-    _mlp_sync = _attention_sync
 
     def _hidden(self, chunk: Chunk) -> Tensor:
         hidden = self._chunks[chunk.index].enter_norm()
         return hidden.view(chunk.requests, chunk.tokens, -1)
 
-    def _final_norm(self, step: Step) -> None:
+    @_run.register
+    def _final_norm(self, _op: FinalNorm, step: Step) -> None:
         last: dict[int, Tensor] = {}
         for chunk in self._program.chunks:
             last[chunk.first_request] = self._hidden(chunk)[:, -1]
@@ -232,7 +261,8 @@ class Executor:
         state.work = self._shard.final_norm(torch.cat([last[first] for first in sorted(last)]))
         self._chunks[step.chunk.index] = state
 
-    def _lm_head(self, step: Step) -> None:
+    @_run.register
+    def _lm_head(self, _op: LmHead, step: Step) -> None:
         self._logits = self._head(self._chunks[step.chunk.index].work)
 
     def _head(self, normed: Tensor) -> Tensor:

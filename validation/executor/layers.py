@@ -6,7 +6,7 @@ partial sums, without their biases: those count once, whatever the number of ran
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -44,6 +44,26 @@ class DecoderLayer:
         self.head_dim: int = self.attention.head_dim
         self.scaling: float = self.attention.scaling
 
+    @property
+    def norms(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """The norm before each sublayer."""
+        return {"attention": self.attention_norm, "mlp": self.mlp_norm}
+
+    @property
+    def column_parallel(self) -> Mapping[str, Callable[[Tensor], Any]]:
+        """The column-parallel products of the sublayers that have no heads."""
+        return {"mlp": self.mlp_up}
+
+    @property
+    def row_parallel(self) -> Mapping[str, Callable[[Any, slice], Tensor]]:
+        """Partial sums [rows, hidden] of a range of rows, by sublayer."""
+        return {"attention": self.attention_out, "mlp": self.mlp_down}
+
+    @property
+    def biases(self) -> Mapping[str, Tensor | None]:
+        """Biases of the row-parallel products."""
+        return {"attention": self.out_bias, "mlp": self.down_bias}
+
     def qkv(self, hidden: Tensor) -> Heads:
         """Projections of normed activations, cut into this rank's heads."""
         module = self.attention
@@ -59,9 +79,9 @@ class DecoderLayer:
         query, key = family.apply_rotary_pos_emb(heads.query, heads.key, *rotation)
         return Heads(query, key, heads.value)
 
-    def attention_out(self, mixed: Tensor) -> Tensor:
-        """Partial sums [rows, hidden] of the heads' outputs [rows, heads x head_dim]."""
-        return functional.linear(mixed, self._out.weight)
+    def attention_out(self, mixed: Tensor, rows: slice) -> Tensor:
+        """Partial sums [rows, hidden] of a range of the heads' outputs [., heads x head_dim]."""
+        return functional.linear(mixed[rows], self._out.weight)
 
     def mlp_up(self, hidden: Tensor) -> Any:
         """Column-parallel projections of normed activations [rows, hidden]."""

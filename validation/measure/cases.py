@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from isotune.simulator.architecture import Model
+from isotune.simulator.architecture import Attend, Matmul, Model
 from isotune.validation.choices import OPS, Op
 
 ATTENTION_SIZES = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim")
@@ -67,13 +67,9 @@ def _gemms(wanted: Range) -> Iterator[Case]:
 
 
 def projections(wanted: Range) -> list[tuple[int, int]]:
-    """(outputs, inputs) of the four projections of a block, per rank."""
-    model, tp = wanted.model, wanted.tp
-    heads = model.heads_per_gpu(tp) * model.head_dim
-    qkv = heads + model.kv_elements_per_token(tp)
-    ffn, hidden = model.intermediate_size // tp, model.hidden_size
-    up = ffn * (2 if model.gated_mlp else 1)
-    return [(qkv, hidden), (hidden, heads), (up, hidden), (hidden, ffn)]
+    """(outputs, inputs) of the projections of a block, per rank; of one expert in a mixture."""
+    ops = wanted.model.block(wanted.tp).ops
+    return [(op.n, op.k) for op in ops if isinstance(op, Matmul)]
 
 
 def _attention(wanted: Range) -> Iterator[Case]:
@@ -86,12 +82,9 @@ def _attention(wanted: Range) -> Iterator[Case]:
 
 
 def _heads(wanted: Range) -> dict[str, int]:
-    model, tp = wanted.model, wanted.tp
-    return {
-        "heads": model.heads_per_gpu(tp),
-        "kv_heads": model.kv_heads_per_gpu(tp),
-        "head_dim": model.head_dim,
-    }
+    """The heads of a block's attention, per rank."""
+    (op,) = (op for op in wanted.model.block(wanted.tp).ops if isinstance(op, Attend))
+    return {"heads": op.heads, "kv_heads": op.kv_heads, "head_dim": op.head_dim}
 
 
 def _norms(wanted: Range) -> Iterator[Case]:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from isotune.simulator.schedule import Op, Plan, Program, Workload, expand
+from isotune.simulator.architecture import Attend, Matmul, Norm, Op
+from isotune.simulator.schedule import Plan, Program, Workload, expand
 from isotune.validation.executor import let_host_ahead, streams_on
-from isotune.validation.measure.cases import Range, projections
+from isotune.validation.measure.cases import Range
 from isotune.validation.measure.timed_kernels import Kernel, Kernels, seconds_of
 
 _BLOCKS = 4
@@ -25,7 +26,7 @@ class Turns:
         self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel, device: torch.device
     ) -> None:
         model = replace(wanted.model, num_hidden_layers=_BLOCKS)
-        workload = Workload(prompt=rows, tp=max(2, wanted.tp))
+        workload = Workload(prompt=rows, tp=max(2, wanted.tp))  # one rank would have no syncs
         self._program: Program = expand(model, workload, Plan())
         self._kernels = _of_a_block(kernels, wanted, rows)
         self._sync, self._device = sync, device
@@ -63,13 +64,16 @@ class Turns:
 
 
 def _of_a_block(kernels: Kernels, wanted: Range, rows: int) -> dict[Op, Kernel]:
-    """The measured kernels of a block of `rows` tokens, by the op that they are."""
-    model, tp = wanted.model, wanted.tp
-    gemms = (Op.QKV, Op.ATTENTION_OUT, Op.MLP_UP, Op.MLP_DOWN)
-    found: dict[Op, Kernel] = {
-        op: kernels.gemm(rows, n, k) for op, (n, k) in zip(gemms, projections(wanted), strict=True)
-    }
-    norm = kernels.rms_norm(rows, model.hidden_size)
-    found |= {Op.ATTENTION_NORM: norm, Op.MLP_NORM: norm}
-    heads = model.heads_per_gpu(tp), model.kv_heads_per_gpu(tp), model.head_dim
-    return found | {Op.ATTENTION: kernels.attention(1, rows, rows, *heads)}
+    """The measured kernels of a block of `rows` tokens, by the op of the program that they are."""
+    measured, in_program = (wanted.model.block(n).ops for n in (wanted.tp, max(2, wanted.tp)))
+    found: dict[Op, Kernel] = {}
+    norm = kernels.rms_norm(rows, wanted.model.hidden_size)
+    for op, stand_in in zip(measured, in_program, strict=True):
+        if isinstance(op, Matmul):
+            found[stand_in] = kernels.gemm(rows, op.n, op.k)
+        elif isinstance(op, Norm):
+            found[stand_in] = norm
+        elif isinstance(op, Attend):
+            heads = op.heads, op.kv_heads, op.head_dim
+            found[stand_in] = kernels.attention(1, rows, rows, *heads)
+    return found

@@ -23,7 +23,6 @@ from isotune.present.figures.style import (
 )
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.report.saved import Curve, Times
-from isotune.simulator.predict import class_of
 
 _COMPUTE = {
     "gemm": ("GEMM", BLUE),
@@ -85,8 +84,9 @@ def _pattern(part: str) -> Json:
 def _stack(times: Times) -> dict[str, float]:
     seconds = dict.fromkeys((name for name, _ in _COMPUTE.values()), 0.0)
     for op, value in times.op_seconds.items():
-        if class_of(op) in _COMPUTE:
-            seconds[_COMPUTE[class_of(op)][0]] += value
+        part = times.op_sections[op].partition(".")[0]
+        if part in _COMPUTE:
+            seconds[_COMPUTE[part][0]] += value
     return seconds | {_CONTENTION[0]: times.contention_s, _EXPOSED[0]: times.exposed_comm_s}
 
 

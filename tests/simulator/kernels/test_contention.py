@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 
-from isotune.simulator.architecture import load_model
+from isotune.simulator.architecture import Matmul, Norm, Op, load_model
 from isotune.simulator.kernels import Cost
 from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.predict import Pricer, Rows, Scenario, StepCost, predict
-from isotune.simulator.schedule import Op, Plan, Workload
+from isotune.simulator.schedule import Plan, Workload
+
+OPS = load_model("llama-2-70b").block(8).ops
+UP = next(op for op in OPS if isinstance(op, Matmul) and op.sublayer == "mlp")
+NORM = next(op for op in OPS if isinstance(op, Norm))
 
 
 def machine(name: str, **runtime: float) -> HardwareProfile:
@@ -38,7 +42,7 @@ def product(load: float) -> StepCost:
     """A compute-bound GEMM of a millisecond with `load` tiles per SM."""
     second = np.full((), 1e-3)
     cost = Cost(second, second, 0 * second, 0 * second, load + 0 * second)
-    return StepCost(second, ((Op.MLP_UP, cost),), 0 * second, 0 * second, 1 + 0 * second)
+    return StepCost(second, ((UP, cost),), 0 * second, 0 * second, 1 + 0 * second)
 
 
 def test_a_product_that_fits_on_the_sms_left_loses_nothing_one_that_filled_them_all_does() -> None:
@@ -50,7 +54,7 @@ def test_a_product_that_fits_on_the_sms_left_loses_nothing_one_that_filled_them_
 
 def test_a_product_loses_at_least_the_share_of_sms_that_the_collective_holds() -> None:
     prices = pricer(machine("a800"))
-    lost = [slowdown(prices, Op.MLP_UP, 8192, collective(sms)) for sms in (0, 8, 16, 32)]
+    lost = [slowdown(prices, UP, 8192, collective(sms)) for sms in (0, 8, 16, 32)]
     assert lost[0] == pytest.approx(1.0)
     assert lost == sorted(lost)
     assert lost[2] > 1 / (1 - 16 / 108) - 0.03
@@ -67,7 +71,7 @@ def test_a_kernel_slows_with_the_share_of_memory_bandwidth_the_collective_takes(
 
 def test_streams_that_exceed_the_memory_bandwidth_share_it() -> None:
     prices = pricer(machine("a800", memory_interference=0.0))
-    norm = prices.step((Op.MLP_NORM,), rows(65536))
+    norm = prices.step((NORM,), rows(65536))
     slower, sync = prices.slowdowns(norm, collective(sms=16, mem_rate=0.6))
     assert slower == sync == pytest.approx(float(norm.mem_rate) + 0.6)
 
@@ -83,7 +87,7 @@ def test_an_eager_engine_pays_for_its_host_once_per_pass_however_many_chunks() -
 
 def test_a_cuda_graph_hides_launches_but_never_a_whole_kernel() -> None:
     seconds = [
-        float(pricer(machine("h100", graph_overlap=hidden)).step((Op.MLP_NORM,), rows(1)).seconds)
+        float(pricer(machine("h100", graph_overlap=hidden)).step((NORM,), rows(1)).seconds)
         for hidden in (0.0, 2e-6, 1e-5)
     ]
     assert seconds[0] - seconds[1] == pytest.approx(2e-6)

@@ -9,16 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotune import hw_profiles
+from isotune.simulator.architecture import (
+    HOST,
+    Activation,
+    Attend,
+    Collective,
+    Embed,
+    Norm,
+    Rope,
+)
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Cost, Gpu
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import Pricer, ProgramCosts, Rows, Scenario, StepCost, predict
-from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, SYNCS, Op, Plan, expand
+from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, expand
 
 MakeScenario = Callable[..., Scenario]
 MakePlans = Callable[..., Any]
 DENSE = ("llama-2-7b", "llama-2-70b", "opt-13b", "mistral-7b")
-BYTE_MOVERS = (Op.EMBED, Op.ATTENTION_NORM, Op.ROPE, Op.MLP_NORM, Op.ACTIVATION)
+BYTE_MOVERS = (Embed, Norm, Rope, Activation)
 ROUNDING = 1e-12
 TWO_CHUNKS = Plan(strategy="iso", chunks=(300, 700))
 
@@ -45,8 +54,8 @@ def totals(scenario: Scenario, plan: Plan) -> dict[str, float]:
     for index, step in enumerate(program.steps):
         for op, cost in costs.price(index).parts:
             total["flops"] += float(cost.flops)
-            total["bytes"] += float(cost.mem_bytes) if op in BYTE_MOVERS else 0.0
-            total["sent"] += step.rows if op in SYNCS else 0
+            total["bytes"] += float(cost.mem_bytes) if isinstance(op, BYTE_MOVERS) else 0.0
+            total["sent"] += step.rows if isinstance(op, Collective) else 0
     return total
 
 
@@ -66,10 +75,11 @@ def test_causal_attention_of_two_chunks_is_counted_pair_by_pair(
 ) -> None:
     scenario = make_scenario("llama-2-7b", blocks=1, prompt=1000, tp=8)
     pricer = Pricer(scenario)
+    (attention,) = (op for op in scenario.model.block(8).ops if isinstance(op, Attend))
     flops = 0.0
     for chunk in expand(scenario.model, scenario.workload, TWO_CHUNKS).chunks:
         shape = Rows(chunk.rows, chunk.requests, chunk.tokens, chunk.start)
-        ((_, cost),) = pricer.step((Op.ATTENTION,), shape).parts
+        ((_, cost),) = pricer.step((attention,), shape).parts
         flops += float(cost.flops)
     heads, head_dim, pairs = 32 / 8, 128, 1000 * 1001 / 2
     assert flops == 4 * head_dim * heads * pairs
@@ -120,7 +130,7 @@ def price(seconds: float, sm_seconds: float, mem_rate: float, sms: float, gpu: G
     """A step of one kernel, or a collective that holds `sms` SMs."""
     one, moved = np.ones(()), mem_rate * seconds * gpu.memory_bandwidth
     cost = Cost(seconds * one, sm_seconds * one, moved * one, 0 * one, 0 * one)
-    return StepCost(cost.seconds, ((Op.MLP_UP, cost),), sms * one, mem_rate * one, one)
+    return StepCost(cost.seconds, ((HOST, cost),), sms * one, mem_rate * one, one)
 
 
 def without_interference(scenario: Scenario) -> Scenario:
@@ -245,7 +255,7 @@ def test_dropping_a_sync_that_is_fully_hidden_saves_nothing(make_scenario: MakeS
     hidden = Plan(strategy="iso", chunks=(8192, 8192))
     dropping = hidden.model_copy(update={"dropped": (1,)})
     kept, dropped = (predict(scenario, plan, contention=False) for plan in (hidden, dropping))
-    added = dropped.op_seconds[Op.PARTIAL_ADD]
+    added = dropped.op_seconds["partial_add"]
     assert dropped.latency_s == pytest.approx(kept.latency_s + added, rel=ROUNDING)
     serial = predict(scenario).latency_s - predict(scenario, Plan(dropped=(1,))).latency_s
     contended = predict(scenario, hidden).latency_s - predict(scenario, dropping).latency_s

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from isotune.simulator.machine import CLASSES, Errors, HardwareProfile, read_profile
-from isotune.simulator.predict import Z80, Scenario, class_of, predict
-from isotune.simulator.schedule import Op, Plan
+from isotune.simulator.predict import Z80, Scenario, predict
+from isotune.simulator.schedule import Plan
 
 MakeScenario = Callable[..., Scenario]
 NONE = dict.fromkeys(CLASSES, 0.0)
@@ -20,10 +20,6 @@ def machine(**errors: float) -> HardwareProfile:
 
 def scenario(make: MakeScenario, **errors: float) -> Scenario:
     return make("llama-2-70b", machine(**errors), blocks=4, tp=8, prompt=4096)
-
-
-def test_every_op_belongs_to_one_class() -> None:
-    assert {class_of(op) for op in Op} == set(CLASSES) - {"skew", "contention"}
 
 
 def test_without_errors_an_interval_is_a_point(make_scenario: MakeScenario) -> None:

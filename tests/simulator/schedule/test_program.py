@@ -9,26 +9,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isotune.simulator.architecture import Attend, LmHead
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import SYNCS, Op, Plan, Program, Step, Stream, expand
+from isotune.simulator.schedule import Plan, Program, Step, Stream, expand
 
 MakeScenario = Callable[..., Scenario]
-ATTENTION = (Op.ATTENTION_NORM, Op.QKV, Op.ROPE, Op.ATTENTION, Op.ATTENTION_OUT)
-MLP = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.MLP_DOWN)
-MLP_AFTER_DROP = (Op.MLP_NORM, Op.MLP_UP, Op.ACTIVATION, Op.PARTIAL_ADD, Op.MLP_DOWN)
+ATTENTION = ("attention_norm", "qkv", "rope", "attention", "attention_out")
+MLP = ("mlp_norm", "mlp_up", "activation", "mlp_down")
+MLP_AFTER_DROP = (*MLP[:-1], "partial_add", "mlp_down")
+HEAD = ("final_norm", "lm_head")
+SYNCS = {"attention_sync", "mlp_sync"}
 SHORT = {
-    (Op.EMBED,): "embed",
+    ("embed",): "embed",
     ATTENTION: "attn",
     ATTENTION[:-1]: "attn-",
-    (Op.ATTENTION_OUT,): "out",
+    ("attention_out",): "out",
     MLP: "mlp",
     MLP[:-1]: "mlp-",
     MLP_AFTER_DROP: "mlp",
     MLP_AFTER_DROP[:-1]: "mlp-",
-    (Op.MLP_DOWN,): "down",
-    (Op.ATTENTION_SYNC,): "AR",
-    (Op.MLP_SYNC,): "AR'",
-    (Op.FINAL_NORM, Op.LM_HEAD): "head",
+    ("mlp_down",): "down",
+    ("attention_sync",): "AR",
+    ("mlp_sync",): "AR'",
+    HEAD: "head",
 }
 
 
@@ -36,11 +39,15 @@ def program(scenario: Scenario, **plan: Any) -> Program:
     return expand(scenario.model, scenario.workload, Plan(**plan))
 
 
+def ops(step: Step) -> tuple[str, ...]:
+    return tuple(op.name for op in step.ops)
+
+
 def name(step: Step) -> str:
-    if step.ops == (Op.FINAL_NORM, Op.LM_HEAD):
+    if ops(step) == HEAD:
         return "head"
     part = "ABCDEFGH"[step.chunk.index] + ("" if step.tile is None else str(step.tile))
-    return f"{SHORT[step.ops]}({part}){max(step.block, 0)}"
+    return f"{SHORT[ops(step)]}({part}){max(step.block, 0)}"
 
 
 def names(steps: Program, stream: Stream) -> str:
@@ -104,7 +111,7 @@ def test_gemm_overlap_cuts_the_row_parallel_gemms_into_tiles(make_scenario: Make
     assert names(tiled, Stream.COMM) == "AR(A0)0 | AR(A1)0 | AR'(A0)0 | AR'(A1)0"
     assert waits(tiled)["AR(A1)0"] == "out(A1)0"
     assert waits(tiled)["mlp-(A)0"] == "AR(A0)0 AR(A1)0"
-    cut = [(s.first_row, s.rows) for s in tiled.steps if s.ops == (Op.ATTENTION_OUT,)]
+    cut = [(s.first_row, s.rows) for s in tiled.steps if ops(s) == ("attention_out",)]
     assert cut == [(0, 70), (70, 30)]
 
 
@@ -156,7 +163,7 @@ def test_one_gpu_has_nothing_to_sync(make_scenario: MakeScenario) -> None:
 
 def test_the_head_reads_only_the_last_token_of_each_request(make_scenario: MakeScenario) -> None:
     head = program(make_scenario(prompt=100, batch=3), strategy="iso", chunks=(60, 40)).steps[-1]
-    assert (head.ops, head.rows) == ((Op.FINAL_NORM, Op.LM_HEAD), 3)
+    assert (ops(head), head.rows) == (HEAD, 3)
 
 
 def test_steps_of_one_role_differ_only_in_their_block(make_scenario: MakeScenario) -> None:
@@ -182,6 +189,10 @@ def cells(scenario: Scenario, step: Step) -> list[Cell]:
     ]
     assert all(0 <= request < workload.batch for request, _ in rows)
     return rows
+
+
+def attends(step: Step) -> bool:
+    return any(isinstance(op, Attend) for op in step.ops)
 
 
 def ancestors(steps: tuple[Step, ...]) -> list[set[int]]:
@@ -212,21 +223,21 @@ def test_every_token_of_every_block_is_computed_and_synced_exactly_once(
 ) -> None:
     scenario, plan = data.draw(cases(make_scenario, plans))
     workload, blocks = scenario.workload, scenario.model.num_hidden_layers
-    done: Counter[tuple[Op, int, Cell]] = Counter()
+    done: Counter[tuple[str, int, Cell]] = Counter()
     for step in expand(scenario.model, workload, plan).steps[:-1]:
-        for op in step.ops:
+        for op in ops(step):
             done.update((op, step.block, cell) for cell in cells(scenario, step))
     rows = [
         (request, position)
         for request in range(workload.batch)
         for position in range(workload.context, workload.context + workload.tokens)
     ]
-    wanted = Counter((Op.EMBED, -1, cell) for cell in rows)
+    wanted = Counter(("embed", -1, cell) for cell in rows)
     for block in range(blocks):
-        dropped = {Op.ATTENTION_SYNC} if block in plan.dropped else set()
+        dropped = {"attention_sync"} if block in plan.dropped else set()
         mlp = MLP_AFTER_DROP if dropped and workload.tp > 1 else MLP
-        ops = (*ATTENTION, *mlp, *(SYNCS - dropped if workload.tp > 1 else ()))
-        wanted.update((op, block, cell) for op in ops for cell in rows)
+        names = (*ATTENTION, *mlp, *(SYNCS - dropped if workload.tp > 1 else ()))
+        wanted.update((op, block, cell) for op in names for cell in rows)
     assert done == wanted
 
 
@@ -264,15 +275,15 @@ def test_no_step_reads_what_is_not_computed_and_synced_yet(
     before = ancestors(steps)
     writers: dict[Cell, list[int]] = {}
     for index, step in enumerate(steps):
-        reads = cells(scenario, step) if step.ops[-1] is not Op.LM_HEAD else list(writers)
+        reads = cells(scenario, step) if not isinstance(step.ops[-1], LmHead) else list(writers)
         for cell in reads:
             assert before[index].issuperset(writers.get(cell, ()))
             writers.setdefault(cell, []).append(index)
-        if Op.ATTENTION in step.ops:
+        if attends(step):
             earlier = {
                 other
                 for other in range(index)
-                if Op.ATTENTION in steps[other].ops
+                if attends(steps[other])
                 and steps[other].block == step.block
                 and steps[other].chunk.start < step.chunk.start
             }

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isotune.simulator.architecture import Collective, Matmul
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Chunk, Op, Program, Step, Stream, expand, simulate
+from isotune.simulator.schedule import Chunk, Program, Step, Stream, expand, simulate
 
 CHUNK = Chunk(0, 0, 1, 0, 1)
+PRODUCT = Matmul(name="product", sublayer="mlp", n=1, k=1)
+SYNC = Collective(name="sync", sublayer="mlp", elements=1)
 
 
 @dataclass
@@ -33,11 +36,11 @@ class Costs:
 
 
 def compute(*depends_on: int) -> Step:
-    return Step(Stream.COMPUTE, (Op.MLP_UP,), 0, CHUNK, None, 0, 1, depends_on)
+    return Step(Stream.COMPUTE, (PRODUCT,), 0, CHUNK, None, 0, 1, depends_on)
 
 
 def sync(*depends_on: int) -> Step:
-    return Step(Stream.COMM, (Op.MLP_SYNC,), 0, CHUNK, None, 0, 1, depends_on)
+    return Step(Stream.COMM, (SYNC,), 0, CHUNK, None, 0, 1, depends_on)
 
 
 def program(*steps: Step) -> Program:

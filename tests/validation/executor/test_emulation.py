@@ -12,7 +12,7 @@ from isotune.cli import main
 from isotune.simulator.architecture import read_model
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, predict
-from isotune.simulator.schedule import Op, Plan, Workload
+from isotune.simulator.schedule import Plan, Workload
 from isotune.validation.executor.emulation import CpuCopy, Emulated, Message, message_of
 
 
@@ -26,7 +26,7 @@ def scenario(tmp_path):
 def test_a_copy_takes_the_profiles_time_and_moves_the_bytes_of_a_ring(scenario):
     message = message_of(scenario, Plan(), 96)
     assert message.sent == 2 * 3 / 4 * 96 * 64 * 2
-    syncs = predict(scenario).op_seconds[Op.MLP_SYNC]
+    syncs = predict(scenario).op_seconds["mlp_sync"]
     assert message.seconds == pytest.approx(syncs / scenario.model.num_hidden_layers)
     assert message_of(scenario, Plan(comm_dtype="int8"), 96).sent == message.sent / 2
 

@@ -1,0 +1,200 @@
+"""A decoder block as data: what one rank computes, op by op, between its collectives.
+
+An op is a value whose *type* says what it is. What it costs, how uncertain that is, how it runs
+on a real rank and how much memory it needs is dispatched on the type; `name` is for people and
+decides nothing. An op of a type that a reader does not know is a `TypeError`, never a default.
+
+A block is a chain of *segments*: the compute up to a collective, and the collective. A standard
+block has two (attention, MLP). Dropping the collective between them (SPD, arXiv 2502.20727)
+merges them into one.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+CollectiveKind = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """One kernel's worth of work on the rows of a chunk, on one rank.
+
+    `sublayer` is the part of the model it belongs to: attention, mlp, embed or head.
+    `parameters` counts the weight elements that this rank holds for it.
+    """
+
+    section: ClassVar[str]
+    """The section of a machine profile that has its figures."""
+
+    name: str
+    sublayer: str
+    parameters: int = 0
+
+    def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "section"):
+            raise TypeError(f"op type {cls.__name__} names no section of a machine profile")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def error_class(self) -> str:
+        """The class of operations whose error it shares."""
+        return self.section.partition(".")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experts:
+    """A mixture: `per_token` of `count` experts work on a row.
+
+    Where it `routes`, the op that has it also runs the router and brings the rows of each expert
+    together.
+    """
+
+    count: int
+    per_token: int
+    routes: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matmul(Op):
+    """y[rows, n] = x[rows, k] @ w[k, n]; with `experts`, one product per expert of n by k."""
+
+    section = "gemm"
+
+    n: int
+    k: int
+    experts: Experts | None = None
+
+
+class ColumnParallel(Matmul):
+    """Every rank holds some of the columns of w; x is complete (Megatron-LM, arXiv 1909.08053)."""
+
+
+class RowParallel(Matmul):
+    """Every rank holds some of the rows of w, and its y is a partial sum."""
+
+
+class Qkv(ColumnParallel):
+    """The query, key and value projections of a rank's heads."""
+
+
+class LmHead(ColumnParallel):
+    """The projection to the vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attend(Op):
+    """Causal attention of a rank's heads over the KV cache, which it extends.
+
+    `window` is the sliding window in tokens, None where every query sees all keys before it.
+    """
+
+    section = "attention"
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int | None = None
+
+    @property
+    def cache_elements(self) -> int:
+        """KV-cache elements of a token."""
+        return 2 * self.kv_heads * self.head_dim
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise(Op):
+    """A kernel that reads and writes `elements` activations per row and computes little."""
+
+    section = "elementwise"
+
+    elements: int
+
+
+class Embed(Elementwise):
+    """The rows of the embedding table that the tokens select."""
+
+
+class Norm(Elementwise):
+    """The residual add of what the last collective completed, and the norm of the sum."""
+
+
+class FinalNorm(Norm):
+    """The norm before the LM head, of the last token of each request."""
+
+
+class Rope(Elementwise):
+    """Rotation of queries and keys by their positions, and their norms where a model has them."""
+
+
+class Activation(Elementwise):
+    """The nonlinearity of an MLP, times its gate where it has one."""
+
+
+class PartialAdd(Elementwise):
+    """A rank's own partial sum joins those of the next row-parallel product.
+
+    It stands where the collective that would have completed the sum was dropped.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective(Op):
+    """A collective over the tensor-parallel group; `elements` per row is its message.
+
+    The message is that of one rank before an all-reduce or a reduce-scatter and after an
+    all-gather, so that a reduce-scatter and an all-gather of one message make its all-reduce.
+    """
+
+    section = "collectives"
+
+    kind: CollectiveKind = "all_reduce"
+    elements: int
+
+
+class Host(Op):
+    """The engine's own time per pass, while the GPU waits."""
+
+    section = "runtime.eager_step"
+
+
+HOST = Host(name="host", sublayer="head")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The sublayers that run between two collectives, and the collective after them."""
+
+    sublayers: tuple[tuple[Op, ...], ...]
+    collective: Collective
+
+
+@dataclass(frozen=True)
+class Block:
+    """One decoder block of one rank."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """Its compute, in order."""
+        return tuple(op for segment in self.segments for ops in segment.sublayers for op in ops)
+
+    def without_collective(self, index: int = 0) -> "Block":
+        """The block whose collective after segment `index` is dropped.
+
+        The partial sums that it would have completed stay with their rank, until they join those
+        of the next segment's last product.
+        """
+        first, second = self.segments[index : index + 2]
+        *before, last = second.sublayers
+        *ops, product = last
+        add = PartialAdd(
+            name="partial_add", sublayer=product.sublayer, elements=3 * first.collective.elements
+        )
+        merged = Segment(
+            sublayers=(*first.sublayers, *before, (*ops, add, product)),
+            collective=second.collective,
+        )
+        return Block((*self.segments[:index], merged, *self.segments[index + 2 :]))
