@@ -9,22 +9,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from isotune._version import __version__
-from isotune.commands import hw, imports, models
-from isotune.commands.calibrate import calibrate
-from isotune.commands.check import check
-from isotune.commands.export import export
+from isotune.commands import hw, imports, models, search
+from isotune.commands.calibrate import Calibrate
+from isotune.commands.check import Check
+from isotune.commands.export import Export
 from isotune.commands.group import HelpfulGroup
-from isotune.commands.measure import measure
+from isotune.commands.measure import Measure
 from isotune.commands.output import invoked
-from isotune.commands.predict import predict
-from isotune.commands.recover import recover
-from isotune.commands.remeasure import remeasure
-from isotune.commands.report import report
-from isotune.commands.request import still_taking
-from isotune.commands.search import RENAMED, search
-from isotune.commands.sensitivity import sensitivity
-from isotune.commands.sweep import sweep
-from isotune.commands.validate import validate
+from isotune.commands.predict import Predict
+from isotune.commands.recover import Recover
+from isotune.commands.remeasure import Remeasure
+from isotune.commands.report import Report
+from isotune.commands.request import command, still_taking
+from isotune.commands.sensitivity import Sensitivity
+from isotune.commands.sweep import Sweep
+from isotune.commands.validate import Validate
 from isotune.present.phrases import printable
 from isotune.simulator.errors import IsotuneError
 
@@ -34,18 +33,22 @@ app = typer.Typer(
     cls=HelpfulGroup,
     pretty_exceptions_enable=False,
 )
-app.command("search", context_settings=still_taking(RENAMED))(search)
-app.command()(predict)
-app.command()(calibrate)
-app.command()(check)
-app.command()(sweep)
-app.command()(validate)
-app.command()(measure)
-app.command()(sensitivity)
-app.command()(recover)
-app.command()(remeasure)
-app.command()(report)
-app.command()(export)
+app.command("search", context_settings=still_taking(search.RENAMED))(search.search)
+for request, renamed in (
+    (Predict, {}),
+    (Sweep, {}),
+    (Calibrate, {}),
+    (Check, {}),
+    (Measure, {}),
+    (Validate, {}),
+    (Sensitivity, {"batch": "eval-batch", "budget": "accuracy-budget"}),
+    (Recover, {"batch": "eval-batch", "held-back": "held-back-share"}),
+    (Remeasure, {"batch": "eval-batch"}),
+    (Report, {}),
+    (Export, {}),
+):
+    name = request.__name__.lower()
+    app.command(name, context_settings=still_taking(renamed))(command(request))
 app.add_typer(hw.app, name="hw")
 app.add_typer(models.app, name="models")
 app.add_typer(imports.app, name="import")

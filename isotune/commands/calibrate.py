@@ -1,15 +1,17 @@
 """`isotune calibrate`: measurements to profile."""
 
 import datetime
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 import isotune
-from isotune.commands.options import Json
-from isotune.commands.output import print_result, show
+from isotune.commands.options import OutputOptions, profile_name
+from isotune.commands.parsers import iso_date, option, whole
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
 
@@ -17,15 +19,22 @@ if TYPE_CHECKING:
     from isotune.validation.calibrate import Calibrated
 
 
-def calibrate(
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(OutputOptions):
+    """Fit a profile to measurements, and print its errors and what the rows leave open."""
+
     tables: Annotated[
         list[Path], typer.Argument(metavar="TABLE...", help="Measurements: .csv or .csv.gz files.")
-    ],
+    ]
     base: Annotated[
         str,
-        typer.Option("--base", help="Profile to start from; its specification is kept."),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The new profile.")],
+        typer.Option(
+            "--base", metavar="NAME", help="Profile to start from; its specification is kept."
+        ),
+    ]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write.")
+    ]
     relative: Annotated[
         list[Path] | None,
         typer.Option(
@@ -33,70 +42,94 @@ def calibrate(
             metavar="TABLE",
             help="Measurements of the same chip in another machine: its GEMMs join the fit.",
         ),
-    ] = None,
+    ] = None
     contention: Annotated[
         Path | None,
         typer.Option(
             "--contention",
             metavar="TABLE",
-            help="What compute and all-reduces take from each other, as measure writes it.",
+            help="Slowdown of compute and all-reduces that overlap, as measure writes it.",
         ),
-    ] = None,
+    ] = None
     name: Annotated[
-        str | None, typer.Option("--name", help="Its name.", show_default="the output file's")
-    ] = None,
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the new profile.",
+            show_default="the output file's",
+        ),
+    ] = None
     date: Annotated[
         str | None,
-        typer.Option("--date", help="Year-month-day, for the record.", show_default="today"),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which rows are held back.")] = 0,
-    as_json: Json = False,
-) -> None:
-    """Fit a profile to measurements, and say how far it is off and what the rows left open."""
-    from isotune.simulator.machine import write_profile
-    from isotune.validation.calibrate import calibrate as run
-    from isotune.validation.calibrate import read_contention, with_contention
-    from isotune.validation.tables import read_table
+        option(
+            "--date",
+            read=iso_date,
+            metavar="DATE",
+            help="Date of the fit (year-month-day), kept in the profile.",
+            show_default="today",
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        option("--seed", read=whole(0), metavar="N", help="Seed of the choice of held-back rows."),
+    ] = 0
 
-    check_writable(output)
-    beside = None if contention is None else read_contention(contention)
-    day = _day(date)
-    done = run(
-        [read_table(path) for path in tables],
-        isotune.read_profile(base),
-        name=name or output.name.removesuffix(".yaml").removesuffix(".yml"),
-        date=day,
-        relatives=[read_table(path) for path in relative or ()],
-        seed=seed,
-    )
-    if not done.sections:
-        raise InputError(f"{tables[0]}: no row that {base} can be fitted to ({_unused(done)})")
-    command = " ".join(
-        [
-            *("isotune calibrate", *(path.name for path in tables)),
-            *(f"--relative {path.name}" for path in relative or ()),
-            *([] if contention is None else [f"--contention {contention.name}"]),
-            f"--base {base} --date {day} --seed {seed} -o {output.name}",
-        ]
-    )
-    if contention is not None and beside is not None:
-        source = f"median of {len(beside)} rows of {contention.name}, {day}"
-        done = replace(done, profile=with_contention(done.profile, beside, source))
-    write_profile(done.profile, output, _header(done, command))
-    if as_json:
-        print_result("calibration", _as_dict(done) | {"profile_file": str(output)})
-        return
-    from isotune.render_calibration import calibration_view
+    def run(self) -> None:
+        """Fit, write the profile and print its errors."""
+        from isotune.simulator.machine import write_profile
 
-    show(calibration_view(done))
-    show(f"wrote {output}; use it with: isotune search --hw {output}")
+        check_writable(self.output)
+        day = self.date or str(datetime.date.today())
+        done = self._fitted(day)
+        write_profile(done.profile, self.output, _header(done, self._command(day)))
 
+        def views() -> Iterator[RenderableType]:
+            from isotune.render_calibration import calibration_view
 
-def _day(text: str | None) -> str:
-    try:
-        return str(datetime.date.fromisoformat(text) if text else datetime.date.today())
-    except ValueError as error:
-        raise InputError(f"--date: {text!r} is not a date such as 2026-01-31") from error
+            yield calibration_view(done)
+            yield f"wrote {self.output}; use it with: isotune search --hw {self.output}"
+
+        self.emit("calibration", _as_dict(done) | {"profile_file": str(self.output)}, views)
+
+    def _fitted(self, day: str) -> "Calibrated":
+        """The fit, with the contention's where a table of it is given.
+
+        Raises:
+            InputError: an unreadable table, or no row that the base can be fitted to.
+        """
+        from isotune.validation.calibrate import calibrate, read_contention, with_contention
+        from isotune.validation.tables import read_table
+
+        contention = None if self.contention is None else read_contention(self.contention)
+        done = calibrate(
+            [read_table(path) for path in self.tables],
+            isotune.read_profile(self.base),
+            name=self.name or profile_name(self.output),
+            date=day,
+            relatives=[read_table(path) for path in self.relative or ()],
+            seed=self.seed,
+        )
+        if not done.sections:
+            unused = "; ".join(f"{count} rows - {why}" for why, count in done.unused.items())
+            raise InputError(
+                f"{self.tables[0]}: no row that {self.base} can be fitted to ({unused})"
+            )
+        if self.contention is None or contention is None:
+            return done
+        source = f"median of {len(contention)} rows of {self.contention.name}, {day}"
+        return replace(done, profile=with_contention(done.profile, contention, source))
+
+    def _command(self, day: str) -> str:
+        """The command that makes the same profile again, with the tables' bare names."""
+        return " ".join(
+            [
+                *("isotune calibrate", *(path.name for path in self.tables)),
+                *(f"--relative {path.name}" for path in self.relative or ()),
+                *([] if self.contention is None else [f"--contention {self.contention.name}"]),
+                f"--base {self.base} --date {day} --seed {self.seed} -o {self.output.name}",
+            ]
+        )
 
 
 def _header(done: "Calibrated", command: str) -> str:
@@ -106,10 +139,6 @@ def _header(done: "Calibrated", command: str) -> str:
         "Every figure has its source at the end.\n"
         f"Fitted with: {command}"
     )
-
-
-def _unused(done: "Calibrated") -> str:
-    return "; ".join(f"{count} rows - {reason}" for reason, count in done.unused.items())
 
 
 def _as_dict(done: "Calibrated") -> dict[str, Any]:

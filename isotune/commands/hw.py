@@ -1,86 +1,113 @@
-"""`isotune hw`: the hardware profiles there are, how they differ, and a template for another."""
+"""`isotune hw`: the hardware profiles, how they differ, and a template for another machine."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import isotune
 from isotune import hw_profiles
 from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import Json
-from isotune.commands.output import print_json, show
+from isotune.commands.options import PROFILES, OutputOptions
+from isotune.commands.output import show
+from isotune.commands.request import command
 from isotune.simulator.machine import HardwareProfile
 
-app = typer.Typer(help="Hardware profiles.", cls=HelpfulGroup)
+Machine = Annotated[str, typer.Argument(help="Name or path.", autocompletion=PROFILES.complete)]
 
 
-@app.command("list")
-def hw_list(
+@dataclass(frozen=True, kw_only=True)
+class ListProfiles(OutputOptions):
+    """List the bundled machines."""
+
     errors: Annotated[
-        bool, typer.Option("--errors", help="How far each is off rows it was not fitted to.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """The bundled machines."""
-    profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
-    if as_json:
-        print_json([_summary(item) for item in profiles])
-        return
-    from isotune.render_hw import errors_table, profiles_view
+        bool,
+        typer.Option("--errors", help="Errors of each on measurements it was not fitted to."),
+    ] = False
 
-    show(errors_table(profiles) if errors else profiles_view(profiles))
+    def run(self) -> None:
+        """Print the machines, or their errors."""
+        profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
 
+        def views() -> list[object]:
+            from isotune.render_hw import errors_table, profiles_view
 
-@app.command("show")
-def hw_show(
-    name: Annotated[str, typer.Argument(help="Name or path.")], as_json: Json = False
-) -> None:
-    """One machine: every figure with its source."""
-    profile = isotune.read_profile(name)
-    if as_json:
-        print_json(profile.model_dump(mode="json") | {"cautions": list(profile.cautions())})
-        return
-    from isotune.render_hw import profile_view
+            return [errors_table(profiles) if self.errors else profiles_view(profiles)]
 
-    show(profile_view(profile))
+        self.emit_plain([_summary(item) for item in profiles], views)
 
 
-@app.command("diff")
-def hw_diff(
-    first: Annotated[str, typer.Argument(help="Name or path.")],
-    second: Annotated[str, typer.Argument(help="Name or path.")],
-    as_json: Json = False,
-) -> None:
-    """The figures in which two machines differ."""
-    profiles = isotune.read_profile(first), isotune.read_profile(second)
-    from isotune.render_hw import diff_table, differences
+@dataclass(frozen=True, kw_only=True)
+class ShowProfile(OutputOptions):
+    """Show one machine: every figure with its source."""
 
-    rows = differences(*profiles)
-    if as_json:
-        print_json([{"figure": path, "first": a, "second": b} for path, a, b in rows])
-        return
-    show(diff_table(profiles, rows) if rows else "The same in every figure.")
+    name: Machine
+
+    def run(self) -> None:
+        """Print the profile."""
+        profile = isotune.read_profile(self.name)
+
+        def views() -> list[object]:
+            from isotune.render_hw import profile_view
+
+            return [profile_view(profile)]
+
+        data = profile.model_dump(mode="json") | {"cautions": list(profile.cautions())}
+        self.emit_plain(data, views)
 
 
-@app.command("new")
-def hw_new(
-    name: Annotated[str, typer.Argument(help="The new machine's name.")],
+@dataclass(frozen=True, kw_only=True)
+class DiffProfiles(OutputOptions):
+    """Show the figures in which two machines differ."""
+
+    first: Machine
+    second: Machine
+
+    def run(self) -> None:
+        """Print the figures of both."""
+        from isotune.render_hw import diff_table, differences
+
+        profiles = isotune.read_profile(self.first), isotune.read_profile(self.second)
+        rows = differences(*profiles)
+        data = [{"figure": path, "first": a, "second": b} for path, a, b in rows]
+        self.emit_plain(
+            data, lambda: [diff_table(profiles, rows) if rows else "The same in every figure."]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewProfile:
+    """Write a commented template of a machine that was not measured yet; it loads as it is."""
+
+    name: Annotated[str, typer.Argument(help="Name of the new machine.")]
     base: Annotated[
-        str, typer.Option("--from", help="The measured machine it resembles most.")
-    ] = "a100",
-    output: Annotated[Path | None, typer.Option("-o", "--output", show_default="NAME.yaml")] = None,
-) -> None:
-    """Write a commented template of a machine that nobody measured yet; it loads as it is."""
-    from isotune.simulator.io import write_text
-    from isotune.simulator.machine import template
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="The measured machine that it resembles most.",
+            autocompletion=PROFILES.complete,
+        ),
+    ] = "a100"
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="File to write.", show_default="NAME.yaml"
+        ),
+    ] = None
 
-    path = output or Path(f"{name}.yaml")
-    write_text(path, template(name, isotune.read_profile(base)))
-    show(f"wrote {path}; change its figures, then: isotune hw show {path}")
+    def run(self) -> None:
+        """Write the template."""
+        from isotune.simulator.io import write_text
+        from isotune.simulator.machine import template
+
+        path = self.output or Path(f"{self.name}.yaml")
+        write_text(path, template(self.name, isotune.read_profile(self.base)))
+        show(f"wrote {path}; change its figures, then: isotune hw show {path}")
 
 
-def _summary(profile: HardwareProfile) -> dict[str, object]:
+def _summary(profile: HardwareProfile) -> dict[str, Any]:
     return {
         "name": profile.name,
         "description": profile.description,
@@ -89,3 +116,10 @@ def _summary(profile: HardwareProfile) -> dict[str, object]:
         "derived_error_factor": profile.derived_error_factor,
         "calibration": profile.calibration.model_dump(mode="json") if profile.calibration else None,
     }
+
+
+app = typer.Typer(help="Hardware profiles: list, show, compare, write.", cls=HelpfulGroup)
+app.command("list")(command(ListProfiles))
+app.command("show")(command(ShowProfile))
+app.command("diff")(command(DiffProfiles))
+app.command("new")(command(NewProfile))

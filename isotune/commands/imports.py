@@ -1,5 +1,7 @@
 """`isotune import`: logs and files of other tools, to a table or a profile."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,101 +9,141 @@ import typer
 
 import isotune
 from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import Json
-from isotune.commands.output import print_json, show
+from isotune.commands.options import PROFILES, OutputOptions, profile_name
+from isotune.commands.output import show
+from isotune.commands.parsers import option, whole
+from isotune.commands.request import command
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 
-app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)
-
-Base = Annotated[
-    str, typer.Option("--from", help="The measured machine it resembles most: kernels, SMs, L2.")
+Name = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Name of the new profile.",
+        show_default="the output file's",
+    ),
 ]
-Name = Annotated[str | None, typer.Option("--name", show_default="the output file's")]
 
 
-@app.command("nccl-tests")
-def nccl_tests(
-    log: Annotated[Path, typer.Argument(help="Output of all_reduce_perf on one node.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Measurements, .csv.")],
-    hw: Annotated[str, typer.Option("--hw", help="The machine's name.")] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="Take the in-place times.")] = False,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ImportNcclTests(OutputOptions):
     """An nccl-tests log to all-reduce measurements for `isotune calibrate`."""
-    from isotune.validation.importers import read_log, table_text
 
-    check_writable(output)
-    if any(character in hw for character in ',"\n'):
-        raise InputError(f"--hw: {hw!r} is not a name")
-    read = read_log(log, in_place=in_place)
-    source = f"nccl-tests {read.nccl}".strip()
-    write_text(output, table_text(read, hw=hw, source=source))
-    ranks = sorted({row.ranks for row in read.rows})
-    if as_json:
-        print_json({"rows": len(read.rows), "ranks": ranks, "table": str(output)})
-        return
-    show(
-        f"wrote {output}: {len(read.rows)} rows, {ranks[0]} ranks; "
-        f"fit with: isotune calibrate {output} --base NAME -o my-node.yaml"
-    )
-
-
-@app.command("aiconfigurator")
-def aiconfigurator(
-    system: Annotated[Path, typer.Argument(help="A system file of aiconfigurator, .yaml.")],
-    base: Base,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The new profile.")],
-    name: Name = None,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=1024, help="Nodes.")] = 1,
-) -> None:
-    """An aiconfigurator system file to a profile that inherits its kernels."""
-    from isotune.validation.importers import from_aiconfigurator
-
-    check_writable(output)
-    text = from_aiconfigurator(system, _name(name, output), isotune.read_profile(base), nodes)
-    _write_profile(output, text)
-
-
-@app.command("topo")
-def topo(
-    dump: Annotated[Path, typer.Argument(help="Output of nvidia-smi topo -m.")],
-    base: Annotated[
-        str | None, typer.Option("--from", help="Also write a profile of this machine's GPUs.")
-    ] = None,
+    log: Annotated[Path, typer.Argument(help="Output of all_reduce_perf on one node.")]
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The profile; needs --from.")
-    ] = None,
-    name: Name = None,
-    as_json: Json = False,
-) -> None:
-    """How the GPUs are joined, PCIe-only pairs first; a profile of it on request."""
-    from isotune.validation.importers import PCIE, from_topology, read_topology
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (.csv).")
+    ]
+    hw: Annotated[
+        str, typer.Option("--hw", metavar="NAME", help="Name of the machine in the table.")
+    ] = ""
+    in_place: Annotated[bool, typer.Option("--in-place", help="Take the in-place times.")] = False
 
-    if (base is None) != (output is None):
-        raise InputError("--from and -o go together: a profile needs both")
-    topology = read_topology(dump)
-    pairs = topology.pcie_pairs
-    if base is not None and output is not None:
-        check_writable(output)
-        profile = isotune.read_profile(base)
-        text = from_topology(topology, _name(name, output), profile, dump.name)
-        _write_profile(output, text, quiet=as_json)
-    if as_json:
-        print_json(_as_dict(topology))
-    elif not pairs:
-        show(f"{topology.gpus} GPUs, every pair with {topology.nvlinks} NVLinks or more.")
-    else:
-        shown = ", ".join(f"{i}-{j} ({topology.links[i, j]})" for i, j in pairs[:12])
-        more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
-        show(
-            f"{topology.gpus} GPUs; {len(pairs)} of {len(topology.links)} pairs have PCIe only: "
-            f"{shown}{more}. An all-reduce over all GPUs runs at the speed of the slowest, here "
-            f"over {PCIE[topology.farthest]}."
+    def run(self) -> None:
+        """Write the table."""
+        from isotune.validation.importers import read_log, table_text
+
+        check_writable(self.output)
+        if any(character in self.hw for character in ',"\n'):
+            raise InputError(f"--hw: {self.hw!r} is not a name")
+        read = read_log(self.log, in_place=self.in_place)
+        source = f"nccl-tests {read.nccl}".strip()
+        write_text(self.output, table_text(read, hw=self.hw, source=source))
+        ranks = sorted({row.ranks for row in read.rows})
+        self.emit_plain(
+            {"rows": len(read.rows), "ranks": ranks, "table": str(self.output)},
+            lambda: [
+                f"wrote {self.output}: {len(read.rows)} rows, {ranks[0]} ranks; "
+                f"fit with: isotune calibrate {self.output} --base NAME -o my-node.yaml"
+            ],
         )
 
 
-def _as_dict(topology: Any) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class ImportAiconfigurator:
+    """An aiconfigurator system file to a profile that inherits its kernels."""
+
+    system: Annotated[Path, typer.Argument(help="A system file of aiconfigurator, .yaml.")]
+    base: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="The measured machine that it resembles most: kernels, SMs, L2.",
+            autocompletion=PROFILES.complete,
+        ),
+    ]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write.")
+    ]
+    name: Name = None
+    nodes: Annotated[
+        int, option("--nodes", read=whole(1, 1024), metavar="N", help="Nodes of the machine.")
+    ] = 1
+
+    def run(self) -> None:
+        """Write the profile."""
+        from isotune.validation.importers import from_aiconfigurator
+
+        check_writable(self.output)
+        name = self.name or profile_name(self.output)
+        profile = isotune.read_profile(self.base)
+        _write_profile(self.output, from_aiconfigurator(self.system, name, profile, self.nodes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportTopology(OutputOptions):
+    """How the GPUs are joined, PCIe-only pairs first; a profile of it on request."""
+
+    dump: Annotated[Path, typer.Argument(help="Output of nvidia-smi topo -m.")]
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME",
+            help="Also write a profile, with this machine's GPUs.",
+            autocompletion=PROFILES.complete,
+        ),
+    ] = None
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Profile to write; needs --from."),
+    ] = None
+    name: Name = None
+
+    def run(self) -> None:
+        """Print the topology, and write the profile."""
+        from isotune.validation.importers import from_topology, read_topology
+
+        if (self.base is None) != (self.output is None):
+            raise InputError("--from and -o go together: a profile needs both")
+        topology = read_topology(self.dump)
+        if self.base is not None and self.output is not None:
+            check_writable(self.output)
+            name = self.name or profile_name(self.output)
+            text = from_topology(topology, name, isotune.read_profile(self.base), self.dump.name)
+            _write_profile(self.output, text, quiet=self.as_json)
+        self.emit_plain(_topology_dict(topology), lambda: _topology_views(topology))
+
+
+def _topology_views(topology: Any) -> Iterator[str]:
+    from isotune.validation.importers import PCIE
+
+    pairs = topology.pcie_pairs
+    if not pairs:
+        yield f"{topology.gpus} GPUs, every pair with {topology.nvlinks} NVLinks or more."
+        return
+    shown = ", ".join(f"{i}-{j} ({topology.links[i, j]})" for i, j in pairs[:12])
+    more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
+    yield (
+        f"{topology.gpus} GPUs; {len(pairs)} of {len(topology.links)} pairs have PCIe only: "
+        f"{shown}{more}. An all-reduce over all GPUs runs at the speed of the slowest, here "
+        f"over {PCIE[topology.farthest]}."
+    )
+
+
+def _topology_dict(topology: Any) -> dict[str, Any]:
     return {
         "gpus": topology.gpus,
         "nvlinks": topology.nvlinks,
@@ -110,10 +152,6 @@ def _as_dict(topology: Any) -> dict[str, Any]:
             {"first": i, "second": j, "link": link} for (i, j), link in topology.links.items()
         ],
     }
-
-
-def _name(name: str | None, output: Path) -> str:
-    return name or output.name.removesuffix(".yaml").removesuffix(".yml")
 
 
 def _write_profile(output: Path, text: str, quiet: bool = False) -> None:
@@ -132,3 +170,9 @@ def _write_profile(output: Path, text: str, quiet: bool = False) -> None:
         show(f"wrote {output}; check it with: isotune hw show {output}")
         for caution in profile.cautions():
             show(f"note: {caution}")
+
+
+app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)
+app.command("nccl-tests")(command(ImportNcclTests))
+app.command("aiconfigurator")(command(ImportAiconfigurator))
+app.command("topo")(command(ImportTopology))

@@ -1,41 +1,57 @@
 """`isotune models`: the bundled models."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
 
 import isotune
 from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import Json
-from isotune.commands.output import print_json, show
+from isotune.commands.options import MODELS, OutputOptions
+from isotune.commands.request import command
 from isotune.simulator.architecture import bundled_models
 
-app = typer.Typer(help="Models.", cls=HelpfulGroup)
+
+@dataclass(frozen=True, kw_only=True)
+class ListModels(OutputOptions):
+    """List the bundled models."""
+
+    def run(self) -> None:
+        """Print their names and parameter counts."""
+        models = [isotune.load_model(name) for name in bundled_models()]
+
+        def views() -> list[object]:
+            from isotune.render import models_view
+
+            return [models_view(models)]
+
+        self.emit_plain(
+            [{"name": item.name, "parameters": item.parameters} for item in models], views
+        )
 
 
-@app.command("list")
-def models_list(as_json: Json = False) -> None:
-    """The bundled models."""
-    models = [isotune.load_model(name) for name in bundled_models()]
-    if as_json:
-        print_json([{"name": item.name, "parameters": item.parameters} for item in models])
-        return
-    from isotune.render import models_view
+@dataclass(frozen=True, kw_only=True)
+class ShowModel(OutputOptions):
+    """Show one model: its sizes and its parameter count."""
 
-    show(models_view(models))
+    name: Annotated[
+        str,
+        typer.Argument(help="Name, folder or config.json.", autocompletion=MODELS.complete),
+    ]
+
+    def run(self) -> None:
+        """Print the model's fields."""
+        model = isotune.load_model(self.name)
+        fields = asdict(model) | {"parameters": model.parameters}
+
+        def views() -> list[object]:
+            from isotune.render import fields_table
+
+            return [fields_table(fields)]
+
+        self.emit_plain(fields, views)
 
 
-@app.command("show")
-def models_show(
-    name: Annotated[str, typer.Argument(help="Name, folder or config.json.")], as_json: Json = False
-) -> None:
-    """One model: its sizes and parameter count."""
-    model = isotune.load_model(name)
-    fields = asdict(model) | {"parameters": model.parameters}
-    if as_json:
-        print_json(fields)
-        return
-    from isotune.render import fields_table
-
-    show(fields_table(fields))
+app = typer.Typer(help="Models that isotune knows.", cls=HelpfulGroup)
+app.command("list")(command(ListModels))
+app.command("show")(command(ShowModel))

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 import typer
 
 from isotune import hw_profiles
-from isotune.commands.output import print_result, show
+from isotune.commands.output import print_json, print_result, show
 from isotune.commands.parsers import Choices, choice
 from isotune.simulator.architecture import bundled_models
-from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema
-from isotune.simulator.number_types import ACTIVATION_DTYPES, COMM_DTYPES, TYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import SEARCHABLE, SPD, Workload, steps_of
+from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
+from isotune.simulator.schedule import SEARCHABLE, SPD, Workload
 from isotune.validation.choices import DEVICES
 
 
@@ -36,20 +35,38 @@ def allowed(schema: type[Schema], field: str) -> tuple[str, ...]:
     return names
 
 
+PROFILES = Choices(hw_profiles.names())
+"""The bundled machines, for completion."""
+MODELS = Choices(bundled_models())
+"""The bundled models, for completion."""
+
+
 def hardware_option(
     help: str = "Machine: bundled profile name, or path of a profile", **more: Any
 ) -> Any:
     """`--hw`, a profile."""
-    complete = Choices(hw_profiles.names()).complete
-    return typer.Option("--hw", metavar="NAME", help=f"{help}.", autocompletion=complete, **more)
+    settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": PROFILES.complete} | more
+    return typer.Option("--hw", help=f"{help}.", **settings)
 
 
 def model_option(
     help: str = "Bundled name, Hugging Face folder, or config.json", **more: Any
 ) -> Any:
     """`--model`."""
-    complete = Choices(bundled_models()).complete
-    return typer.Option("--model", metavar="NAME", help=f"{help}.", autocompletion=complete, **more)
+    settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": MODELS.complete} | more
+    return typer.Option("--model", help=f"{help}.", **settings)
+
+
+def profile_name(path: Path) -> str:
+    """The name of a profile that is written to a file and given no other."""
+    return path.name.removesuffix(".yaml").removesuffix(".yml")
+
+
+def end(failure: str | None) -> None:
+    """End with what failed on standard error, and exit code 130 for Ctrl-C, else 1; or go on."""
+    if failure is not None:
+        typer.echo(f"isotune: {failure}", err=True)
+        raise typer.Exit(130 if failure == "interrupted" else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +76,16 @@ class OutputOptions:
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
     def emit(self, kind: str, data: dict[str, Any], views: Callable[[], Iterable[Any]]) -> None:
-        """Print a result: as JSON, or the views of it, which are made only then."""
+        """Print a result that `isotune report` reads: as JSON, or the views of it."""
+        self._emit(lambda: print_result(kind, data), views)
+
+    def emit_plain(self, data: object, views: Callable[[], Iterable[Any]]) -> None:
+        """Print plain data: as JSON, or the views of it, which are made only then."""
+        self._emit(lambda: print_json(data), views)
+
+    def _emit(self, as_json: Callable[[], None], views: Callable[[], Iterable[Any]]) -> None:
         if self.as_json:
-            print_result(kind, data)
+            as_json()
             return
         for view in views():
             show(view)
@@ -118,88 +142,3 @@ TraceFile = Annotated[
         show_default=False,
     ),
 ]
-
-
-# The options of commands that are no requests yet.
-
-
-def names(text: str) -> tuple[str, ...]:
-    """`iso,spd` as names of techniques."""
-    found = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in found:
-        if name not in TECHNIQUES:
-            raise InputError(f"unknown technique {name!r:.60} (allowed: {', '.join(TECHNIQUES)})")
-    if not found:
-        raise InputError(f"no technique given (allowed: {', '.join(TECHNIQUES)})")
-    return found
-
-
-def treatment_names(text: str) -> tuple[str, ...]:
-    """`bias,bias+distil` as treatments of a dropped block: recovery steps in their order."""
-    found = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in found:
-        steps_of(name)
-    return found
-
-
-Parsed = TypeVar("Parsed")
-
-
-def read(parse: Callable[[str], Parsed], option: str, text: str | None) -> Parsed | None:
-    """An option's text as a value, None if it was not given.
-
-    Raises:
-        InputError: names the option, the text, and what is allowed.
-    """
-    try:
-        return None if text is None else parse(text)
-    except InputError as error:
-        raise InputError(f"{option}: {error}") from error
-
-
-Hardware = Annotated[
-    str | None,
-    typer.Option("--hw", help="Bundled profile name, or path of a profile.", show_default=False),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        help="Bundled name, Hugging Face folder, or config.json.",
-        show_default=DEFAULT_MODEL,
-    ),
-]
-Tp = Annotated[
-    int | None, typer.Option("--tp", help="Tensor-parallel size.", show_default="the whole node")
-]
-Batch = Annotated[int | None, typer.Option("--batch", help="Requests.", show_default="1")]
-Prompt = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt", metavar="TOKENS", help="Prompt length; 4k = 4096.", show_default="4096"
-    ),
-]
-PhaseOption = Annotated[
-    str | None, typer.Option("--phase", help="prefill or decode.", show_default="prefill")
-]
-DtypeOption = Annotated[
-    str | None,
-    typer.Option("--dtype", help=_types("Activations", ACTIVATION_DTYPES), show_default="bf16"),
-]
-WeightDtypeOption = Annotated[
-    str | None,
-    typer.Option("--weight-dtype", help=_types("Weights", WEIGHT_DTYPES), show_default="--dtype"),
-]
-RuntimeOption = Annotated[
-    str | None,
-    typer.Option("--runtime", help="cuda_graph or eager.", show_default="cuda_graph"),
-]
-CommDtypeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--comm-dtype",
-        help=_types("What an all-reduce sends", COMM_DTYPES),
-        show_default="bf16",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

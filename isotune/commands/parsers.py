@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import typer
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.schedule import STEPS, steps_of
 
 Value = TypeVar("Value")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -146,6 +147,41 @@ def blocks(text: str) -> tuple[int, ...]:
 def names(text: str) -> tuple[str, ...]:
     """`a,b` as names."""
     return _parts(text)
+
+
+def treatment_names(text: str) -> tuple[str, ...]:
+    """`bias,bias+distil` as treatments of a dropped block: recovery steps in their order."""
+    treatments = _parts(text)
+    for name in treatments:
+        steps_of(name)
+    return treatments
+
+
+def steps(text: str) -> tuple[str, ...]:
+    """`heads,distil` as recovery steps in their order; `none` as no step."""
+    named = _parts(text)
+    if named == ("none",):
+        return ()
+    unknown = [name for name in named if name not in STEPS]
+    if unknown or not named:
+        what = f"unknown step {unknown[0]!r:.40}" if unknown else "no step given"
+        raise InputError(f"{what} (allowed: {', '.join(STEPS)}, or none)")
+    return tuple(step for step in STEPS if step in named)
+
+
+class BlockSteps(NamedTuple):
+    """Recovery steps of some blocks."""
+
+    blocks: tuple[int, ...]
+    steps: tuple[str, ...]
+
+
+def block_steps(text: str) -> BlockSteps:
+    """`0,3=heads,distil` as recovery steps of blocks."""
+    numbers, equals, named = text.partition("=")
+    if not equals:
+        raise InputError(f"{text!r:.60} is not blocks=steps: 0,3=heads,distil")
+    return BlockSteps(blocks(numbers), steps(named))
 
 
 def duration(text: str) -> float:

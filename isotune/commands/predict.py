@@ -1,134 +1,206 @@
 """`isotune predict`: one plan."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
+from rich.console import RenderableType
 
 import isotune
 from isotune.commands.options import (
     DEFAULT_MODEL,
-    Batch,
-    CommDtypeOption,
-    DtypeOption,
-    Json,
-    ModelName,
-    PhaseOption,
-    Prompt,
-    RuntimeOption,
-    Tp,
+    DTYPE_ALIASES,
+    CaseOptions,
+    OutputOptions,
     TraceFile,
-    WeightDtypeOption,
-    read,
 )
-from isotune.commands.output import print_result, show, write_timelines
-from isotune.commands.parsers import blocks, sizes, tokens
+from isotune.commands.output import write_timelines
+from isotune.commands.parsers import blocks, choice, option, sizes, tokens, whole
 from isotune.results import prediction_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan, read_policy, scenario_of
 from isotune.simulator.io import check_writable, checked
+from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import STRATEGIES, Plan
 
 
-def predict(
+@dataclass(frozen=True, kw_only=True)
+class _Case(CaseOptions):
+    PANEL: ClassVar = "Scenario"
+
+    tp: Annotated[
+        int | None,
+        option(
+            "--tp",
+            read=whole(1),
+            metavar="N",
+            help="Tensor-parallel size.",
+            show_default="the whole node",
+        ),
+    ] = None
+    batch: Annotated[
+        int | None,
+        option(
+            "--batch",
+            read=whole(1),
+            metavar="N",
+            help="Requests of a batch.",
+            show_default="1",
+        ),
+    ] = None
+    prompt: Annotated[
+        int | None,
+        option(
+            "--prompt",
+            read=tokens,
+            metavar="TOKENS",
+            help="Prompt length; 4k = 4096.",
+            show_default="4096",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PlanOptions:
+    PANEL: ClassVar = "Plan"
+
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="Plan file; other options change its scenario.")
-    ] = None,
+        Path | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="Plan file; the other options change its scenario and its plan.",
+        ),
+    ] = None
     policy: Annotated[
         Path | None,
-        typer.Option("--policy", help="Policy file: its plan for this --prompt."),
-    ] = None,
-    hw: Annotated[
-        str | None, typer.Option("--hw", help="Bundled profile name, or path of a profile.")
-    ] = None,
-    model: ModelName = None,
-    tp: Tp = None,
-    batch: Batch = None,
-    prompt: Prompt = None,
-    phase: PhaseOption = None,
-    dtype: DtypeOption = None,
-    weight_dtype: WeightDtypeOption = None,
-    runtime: RuntimeOption = None,
+        typer.Option(
+            "--policy", metavar="FILE", help="Policy file; its plan for this --prompt is taken."
+        ),
+    ] = None
     strategy: Annotated[
-        str | None,
-        typer.Option("--strategy", help=f"{', '.join(STRATEGIES)}.", show_default="serial"),
-    ] = None,
+        str | None, choice("--strategy", STRATEGIES, "Overlap strategy", show_default="serial")
+    ] = None
     chunks: Annotated[
+        tuple[int, ...] | None,
+        option(
+            "--chunks",
+            read=sizes,
+            metavar="SIZES",
+            help="Chunk sizes of the strategy, such as 2432,1664.",
+        ),
+    ] = None
+    comm_dtype: Annotated[
         str | None,
-        typer.Option("--chunks", metavar="SIZES", help="Such as 2432,1664."),
-    ] = None,
-    comm_dtype: CommDtypeOption = None,
+        choice(
+            "--comm-dtype",
+            COMM_DTYPES,
+            "Number type that an all-reduce sends",
+            aliases=DTYPE_ALIASES,
+            show_default="bf16",
+        ),
+    ] = None
     comm_sms: Annotated[
-        int | None, typer.Option("--comm-sms", help="SMs the collective may hold.")
-    ] = None,
+        int | None,
+        option("--comm-sms", read=whole(1), metavar="N", help="SMs that an all-reduce may hold."),
+    ] = None
     drop: Annotated[
-        str | None,
-        typer.Option("--drop", metavar="BLOCKS", help="Drop set, such as 0-3,7."),
-    ] = None,
-    trace: TraceFile = None,
-    as_json: Json = False,
-) -> None:
+        tuple[int, ...] | None,
+        option(
+            "--drop",
+            read=blocks,
+            metavar="BLOCKS",
+            help="Blocks whose attention all-reduce is dropped, such as 0-3,7.",
+        ),
+    ] = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of a plan that are given."""
+        return _given(
+            strategy=self.strategy,
+            chunks=self.chunks,
+            comm_dtype=self.comm_dtype,
+            comm_sms=self.comm_sms,
+            dropped=self.drop,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(_PlanOptions, _Case, OutputOptions):
     """Predict one plan: latency, exposed communication, and where the time goes."""
-    asked: dict[str, Any] = {
-        "tp": tp,
-        "batch": batch,
-        "prompt": read(tokens, "--prompt", prompt),
-        "phase": phase,
-        "dtype": dtype,
-        "weight_dtype": weight_dtype or (dtype if plan is None else None),
-        "runtime": runtime,
-    }
-    changes = {
-        "strategy": strategy,
-        "chunks": read(sizes, "--chunks", chunks),
-        "comm_dtype": comm_dtype,
-        "comm_sms": comm_sms,
-        "dropped": read(blocks, "--drop", drop),
-    }
-    if policy is not None:
-        scenario, wanted = _looked_up(policy, plan, asked, changes, hw, model)
-    elif plan is not None:
-        file = read_plan(plan)
-        scenario = scenario_of(file, plan.parent, hardware=hw, model=model, workload=_given(asked))
-        # Another strategy cuts in another unit: what the file says of the cut does not carry over.
-        cut = {"chunks": (), "comm_sms": None} if strategy is not None else {}
-        wanted = checked(Plan, file.plan.model_dump() | cut | _given(changes), "plan")
-    elif hw is None:
-        raise InputError("give --hw (a machine) or --plan (a plan file)")
-    else:
-        scenario = isotune.scenario(DEFAULT_MODEL if model is None else model, hw, **asked)
-        wanted = checked(Plan, _given(changes), "plan")
-    if trace is not None:
-        check_writable(trace)
-    prediction = isotune.predict(scenario, wanted)
-    if trace is not None:
-        write_timelines(trace, prediction, "plan")
-    if as_json:
-        print_result("prediction", prediction_dict(prediction))
-        return
-    from isotune.render import prediction_view
 
-    show(prediction_view(prediction))
+    trace: TraceFile = None
+
+    def run(self) -> None:
+        """Predict and print the plan."""
+        scenario, plan = self._case()
+        if self.trace is not None:
+            check_writable(self.trace)
+        prediction = isotune.predict(scenario, plan)
+        if self.trace is not None:
+            write_timelines(self.trace, prediction, "plan")
+
+        def views() -> Iterator[RenderableType]:
+            from isotune.render import prediction_view
+
+            yield prediction_view(prediction)
+
+        self.emit("prediction", prediction_dict(prediction), views)
+
+    def _case(self) -> tuple[Scenario, Plan]:
+        """The scenario and the plan that are asked for.
+
+        Raises:
+            InputError: neither a machine nor a file, or options that exclude each other.
+        """
+        if self.policy is not None:
+            return self._looked_up(self.policy)
+        if self.plan is not None:
+            return self._changed(self.plan)
+        if self.hw is None:
+            raise InputError("give --hw (a machine) or --plan (a plan file)")
+        asked = {"weight_dtype": self.dtype} | self._workload()
+        model = DEFAULT_MODEL if self.model is None else self.model
+        scenario = isotune.scenario(model, self.hw, **asked)
+        return scenario, checked(Plan, self.changes(), "plan")
+
+    def _changed(self, path: Path) -> tuple[Scenario, Plan]:
+        """A file's scenario and plan, changed by the other options."""
+        file = read_plan(path)
+        scenario = scenario_of(
+            file, path.parent, hardware=self.hw, model=self.model, workload=self._workload()
+        )
+        # Another strategy has another unit: the file's chunks and SMs do not carry over.
+        reset = {"chunks": (), "comm_sms": None} if self.strategy is not None else {}
+        return scenario, checked(Plan, file.plan.model_dump() | reset | self.changes(), "plan")
+
+    def _looked_up(self, path: Path) -> tuple[Scenario, Plan]:
+        """The scenario and plan that a policy has for a prompt length."""
+        if self.plan is not None or self.changes():
+            raise InputError("--policy chooses the plan; leave out --plan and the plan's options")
+        if self.prompt is None:
+            raise InputError("--policy needs --prompt, the length to look up")
+        policy = read_policy(path)
+        scenario = scenario_of(
+            policy, path.parent, hardware=self.hw, model=self.model, workload=self._workload()
+        )
+        return scenario, policy.bucket(self.prompt).rule.plan(self.prompt)
+
+    def _workload(self) -> dict[str, Any]:
+        """The fields of a workload that are given."""
+        return _given(
+            tp=self.tp,
+            batch=self.batch,
+            prompt=self.prompt,
+            phase=self.phase,
+            dtype=self.dtype,
+            weight_dtype=self.weight_dtype,
+            runtime=self.runtime,
+        )
 
 
-def _looked_up(
-    path: Path,
-    plan: Path | None,
-    asked: dict[str, Any],
-    changes: dict[str, Any],
-    hw: str | None,
-    model: str | None,
-) -> tuple[Scenario, Plan]:
-    """The scenario and plan that a policy has for a prompt length."""
-    if plan is not None or _given(changes):
-        raise InputError("--policy chooses the plan; leave out --plan and the plan's options")
-    if asked["prompt"] is None:
-        raise InputError("--policy needs --prompt, the length to look up")
-    policy = read_policy(path)
-    scenario = scenario_of(policy, path.parent, hardware=hw, model=model, workload=_given(asked))
-    return scenario, policy.bucket(asked["prompt"]).rule.plan(asked["prompt"])
-
-
-def _given(fields: dict[str, Any]) -> dict[str, Any]:
+def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}

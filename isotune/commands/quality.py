@@ -1,58 +1,19 @@
-"""Options and output of the quality gate of `isotune validate`."""
+"""The quality gate of `isotune validate`: its options, and what it finds."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import read
 from isotune.commands.output import progress
-from isotune.commands.parsers import fraction
-from isotune.commands.textual import read_text_for
+from isotune.commands.parsers import fraction, fraction_or_none, names, option, real
+from isotune.commands.text_options import WindowOptions
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
     from isotune.validation.real_run import Limits, Quality, Score, Setup
     from isotune.validation.spd.model import Windows
-
-GateOption = Annotated[
-    bool,
-    typer.Option("--quality", help="Judge a lossy plan by its numbers on --text, not by speed."),
-]
-GateTexts = Annotated[
-    list[Path] | None,
-    typer.Option("--text", help="Text file to judge on; may be given several times."),
-]
-Original = Annotated[
-    Path | None,
-    typer.Option(
-        "--original",
-        help="Folder to compare with, such as one before recovery.",
-        show_default="the model's",
-    ),
-]
-MaxRise = Annotated[
-    str, typer.Option("--max-perplexity-rise", metavar="SHARE", help="Growth allowed, or none.")
-]
-MinAgreement = Annotated[
-    str | None,
-    typer.Option("--min-agreement", metavar="SHARE", help="Positions with the same next token."),
-]
-MaxChange = Annotated[
-    float | None,
-    typer.Option("--max-logprob-change", min=0.0, metavar="NATS", help="Of any token of the text."),
-]
-Tasks = Annotated[
-    str | None,
-    typer.Option(
-        "--lm-eval", metavar="NAMES", help="Tasks of lm-evaluation-harness, by comma, as well."
-    ),
-]
-TaskFolder = Annotated[
-    Path | None, typer.Option("--lm-eval-folder", help="Folder with task files of your own.")
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,42 +77,110 @@ class Judged:
         return lines
 
 
-def read_gate(
-    setup: "Setup",
-    *,
-    texts: Sequence[Path] | None,
-    original: Path | None,
-    limits: tuple[str, str | None, float | None],
-    context: int,
-    windows: int,
-    tokenizer: str | None,
-    tasks: tuple[str | None, Path | None],
-) -> Gate:
-    """Read the text and refuse what cannot be judged, before anything runs.
+@dataclass(frozen=True, kw_only=True)
+class QualityOptions(WindowOptions):
+    """What a lossy plan is judged on, and how far its outputs may be off."""
 
-    Raises:
-        InputError: no text, no weights, a cut model, a bad limit, or no harness.
-    """
-    from isotune.validation.real_run import Limits, check_quality, require_harness
+    PANEL: ClassVar = "Quality of a lossy plan"
 
-    if not texts:
-        raise InputError("--quality needs --text FILE, on which the plan is judged")
-    folder = check_quality(setup, original)
-    rise, agreement, change = limits
-    names = tuple(name.strip() for name in (tasks[0] or "").split(",") if name.strip())
-    if names:
-        require_harness()
-    corpus, _ = read_text_for(folder, texts, tokenizer, context, setup.ranks, "float32")
-    return Gate(
-        windows=corpus.windows(context, count=windows),
-        limits=Limits(
-            max_perplexity_rise=None
-            if rise == "none"
-            else read(fraction, "--max-perplexity-rise", rise),
-            min_agreement=read(fraction, "--min-agreement", agreement),
-            max_logprob_change=change,
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality", help="Judge a lossy plan by its outputs on --text, not only by its speed."
         ),
-        original=original,
-        tasks=names,
-        task_folder=tasks[1],
-    )
+    ] = False
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--text", metavar="FILE", help="Text to judge on; may be given several times."
+        ),
+    ] = None
+    original: Annotated[
+        Path | None,
+        typer.Option(
+            "--original",
+            metavar="FOLDER",
+            help="Model to compare with, such as the one before recovery.",
+            show_default="the model's folder",
+        ),
+    ] = None
+    max_perplexity_rise: Annotated[
+        float | None,
+        option(
+            "--max-perplexity-rise",
+            read=fraction_or_none,
+            metavar="SHARE",
+            help="Largest growth of perplexity, or none.",
+            show_default="1%",
+        ),
+    ] = 0.01
+    min_agreement: Annotated[
+        float | None,
+        option(
+            "--min-agreement",
+            read=fraction,
+            metavar="SHARE",
+            help="Smallest share of positions with the same next token.",
+        ),
+    ] = None
+    max_logprob_change: Annotated[
+        float | None,
+        option(
+            "--max-logprob-change",
+            read=real(0.0),
+            metavar="NATS",
+            help="Largest change of the log-probability of any token of the text.",
+        ),
+    ] = None
+    lm_eval: Annotated[
+        tuple[str, ...] | None,
+        option(
+            "--lm-eval",
+            read=names,
+            metavar="NAMES",
+            help="Tasks of lm-evaluation-harness to run too, comma-separated.",
+        ),
+    ] = None
+    lm_eval_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--lm-eval-folder", metavar="FOLDER", help="Folder with task files of your own."
+        ),
+    ] = None
+
+    def check_quality_options(self) -> None:
+        """Refuse options of the gate without the gate.
+
+        Raises:
+            InputError: which option.
+        """
+        given = {"--text": self.text, "--original": self.original, "--lm-eval": self.lm_eval}
+        for flag, value in given.items():
+            if value and not self.quality:
+                raise InputError(f"{flag} needs --quality")
+
+    def gate(self, setup: "Setup") -> Gate:
+        """Read the text and refuse what cannot be judged, before anything runs.
+
+        Raises:
+            InputError: no text, no weights, a truncated model, or no harness.
+        """
+        from isotune.validation.real_run import Limits, check_quality, require_harness
+
+        if not self.text:
+            raise InputError("--quality needs --text FILE, on which the plan is judged")
+        folder = check_quality(setup, self.original)
+        if self.lm_eval:
+            require_harness()
+        corpus, _ = self.corpus(folder, self.text, setup.ranks, "float32")
+        return Gate(
+            windows=corpus.windows(self.context, count=self.windows),
+            limits=Limits(
+                max_perplexity_rise=self.max_perplexity_rise,
+                min_agreement=self.min_agreement,
+                max_logprob_change=self.max_logprob_change,
+            ),
+            original=self.original,
+            tasks=self.lm_eval or (),
+            task_folder=self.lm_eval_folder,
+        )

@@ -1,248 +1,312 @@
-"""`isotune recover`: win back what dropped attention syncs cost a checkpoint."""
+"""`isotune recover`: win back what dropped attention all-reduces cost a checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
+from rich.console import RenderableType
 
-from isotune.commands.options import Json, read
-from isotune.commands.output import print_json, progress, show
-from isotune.commands.parsers import fraction
-from isotune.commands.recover_asked import asked, steps_by_block
-from isotune.commands.textual import (
-    Batch,
-    Context,
-    DeviceOption,
-    Dtype,
-    Seed,
-    Texts,
-    TokenizerOption,
-    Windows,
-    read_device,
-    read_text_for,
-    resumable,
+from isotune.commands.options import OutputOptions
+from isotune.commands.output import progress
+from isotune.commands.parsers import (
+    BlockSteps,
+    block_steps,
+    blocks,
+    option,
+    proper_fraction,
+    real,
+    whole,
 )
+from isotune.commands.parsers import steps as read_steps
+from isotune.commands.text_options import TextOptions, resumable
 from isotune.simulator.errors import InputError
-from isotune.simulator.files import read_plan
-from isotune.simulator.schedule import STEPS
+from isotune.simulator.files import locate, read_plan
+from isotune.simulator.schedule import STEPS, steps_of
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from isotune.validation.spd.checkpoint import Record
-    from isotune.validation.spd.model import Corpus, Network
-    from isotune.validation.spd.model import Windows as TextWindows
-    from isotune.validation.spd.recover import Recovery
+    from isotune.validation.spd.model import Corpus, Windows
+    from isotune.validation.spd.recover import Settings
+
+_OF_CLASS: dict[str, tuple[str, ...]] = {"ISB": (), "SB": ("distil",), "ESB": ("heads", "distil")}
+"""The paper's rule: in-sensitive blocks as they are, sensitive ones distilled, extremely
+sensitive ones distilled after head grouping."""
 
 
-def recover(
-    text: Texts,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Hugging Face folder.", show_default="the plan's"),
-    ] = None,
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="Plan file: its tp and its dropped syncs.")
-    ] = None,
-    drop: Annotated[
-        str | None, typer.Option("--drop", help="Blocks whose sync is dropped: 0-3,7.")
-    ] = None,
-    tp: Annotated[
-        int | None, typer.Option("--tp", min=2, help="With --drop: tensor-parallel size.")
-    ] = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(
-            "--steps",
-            help="Some of bias,heads,neurons,distil; none drops as it is.",
-            show_default="the plan's treatments, else all",
-        ),
-    ] = None,
-    block_steps: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--block-steps", help="Other steps for some blocks: 0,3=heads,distil; repeatable."
-        ),
-    ] = None,
-    sensitivity: Annotated[
-        Path | None,
-        typer.Option(
-            "--sensitivity", help="Steps by class: ISB none, SB distil, ESB heads and distil."
-        ),
-    ] = None,
-    eval_text: Annotated[
-        list[Path] | None,
-        typer.Option("--eval-text", help="Text that chooses nothing, to judge the result on."),
-    ] = None,
-    held_back: Annotated[
-        str, typer.Option("--held-back", help="Share of the text that judges each step.")
-    ] = "20%",
-    context: Context = 512,
-    windows: Windows = 64,
-    tokenizer: TokenizerOption = None,
-    seed: Seed = 0,
-    batch: Batch = 4,
-    dtype: Dtype = "float32",
-    device: DeviceOption = None,
-    rate: Annotated[
-        float, typer.Option("--rate", min=0.0, help="Learning rate of distillation.")
-    ] = 1e-3,
-    epochs: Annotated[
-        int, typer.Option("--epochs", min=1, help="Passes of distillation at most.")
-    ] = 10,
-    as_json: Json = False,
-) -> None:
-    """Repair the blocks whose syncs are dropped; a folder that transformers and validate run."""
-    folder, ranks, dropped = asked(model, plan, drop, tp)
-    planned = read_plan(plan).treatments if plan is not None and steps is None else {}
-    everywhere = ",".join(STEPS) if steps is None else steps
-    model_at = folder, ranks
-    wanted = steps_by_block(dropped, everywhere, block_steps or [], sensitivity, model_at, planned)
-    share = read(fraction, "--held-back", held_back) or 0.0
-    if not 0.0 < share < 1.0:
-        raise InputError(f"--held-back: {held_back!r} leaves no text (allowed: between 0 and 1)")
-    require_validate_extra()
-    from isotune.validation.spd.checkpoint import FOLDER, RECORD, read_record
-    from isotune.validation.spd.model import digest_of, load_network
-    from isotune.validation.spd.recover import (
-        Kept,
-        Settings,
-        Training,
-        check_target,
-        write_recovered,
-    )
-    from isotune.validation.spd.recover import recover as run
+class Target(NamedTuple):
+    """The checkpoint to recover: its folder, its ranks, its dropped blocks, a plan's treatments."""
 
-    if read_record(folder):
-        raise InputError(f"{folder / FOLDER / RECORD}: recovered already (use the original folder)")
-    where = read_device(device)
-    check_target(folder, output)
-    material = _material(
-        partial(read_text_for, folder, tokenizer=tokenizer, context=context, tp=ranks, dtype=dtype),
-        (text, eval_text or []),
-        share,
-        (context, windows, seed),
-    )
-    settings = Settings(
-        batch=batch, seed=seed, training=Training(rate=rate, epochs=epochs, seed=seed)
-    )
-    digest = digest_of(
-        folder, material.digest, ranks, wanted, settings, context, windows, share, dtype, where
-    )
-    network = load_network(folder, ranks, dtype=material.dtype, device=where)
-    kept = Kept(folder=output.with_name(f".{output.name}.partial"), digest=digest)
-    with resumable(), progress("recovering", not as_json) as report:
-        found = run(
-            network,
-            material.calibration,
-            material.held_back,
-            dropped,
-            wanted,
-            settings=settings,
-            done=kept.load(network),
-            on_block=kept.add,
-            on_progress=report,
-        )
-    record = _record(network, found, material.unseen, batch, (material.digest, context, seed))
-    write_recovered(folder, output, network, found.blocks, record)
-    kept.remove()
-    _show(record, output, as_json)
+    folder: Path
+    tp: int
+    dropped: tuple[int, ...]
+    treatments: Mapping[int, str]
+
+
+class Texts(NamedTuple):
+    """Windows that fit recovery steps, that judge each of them, and that judge the result."""
+
+    corpus: "Corpus"
+    dtype: Any
+    calibration: "Windows"
+    held_back: "Windows"
+    evaluation: "Windows | None"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Material:
-    """The text that fits repairs, that judges them, and that does neither; torch's type."""
+class _TargetOptions:
+    PANEL: ClassVar = "What is recovered (a plan, or model, tp and blocks)"
 
-    digest: str
-    dtype: Any
-    calibration: "TextWindows"
-    held_back: "TextWindows"
-    unseen: "TextWindows | None"
-
-
-def _material(
-    corpus_of: Callable[[list[Path]], tuple["Corpus", Any]],
-    files: tuple[list[Path], list[Path]],
-    share: float,
-    sizes: tuple[int, int, int],
-) -> _Material:
-    """Windows of the text and of the evaluation text; `share` of the first is held back."""
-    context, windows, seed = sizes
-    from isotune.validation.spd.model import repair_windows
-
-    corpus, dtype = corpus_of(files[0])
-    fit, judge = repair_windows(corpus, context, count=windows, seed=seed, share=share)
-    unseen = None
-    if files[1]:
-        other, _ = corpus_of(files[1])
-        unseen = other.windows(context, count=windows, seed=seed, what="evaluation text")
-    return _Material(
-        digest=corpus.digest,
-        dtype=dtype,
-        calibration=fit,
-        held_back=judge,
-        unseen=unseen,
-    )
-
-
-def _record(
-    network: "Network",
-    found: "Recovery",
-    unseen: "TextWindows | None",
-    batch: int,
-    source: tuple[str, int, int],
-) -> "Record":
-    from isotune.validation.spd.checkpoint import Perplexities, Record
-    from isotune.validation.spd.recover import block_record
-
-    dropped = found.dropped
-    digest, context, seed = source
-    return Record(
-        model=network.shape.name,
-        tp=network.tp,
-        dropped=dropped,
-        blocks=tuple(map(block_record, found.blocks)),
-        held_back=Perplexities(
-            tokens=found.whole.tokens,
-            whole=found.whole.perplexity,
-            zero_shot=found.zero_shot.perplexity,
-            recovered=found.recovered.perplexity,
-            synced=found.synced.perplexity,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            "--plan", metavar="FILE", help="Plan file: its tp and its dropped all-reduces."
         ),
-        evaluation=None if unseen is None else _perplexities(network, found, unseen, batch),
-        text=digest,
-        context=context,
-        seed=seed,
-    )
+    ] = None
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "--model", metavar="FOLDER", help="Hugging Face folder.", show_default="the plan's"
+        ),
+    ] = None
+    drop: Annotated[
+        tuple[int, ...] | None,
+        option(
+            "--drop",
+            read=blocks,
+            metavar="BLOCKS",
+            help="Blocks whose attention all-reduce is dropped, such as 0-3,7.",
+        ),
+    ] = None
+    tp: Annotated[
+        int | None,
+        option("--tp", read=whole(2), metavar="N", help="Tensor-parallel size, with --drop."),
+    ] = None
+
+    def target(self) -> Target:
+        """The checkpoint and its dropped blocks.
+
+        Raises:
+            InputError: options that exclude each other or are missing, no folder, or no such block.
+        """
+        if self.plan is not None:
+            if self.drop is not None or self.tp is not None:
+                raise InputError("--plan has the tp and the drop set (not with --drop or --tp)")
+            file = read_plan(self.plan)
+            folder = self.model or Path(locate(file.model.name, self.plan.parent))
+            if file.workload.tp < 2:
+                raise InputError(
+                    f"{self.plan}: workload: tp {file.workload.tp} has no syncs to drop"
+                )
+            target = Target(folder, file.workload.tp, file.plan.dropped, file.treatments)
+        elif self.model is None or self.drop is None or self.tp is None:
+            raise InputError("give --plan, or --model with --drop and --tp")
+        else:
+            target = Target(self.model, self.tp, self.drop, {})
+        _check(target)
+        return target
 
 
-def _perplexities(network: "Network", found: "Recovery", windows: "TextWindows", batch: int) -> Any:
-    from isotune.validation.spd.checkpoint import Perplexities
-    from isotune.validation.spd.model import evaluate
+def _check(target: Target) -> None:
+    from isotune.simulator.architecture import read_model
 
-    runs = {
-        "whole": (network, ()),
-        "zero_shot": (network, found.dropped),
-        "recovered": (found.network, found.dropped),
-        "synced": (found.network, ()),
-    }
-    return Perplexities(
-        tokens=windows.tokens,
-        **{
-            name: evaluate(which, windows, dropped=dropped, batch=batch).perplexity
-            for name, (which, dropped) in runs.items()
-        },
-    )
+    folder, dropped = target.folder, target.dropped
+    if not folder.is_dir():
+        raise InputError(f"--model: {folder}: not a folder (allowed: one with its weights)")
+    count = read_model(folder).num_hidden_layers
+    if not dropped:
+        raise InputError("no attention sync is dropped: there is nothing to recover")
+    if dropped[-1] >= count:
+        raise InputError(f"drop: {folder.name} has blocks 0 to {count - 1}, not {dropped[-1]}")
 
 
-def _show(record: "Record", output: Path, as_json: bool) -> None:
-    if as_json:
-        print_json({"folder": str(output), **record.model_dump(mode="json")})
-        return
-    from isotune.recovery_view import recovery_view
+@dataclass(frozen=True, kw_only=True)
+class _StepOptions:
+    PANEL: ClassVar = "Recovery steps"
 
-    show(recovery_view(record))
-    show(f"wrote {output}")
+    steps: Annotated[
+        tuple[str, ...] | None,
+        option(
+            "--steps",
+            read=read_steps,
+            metavar="NAMES",
+            help=f"Some of {','.join(STEPS)}; none keeps the blocks as they are.",
+            show_default="the plan's treatments, else all",
+        ),
+    ] = None
+    block_steps: Annotated[
+        list[BlockSteps] | None,
+        option(
+            "--block-steps",
+            read=block_steps,
+            metavar="BLOCKS=NAMES",
+            help="Other steps for some blocks, such as 0,3=heads,distil; may be given several "
+            "times.",
+        ),
+    ] = None
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(
+            "--sensitivity",
+            metavar="FILE",
+            help="Steps by the class in this file: none for ISB, distil for SB, heads and distil "
+            "for ESB.",
+        ),
+    ] = None
+    rate: Annotated[
+        float, option("--rate", read=real(0.0), metavar="X", help="Learning rate of distillation.")
+    ] = 1e-3
+    epochs: Annotated[
+        int,
+        option("--epochs", read=whole(1), metavar="N", help="Most epochs of distillation."),
+    ] = 10
+
+    def by_block(self, target: Target) -> dict[int, tuple[str, ...]]:
+        """The steps of each dropped block.
+
+        Raises:
+            InputError: blocks that are not dropped, or classes of another model or tp.
+        """
+        if self.sensitivity is not None:
+            steps = _by_class(self.sensitivity, target)
+        else:
+            steps = dict.fromkeys(target.dropped, STEPS if self.steps is None else self.steps)
+            if self.steps is None:
+                planned = set(target.dropped) & set(target.treatments)
+                steps |= {block: _planned(target.treatments[block]) for block in planned}
+        for others in self.block_steps or []:
+            for block in others.blocks:
+                if block not in steps:
+                    raise InputError(f"--block-steps: block {block} is not dropped")
+                steps[block] = others.steps
+        return steps
+
+
+def _planned(treatment: str) -> tuple[str, ...]:
+    try:
+        return steps_of(treatment)
+    except InputError as error:
+        raise InputError(f"plan: treatments: {error}") from error
+
+
+def _by_class(path: Path, target: Target) -> dict[int, tuple[str, ...]]:
+    from isotune.simulator.architecture import read_model
+    from isotune.tuner.accuracy import read_sensitivity
+
+    table = read_sensitivity(path, read_model(target.folder), (target.tp,))
+    if not table.classes:
+        raise InputError(f"{path}: classes: missing (isotune sensitivity writes them)")
+    return {block: _OF_CLASS[table.classes[block]] for block in target.dropped}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
+    """Recover the accuracy of blocks whose all-reduces are dropped; writes a model folder."""
+
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to write.")
+    ]
+    eval_text: Annotated[
+        list[Path] | None,
+        typer.Option("--eval-text", metavar="FILE", help="Evaluation text, not used for fitting."),
+    ] = None
+    held_back_share: Annotated[
+        float,
+        option(
+            "--held-back-share",
+            read=proper_fraction,
+            metavar="SHARE",
+            help="Share of the text that judges each step.",
+            show_default="20%",
+        ),
+    ] = 0.2
+
+    def run(self) -> None:
+        """Recover the blocks, write the folder and print its perplexities."""
+        target = self.target()
+        steps = self.by_block(target)
+        require_validate_extra()
+        from isotune.validation.spd.checkpoint import FOLDER, RECORD, read_record
+        from isotune.validation.spd.model import digest_of, load_network
+        from isotune.validation.spd.recover import (
+            Kept,
+            check_target,
+            record_of,
+            recover,
+            write_recovered,
+        )
+
+        if read_record(target.folder):
+            raise InputError(
+                f"{target.folder / FOLDER / RECORD}: recovered already (use the original folder)"
+            )
+        device = self.torch_device()
+        check_target(target.folder, self.output)
+        texts, settings = self._texts(target), self._settings()
+        digest = digest_of(
+            target.folder,
+            texts.corpus.digest,
+            target.tp,
+            steps,
+            settings,
+            self.context,
+            self.windows,
+            self.held_back_share,
+            self.dtype,
+            device,
+        )
+        network = load_network(target.folder, target.tp, dtype=texts.dtype, device=device)
+        kept = Kept(folder=self.output.with_name(f".{self.output.name}.partial"), digest=digest)
+        with resumable(), progress("recovering", not self.as_json) as report:
+            recovery = recover(
+                network,
+                texts.calibration,
+                texts.held_back,
+                target.dropped,
+                steps,
+                settings=settings,
+                done=kept.load(network),
+                on_block=kept.add,
+                on_progress=report,
+            )
+        record = record_of(
+            network,
+            recovery,
+            texts.evaluation,
+            batch=self.eval_batch,
+            text=texts.corpus.digest,
+            context=self.context,
+            seed=self.seed,
+        )
+        write_recovered(target.folder, self.output, network, recovery.blocks, record)
+        kept.remove()
+
+        def views() -> Iterator[RenderableType]:
+            from isotune.recovery_view import recovery_view
+
+            yield recovery_view(record)
+            yield f"wrote {self.output}"
+
+        self.emit_plain({"folder": str(self.output), **record.model_dump(mode="json")}, views)
+
+    def _texts(self, target: Target) -> Texts:
+        from isotune.validation.spd.model import repair_windows
+
+        corpus, dtype = self.corpus(target.folder, self.text, target.tp, self.dtype)
+        calibration, held_back = repair_windows(
+            corpus, self.context, count=self.windows, seed=self.seed, share=self.held_back_share
+        )
+        evaluation = None
+        if self.eval_text:
+            other, _ = self.corpus(target.folder, self.eval_text, target.tp, self.dtype)
+            evaluation = other.windows(
+                self.context, count=self.windows, seed=self.seed, what="evaluation text"
+            )
+        return Texts(corpus, dtype, calibration, held_back, evaluation)
+
+    def _settings(self) -> "Settings":
+        from isotune.validation.spd.recover import Settings, Training
+
+        training = Training(rate=self.rate, epochs=self.epochs, seed=self.seed)
+        return Settings(batch=self.eval_batch, seed=self.seed, training=training)

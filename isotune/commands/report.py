@@ -1,16 +1,21 @@
-"""`isotune report`: results as one page to hand around."""
+"""`isotune report`: results as one page to share."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 
-from isotune.commands.options import Json
-from isotune.commands.output import print_json, show
+from isotune.commands.options import OutputOptions
 from isotune.simulator.io import check_writable, write_text
 
 
-def report(
+@dataclass(frozen=True, kw_only=True)
+class Report(OutputOptions):
+    """Make one self-contained HTML page of saved results: no network, opens from disk."""
+
     results: Annotated[
         list[Path],
         typer.Argument(
@@ -18,32 +23,40 @@ def report(
             help="What search, predict, sweep, check, calibrate or validate printed with --json, "
             "plan.yaml, policy.yaml, a sweep's table, or sensitivity.json.",
         ),
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
+    ]
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="HTML page to write.")
+    ] = Path("report.html")
     title: Annotated[
-        str | None, typer.Option("--title", help="Its title.", show_default="what is reported")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Make one self-contained HTML page of saved results: no network, opens from disk."""
-    from isotune.present.page import make_report
+        str | None,
+        typer.Option(
+            "--title",
+            metavar="TEXT",
+            help="Title of the page.",
+            show_default="what is reported",
+        ),
+    ] = None
 
-    check_writable(output)
-    page = make_report(results, title)
-    write_text(output, page.html)
-    if as_json:
-        print_json(
-            {
-                "file": str(output),
-                "bytes": len(page.html.encode()),
-                "results": [
-                    {"file": part.source, "kind": part.kind, "verdict": part.verdict}
-                    for part in page.sections
-                ],
-                "figures": sum(len(part.figures) for part in page.sections),
-            }
-        )
-        return
-    for part in page.sections:
-        show(part.verdict)
-    show(f"wrote {output} ({len(page.html.encode()) / 1e6:.1f} MB)")
+    def run(self) -> None:
+        """Write the page, and print the verdict of each result."""
+        from isotune.present.page import make_report
+
+        check_writable(self.output)
+        page = make_report(self.results, self.title)
+        write_text(self.output, page.html)
+        size = len(page.html.encode())
+        data = {
+            "file": str(self.output),
+            "bytes": size,
+            "results": [
+                {"file": part.source, "kind": part.kind, "verdict": part.verdict}
+                for part in page.sections
+            ],
+            "figures": sum(len(part.figures) for part in page.sections),
+        }
+
+        def views() -> Iterator[RenderableType]:
+            yield from (part.verdict for part in page.sections)
+            yield f"wrote {self.output} ({size / 1e6:.1f} MB)"
+
+        self.emit_plain(data, views)

@@ -96,12 +96,19 @@ def _annotation(hint: Any, panel: str | None) -> Any:
     if get_origin(hint) is not Annotated or not isinstance(info, ParameterInfo):
         raise TypeError(f"{hint} is no option")
     if info.parser is not None:
-        kind = str | None if type(None) in get_args(kind) else str
+        kind = _as_text(kind)
     info = copy(info)
     info.rich_help_panel = info.rich_help_panel or panel
     if isinstance(info, OptionInfo) and kind is bool:
         info.metavar = ""
     return Annotated[kind, info]
+
+
+def _as_text(kind: Any) -> Any:
+    """The type of an option before its reader: a text, a list of them, or None."""
+    options = [one for one in get_args(kind) if one is not type(None)] or [kind]
+    text = list[str] if get_origin(options[0]) is list else str
+    return text | None if type(None) in get_args(kind) else text
 
 
 def given(context: typer.Context) -> frozenset[str]:

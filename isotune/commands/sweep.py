@@ -1,108 +1,177 @@
 """`isotune sweep`: the design space as a table."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
+from rich.console import RenderableType
 
-from isotune.commands.options import DEFAULT_MODEL, Json, read
-from isotune.commands.output import print_result, progress, show
-from isotune.commands.parsers import sizes
+from isotune.commands.options import (
+    DEFAULT_MODEL,
+    DTYPE_ALIASES,
+    OutputOptions,
+    allowed,
+    hardware_option,
+    model_option,
+)
+from isotune.commands.output import progress
+from isotune.commands.parsers import (
+    Choices,
+    choices,
+    names,
+    option,
+    reader,
+    sizes_or_range,
+    whole,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
-from isotune.simulator.schedule import TECHNIQUES
+from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES
+from isotune.simulator.schedule import TECHNIQUES, Workload
 
 if TYPE_CHECKING:
-    from isotune.tuner.sweep import SweepResult
+    from isotune.tuner.sweep import Grid, SweepResult
 
 _MOST_SUMMARISED = 200_000
 
 
-def sweep(
-    grid: Annotated[
-        Path | None, typer.Argument(help="YAML file with the axes; options replace its axes.")
-    ] = None,
-    hw: Annotated[str | None, typer.Option("--hw", help="Profiles, by comma.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Models, by comma.")] = None,
-    tp: Annotated[str | None, typer.Option("--tp", help="Sizes, by comma.")] = None,
-    batch: Annotated[str | None, typer.Option("--batch", help="Requests, by comma.")] = None,
+@dataclass(frozen=True, kw_only=True)
+class _Axes:
+    PANEL: ClassVar = "Axes (each takes several values)"
+
+    hw: Annotated[
+        tuple[str, ...] | None,
+        hardware_option("Machines: bundled names or paths", metavar="NAMES", parser=reader(names)),
+    ] = None
+    model: Annotated[
+        tuple[str, ...] | None,
+        model_option("Models: bundled names or paths", metavar="NAMES", parser=reader(names)),
+    ] = None
+    tp: Annotated[
+        tuple[int, ...] | None,
+        option("--tp", read=sizes_or_range, metavar="N,N", help="Tensor-parallel sizes."),
+    ] = None
+    batch: Annotated[
+        tuple[int, ...] | None,
+        option("--batch", read=sizes_or_range, metavar="N,N", help="Requests of a batch."),
+    ] = None
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="Prompt lengths: 1k,2k,4k or 1k:128k:1k.")
-    ] = None,
-    phase: Annotated[str | None, typer.Option("--phase", help="prefill, decode.")] = None,
-    weight_dtype: Annotated[str | None, typer.Option("--weight-dtype", help="By comma.")] = None,
-    comm_dtype: Annotated[str | None, typer.Option("--comm-dtype", help="By comma.")] = None,
+        tuple[int, ...] | None,
+        option(
+            "--prompt",
+            read=sizes_or_range,
+            metavar="TOKENS",
+            help="Prompt lengths: 1k,2k,4k, or first:last:step such as 1k:128k:1k.",
+        ),
+    ] = None
+    phase: Annotated[
+        tuple[str, ...] | None,
+        choices("--phase", Choices(allowed(Workload, "phase"), "phase"), "Phases"),
+    ] = None
+    weight_dtype: Annotated[
+        tuple[str, ...] | None,
+        choices("--weight-dtype", Choices(WEIGHT_DTYPES, "number type", DTYPE_ALIASES), "Weights"),
+    ] = None
+    comm_dtype: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--comm-dtype",
+            Choices(COMM_DTYPES, "number type", DTYPE_ALIASES),
+            "Number types that an all-reduce sends",
+        ),
+    ] = None
     strategies: Annotated[
-        str | None,
-        typer.Option("--strategies", help=f"Techniques, by comma: {', '.join(TECHNIQUES)}."),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Table, .parquet or .csv.")] = Path(
-        "sweep.parquet"
-    ),
-    as_json: Json = False,
-) -> None:
+        tuple[str, ...] | None,
+        choices("--strategies", Choices(TECHNIQUES, "technique"), "Techniques"),
+    ] = None
+
+    def axes(self) -> dict[str, Any]:
+        """The axes that are given."""
+        given = {
+            "hardware": self.hw,
+            "model": self.model,
+            "tp": self.tp,
+            "batch": self.batch,
+            "prompt": self.prompt,
+            "phase": self.phase,
+            "weight_dtype": self.weight_dtype,
+            "comm_dtype": self.comm_dtype,
+            "strategy": self.strategies,
+        }
+        return {axis: values for axis, values in given.items() if values is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(_Axes, OutputOptions):
     """Predict every combination of hardware, model, tp, batch, length and strategy."""
-    from isotune.tuner.sweep import Grid, read_grid
-    from isotune.tuner.sweep import sweep as run_sweep
 
-    names = {
-        "hardware": hw,
-        "model": model,
-        "phase": phase,
-        "weight_dtype": weight_dtype,
-        "comm_dtype": comm_dtype,
-        "strategy": strategies,
-    }
-    axes: dict[str, Any] = {name: _names(text) for name, text in names.items() if text}
-    numbers = {"tp": tp, "batch": batch, "prompt": prompt}
-    axes |= {name: read(_lengths, f"--{name}", text) for name, text in numbers.items() if text}
-    if grid is None and hw is None:
-        raise InputError("give a grid file or --hw (machines)")
-    base = {"model": (DEFAULT_MODEL,)} if grid is None else read_grid(grid).model_dump()
-    wanted = checked(Grid, base | axes, grid or "sweep")
-    check_writable(output)
-    with progress("sweeping", not as_json) as report:
-        result = run_sweep(wanted, output, jobs=jobs, progress=report)
-    if as_json:
-        print_result(
-            "sweep",
-            {
-                "file": str(output),
-                "rows": result.rows,
-                "resumed_parts": result.resumed,
-                "skipped": result.skipped,
-                "interrupted": result.interrupted,
-            },
+    grid: Annotated[
+        Path | None,
+        typer.Argument(help="YAML file with the axes; an option replaces the axis of its name."),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        option(
+            "--jobs",
+            read=whole(1),
+            metavar="N",
+            help="Processes.",
+            show_default="one per processor core",
+        ),
+    ] = None
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="FILE", help="Table to write, .parquet or .csv."),
+    ] = Path("sweep.parquet")
+
+    def run(self) -> None:
+        """Predict, write the table and print a summary of it."""
+        from isotune.tuner.sweep import sweep
+
+        grid = self._grid()
+        check_writable(self.output)
+        with progress("sweeping", not self.as_json) as report:
+            result = sweep(grid, self.output, jobs=self.jobs, progress=report)
+        data = {
+            "file": str(self.output),
+            "rows": result.rows,
+            "resumed_parts": result.resumed,
+            "skipped": result.skipped,
+            "interrupted": result.interrupted,
+        }
+        self.emit("sweep", data, lambda: _summary(self.output, result))
+        if result.interrupted:
+            typer.echo("interrupted; the same command goes on from here", err=self.as_json)
+            raise typer.Exit(130)
+
+    def _grid(self) -> "Grid":
+        """The axes of the file, replaced by those that are given.
+
+        Raises:
+            InputError: neither a file nor machines, or an axis that is refused.
+        """
+        from isotune.tuner.sweep import Grid, read_grid
+
+        if self.grid is None and self.hw is None:
+            raise InputError("give a grid file or --hw (machines)")
+        base = (
+            {"model": (DEFAULT_MODEL,)} if self.grid is None else read_grid(self.grid).model_dump()
         )
-    elif not result.interrupted:
-        _summary(output, result)
-        show(f"wrote {result.rows:,} rows to {output} ({result.resumed} parts were there)")
-    if result.interrupted:
-        show("interrupted; the same command goes on from here")
-        raise typer.Exit(130)
+        return checked(Grid, base | self.axes(), self.grid or "sweep")
 
 
-def _summary(table: Path, result: "SweepResult") -> None:
+def _summary(table: Path, result: "SweepResult") -> Iterator[RenderableType]:
     from isotune.render_sweep import skipped_view, sweep_view
     from isotune.tuner.sweep import read_rows
 
+    if result.interrupted:
+        return
     # A table of millions is for other programs, and takes longer to read than to write.
     if result.rows <= _MOST_SUMMARISED:
-        show(sweep_view(read_rows(table), result.skipped))
+        yield sweep_view(read_rows(table), result.skipped)
     else:
-        show(skipped_view(result.skipped))
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _lengths(text: str) -> tuple[int, ...]:
-    """`1k,2k` or `1k:8k:1k` (first, last and step) as numbers."""
-    if ":" not in text:
-        return sizes(text)
-    ends = sizes(text.replace(":", ","))
-    if len(ends) != 3 or ends[2] < 1 or ends[0] > ends[1]:
-        raise InputError(f"{text!r} is not first:last:step such as 1k:8k:1k")
-    return tuple(range(ends[0], ends[1] + 1, ends[2]))
+        yield skipped_view(result.skipped)
+    parts = f" ({result.resumed} parts were kept from an interrupted run)" if result.resumed else ""
+    yield f"wrote {result.rows:,} rows to {table}{parts}"

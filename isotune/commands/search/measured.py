@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 from rich.console import RenderableType
 
-from isotune.commands.options import DeviceOption
+from isotune.commands.options import DeviceOption, end
 from isotune.commands.output import progress
 from isotune.commands.parsers import duration, option
 from isotune.commands.search.job import Job, recovery_dict, recovery_views
@@ -69,7 +69,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
             return
         found = measured_search(setup.scenario, run, starts)
         if found is None:
-            _end(run.failure or "nothing was measured")
+            end(run.failure or "nothing was measured")
             return
         treated = job.write(predict(job.scenario, found.best.plan), file)
 
@@ -82,7 +82,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
 
         data = measured_dict(found) | recovery_dict(treated) | {"plan_file": str(file)}
         self.emit("measured", data, views)
-        _end(found.failure)
+        end(found.failure)
 
     def _prepared(self, job: Job) -> "tuple[Setup, tuple[Plan, ...]]":
         """What runs on the devices, and the plans that are measured first.
@@ -140,9 +140,3 @@ def _clock(budget_s: float, wanted: bool) -> Iterator[Callable[[], None]]:
                 report(int(min(time.monotonic() - begun, budget_s)), int(budget_s))
 
         yield tell
-
-
-def _end(failure: str | None) -> None:
-    if failure is not None:
-        typer.echo(f"isotune: {failure}", err=True)
-        raise typer.Exit(130 if failure == "interrupted" else 1)

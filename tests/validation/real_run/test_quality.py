@@ -10,7 +10,7 @@ import yaml
 from _support.paths import ROOT
 from _support.tiny_models import model_reference
 
-from isotune.commands.quality import read_gate
+from isotune.commands.quality import QualityOptions
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan
 from isotune.validation.real_run import Setup
@@ -57,20 +57,20 @@ def plan(tmp_path, folder):
 def judge(folder):
     """The gate on a plan, without the timed run of the plan's ranks."""
 
-    def run(path, *, rise="none", agreement=None, change=None, tasks=(None, None), recovered=None):
+    def run(path, *, rise=None, agreement=None, change=None, tasks=((), None), recovered=None):
         model = None if recovered is None else str(recovered)
         setup = Setup.of(read_plan(path), path.parent, device="cpu", model=model)
-        gate = read_gate(
-            setup,
-            texts=[folder / "evaluation.txt"],
-            original=None,
-            limits=(rise, agreement, change),
+        options = QualityOptions(
+            text=[folder / "evaluation.txt"],
+            max_perplexity_rise=rise,
+            min_agreement=agreement,
+            max_logprob_change=change,
             context=CONTEXT,
             windows=6,
-            tokenizer=None,
-            tasks=tasks,
+            lm_eval=tasks[0],
+            lm_eval_folder=tasks[1],
         )
-        return gate.judge(setup, as_json=True).as_dict()
+        return options.gate(setup).judge(setup, as_json=True).as_dict()
 
     return run
 
@@ -136,7 +136,7 @@ def test_the_page_tells_a_rise_from_noise_and_hides_neither(page_of):
 
 
 def test_a_plan_that_changes_nothing_is_good(judge, plan):
-    found = judge(plan(), rise="0.1%", agreement="100%", change=1e-3)
+    found = judge(plan(), rise=0.001, agreement=1.0, change=1e-3)
     assert found["ok"]
     assert found["agreement"] == 1.0
     assert abs(found["perplexity_rise"]) < 1e-5
@@ -148,7 +148,7 @@ def test_each_limit_is_kept_or_named(judge, plan):
     loose = judge(path)
     assert loose["ok"]
     assert loose["max_logprob_change"] > 1e-3
-    tight = judge(path, rise="0%", agreement="100%", change=1e-6)
+    tight = judge(path, rise=0.0, agreement=1.0, change=1e-6)
     expected = [loose["perplexity_rise"] > 0, loose["agreement"] < 1, True]
     assert [
         any(word in line for line in tight["exceeded"])
@@ -231,7 +231,7 @@ def test_without_the_harness_its_tasks_are_refused(judge, plan, monkeypatch):
         harness, "find_spec", lambda name: None if name == "lm_eval" else find_spec(name)
     )
     with pytest.raises(InputError, match=r"--lm-eval needs lm_eval.*: pip install"):
-        judge(plan(dropped=[1]), tasks=("arc_easy", None))
+        judge(plan(dropped=[1]), tasks=(("arc_easy",), None))
 
 
 def test_the_harness_scores_the_original_and_the_plan(judge, plan, tmp_path):
@@ -254,11 +254,11 @@ def test_the_harness_scores_the_original_and_the_plan(judge, plan, tmp_path):
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "small.yaml").write_text(yaml.safe_dump(task))
     path = plan(dropped=[0, 1, 2])
-    (score,) = judge(path, tasks=("small", tmp_path / "tasks"))["lm_eval"]
+    (score,) = judge(path, tasks=(("small",), tmp_path / "tasks"))["lm_eval"]
     assert (score["task"], score["metric"]) == ("small", "acc,none")
     assert 0 <= score["planned"] <= 1
     with pytest.raises(InputError, match=r"--lm-eval: .*no_such_task"):
-        judge(path, tasks=("no_such_task", None))
+        judge(path, tasks=(("no_such_task",), None))
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 from .distil import Training as Training
 from .folder import check_target as check_target
 from .folder import write_recovered as write_recovered
+from .outcome import record_of as record_of
 from .recovery import Recovery as Recovery
 from .recovery import Settings as Settings
 from .recovery import recover as recover
-from .repair import block_record as block_record
 from .resume import Kept as Kept
 from .treatments import Measurement as Measurement
 from .treatments import single_gains as single_gains
