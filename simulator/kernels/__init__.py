@@ -2,9 +2,10 @@
 
 from isotune.simulator.kernels.attention import AttentionParameters, attention_cost
 from isotune.simulator.kernels.collectives import (
+    KINDS,
     CollectiveParameters,
     Network,
-    all_reduce,
+    collective_cost,
     quantised_all_reduce,
     sent_per_byte,
 )
@@ -22,6 +23,7 @@ from isotune.simulator.kernels.parameter_sets import (
 )
 
 __all__ = [
+    "KINDS",
     "Array",
     "AttentionParameters",
     "CollectiveParameters",
@@ -36,8 +38,8 @@ __all__ = [
     "Operands",
     "Selected",
     "Size",
-    "all_reduce",
     "attention_cost",
+    "collective_cost",
     "elementwise_cost",
     "gemm_cost",
     "quantised_all_reduce",

@@ -1,4 +1,4 @@
-"""All-reduce: what one costs, by algorithm, message size, rank count and SM budget.
+"""Collectives: what one costs, by kind, algorithm, message size, rank count and SM budget.
 
 Every protocol of an algorithm is one line, `t = latency(n) + f(n) * bytes / bandwidth(n)`, and the
 fastest protocol that accepts the message carries it (Hockney's model, one line per protocol as in
@@ -8,17 +8,20 @@ NCCL's own tuner). n is the number of ranks; f is the bytes a rank sends per mes
     one_shot  n-1        every rank reads every other rank's message
     switch    (n+1)/n    NVLink SHARP: n shards leave to be reduced in the switch, one is multicast
 
+A profile has the lines of the all-reduce; what another kind sends of them is in `KINDS`.
+
 Bandwidths are bytes per second per rank in one direction: for a ring exactly what nccl-tests calls
 busbw, while algbw is bytes / t.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from typing import Final, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from isotune.simulator.architecture import CollectiveKind
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Bytes, BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array
@@ -46,11 +49,11 @@ class Protocol(Schema):
             raise ValueError("bandwidth_many must be at most twice bandwidth")
         return self
 
-    def seconds(self, message_bytes: Array, ranks: int, sm_bandwidth: float) -> Array:
+    def seconds(self, message_bytes: Array, ranks: int, sm_bandwidth: float, kind: "Kind") -> Array:
         """Time for messages of any shape when its SMs move `sm_bandwidth`; infinite if unused."""
-        sent = sent_per_byte(self.pattern, ranks)
-        # The switch adds up, yet SMs still issue the loads and stores: they are priced as a ring's.
-        moved = max(sent, sent_per_byte("ring", ranks))
+        sent = kind.sent(self.pattern, ranks)
+        # The switch adds up, yet SMs still issue the loads and stores: as many as a ring's.
+        moved = max(sent, kind.sent("ring", ranks))
         per_byte = max(sent / self.bandwidth_at(ranks), moved / sm_bandwidth)
         latency = self.latency + (ranks - 2) * self.latency_per_rank
         usable = np.full(message_bytes.shape, ranks >= self.min_ranks)
@@ -156,12 +159,32 @@ class CollectiveCost(NamedTuple):
 
 
 def sent_per_byte(pattern: Pattern, ranks: int) -> float:
-    """Bytes a rank sends per message byte (see the module's table)."""
+    """Bytes a rank sends per message byte of an all-reduce (see the module's table)."""
     factors = {"ring": 2 * (ranks - 1), "one_shot": ranks * (ranks - 1), "switch": ranks + 1}
     return factors[pattern] / ranks
 
 
-def all_reduce(
+class Kind(NamedTuple):
+    """How a kind of collective differs from the all-reduce of the same message.
+
+    `sent` is the bytes a rank sends per message byte, by pattern and ranks. `share` is its part
+    of the all-reduce's device-memory traffic and of its time between nodes. `adds` says whether
+    numbers are added up on the way.
+    """
+
+    sent: Callable[[Pattern, int], float]
+    share: float
+    adds: bool
+
+
+KINDS: Final[Mapping[CollectiveKind, Kind]] = {
+    "all_reduce": Kind(sent=sent_per_byte, share=1.0, adds=True),
+}
+"""The kinds that have a cost."""
+
+
+def collective_cost(
+    kind: CollectiveKind,
     message_bytes: npt.ArrayLike,
     ranks: int,
     *,
@@ -171,19 +194,26 @@ def all_reduce(
     sms: int | None = None,
     network: Network | None = None,
 ) -> CollectiveCost:
-    """Cost of an all-reduce of `message_bytes` per rank (any shape) among `ranks` ranks.
+    """Cost of a collective of `message_bytes` (any shape) among `ranks` ranks.
 
-    Nothing is launched, and nothing paid, for one rank or an empty message. `sms` is a budget:
-    an algorithm holds at most that many SMs, and its busbw is at most `sms * sm_bandwidth`.
-    Ranks beyond one node of `network` reduce within each node and between nodes in turn.
+    The message is what a rank has before an all-reduce or a reduce-scatter, and after an
+    all-gather. Nothing is launched, and nothing paid, for one rank or an empty message. `sms` is
+    a budget: an algorithm holds at most that many SMs, and its busbw is at most
+    `sms * sm_bandwidth`. Ranks beyond one node of `network` run it within each node and between
+    nodes in turn.
 
     Raises:
         InputError: ranks or sms below 1, a negative size, an algorithm that does not exist.
+        TypeError: no cost is known for the kind.
     """
+    if kind not in KINDS:
+        raise TypeError(f"no cost is known for a collective of kind {kind}")
+    how = KINDS[kind]
     size = np.asarray(message_bytes, dtype=np.float64)
     _check(size, ranks, sms)
     if network is not None and ranks > network.gpus:
-        inside = all_reduce(
+        inside = collective_cost(
+            kind,
             size,
             network.gpus,
             parameters=parameters,
@@ -191,23 +221,23 @@ def all_reduce(
             dtype=dtype,
             sms=sms,
         )
-        return _across_nodes(inside, size, ranks, network)
+        return _across_nodes(inside, size, ranks, network, how.share)
     sent = (size > 0) & (ranks > 1)
     lanes = [
         (a, min(sms or a.sms, a.sms), p)
         for a in parameters.chain(algorithm)
         for p in a.protocols
-        if p.pattern != "switch" or number_type(dtype).switch_adds
+        if p.pattern != "switch" or not how.adds or number_type(dtype).switch_adds
     ]
     # One rank sends nothing; two stand in for it, since no protocol is defined below two.
     n = max(ranks, 2)
-    times = [p.seconds(size, n, a.moved_by(held)) for a, held, p in lanes]
+    times = [p.seconds(size, n, a.moved_by(held), how) for a, held, p in lanes]
     fastest = np.min([np.full(size.shape, np.inf), *times], axis=0)
     if np.any(sent & np.isinf(fastest)):
         raise InputError(f"all-reduce algorithm {algorithm or parameters.default!r}: no {dtype}")
     best = np.argmin(times, axis=0)
     held_sms = np.array([float(held) for _, held, _ in lanes])
-    traffic = np.array([a.traffic for a, _, _ in lanes])
+    traffic = np.array([how.share * a.traffic for a, _, _ in lanes])
     interference = np.array([a.interference for a, _, _ in lanes])
     return CollectiveCost(
         seconds=np.where(sent, fastest, 0.0),
@@ -218,12 +248,16 @@ def all_reduce(
 
 
 def _across_nodes(
-    inside: CollectiveCost, size: Array, ranks: int, network: Network
+    inside: CollectiveCost, size: Array, ranks: int, network: Network, share: float
 ) -> CollectiveCost:
-    """An all-reduce inside each node with one between nodes, on every GPU's shard, amid it."""
+    """A collective inside each node with one between nodes, on every GPU's shard, amid it.
+
+    `share` is its part of an all-reduce.
+    """
     shard = size / network.gpus
-    between = np.where(size > 0, network.inter_node.seconds(shard, ranks // network.gpus), 0.0)
-    moved = NETWORK_TRAFFIC * shard
+    seconds = share * network.inter_node.seconds(shard, ranks // network.gpus)
+    between = np.where(size > 0, seconds, 0.0)
+    moved = share * NETWORK_TRAFFIC * shard
     return inside._replace(seconds=inside.seconds + between, mem_bytes=inside.mem_bytes + moved)
 
 
@@ -249,11 +283,12 @@ def quantised_all_reduce(
     device-memory bytes to seconds; those kernels run on the communication stream too.
 
     Raises:
-        InputError: as `all_reduce`.
+        InputError: as `collective_cost`.
     """
     count = np.asarray(elements, dtype=np.float64)
     quantised = count * (bytes_of(transfer) + 2 / scale_group)
-    sent = all_reduce(
+    sent = collective_cost(
+        "all_reduce",
         quantised,
         ranks,
         parameters=parameters,

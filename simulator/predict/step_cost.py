@@ -18,14 +18,15 @@ from isotune.simulator.architecture import (
     Matmul,
     Op,
 )
+from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     Array,
     Cost,
     GemmParameters,
     Gpu,
     Size,
-    all_reduce,
     attention_cost,
+    collective_cost,
     elementwise_cost,
     gemm_cost,
     quantised_all_reduce,
@@ -128,7 +129,8 @@ class Pricer:
         hardware, tp = self.scenario.hardware, self.scenario.workload.tp
         elements = np.asarray(shape.rows, dtype=np.float64) * op.elements
         if self.comm_dtype == "bf16":
-            cost = all_reduce(
+            cost = collective_cost(
+                op.kind,
                 elements * bytes_of("bf16"),
                 tp,
                 parameters=hardware.collectives,
@@ -136,6 +138,8 @@ class Pricer:
                 network=hardware.network,
             )
         else:
+            if op.kind != "all_reduce":
+                raise InputError(f"comm_dtype: {op.kind} sends bf16, not {self.comm_dtype}")
             cost = quantised_all_reduce(
                 elements,
                 tp,

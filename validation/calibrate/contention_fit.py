@@ -18,7 +18,7 @@ import numpy as np
 
 from isotune.simulator.architecture import Attend, Matmul, Op
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import Array, Cost, all_reduce, attention_cost, gemm_cost
+from isotune.simulator.kernels import Array, Cost, attention_cost, collective_cost, gemm_cost
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import StepCost, slowdowns
 from isotune.validation.tables import csv_text
@@ -153,7 +153,9 @@ def _memory_interference(profile: HardwareProfile, row: Contended) -> float:
 def _steps(profile: HardwareProfile, row: Contended) -> tuple[StepCost, StepCost]:
     gpu = profile.gpu
     op, kernel = _kernel(profile, row)
-    sync = all_reduce(row.message_bytes, row.ranks, parameters=profile.collectives, sms=row.sms)
+    sync = collective_cost(
+        "all_reduce", row.message_bytes, row.ranks, parameters=profile.collectives, sms=row.sms
+    )
 
     def rate(mem_bytes: Array, seconds: Array) -> Array:
         return np.asarray(mem_bytes / (seconds * gpu.memory_bandwidth))

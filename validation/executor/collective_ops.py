@@ -1,13 +1,14 @@
-"""The sync points' all-reduces, plain or quantised; the same on NCCL and gloo.
+"""Collectives of a program by their kind, plain or quantised; the same on NCCL and gloo.
 
 A quantised all-reduce sends each rank's shard of the message to it (all-to-all), sums what
 arrives, and gathers the sums; both ways in one byte per element with a 16-bit scale for every
 128 elements of a row. Its mathematics is `Quantiser` applied to every summand and to the sum.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import Any, Protocol, Self
+from typing import Any, Final, Self
 
 import torch
 import torch.distributed as dist
@@ -20,11 +21,10 @@ GROUP = 128
 _SCALE_BYTES = 2
 
 
-class AllReduce(Protocol):
-    """Sums a contiguous tensor over the ranks, in place."""
-
-    def __call__(self, partial: Tensor) -> None:
-        """Every rank ends with the same sum."""
+InPlace = Callable[[Tensor], None]
+"""Runs a collective on a contiguous tensor: returns, or leaves the current stream, when done."""
+Collectives = Mapping[str, InPlace]
+"""What runs each kind of collective."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PlainAllReduce:
     group: Any = None
 
     def __call__(self, partial: Tensor) -> None:
-        """See `AllReduce`."""
+        """Every rank ends with the same sum."""
         dist.all_reduce(partial, group=self.group)
 
 
@@ -83,7 +83,7 @@ class QuantisedAllReduce:
     group: Any = None
 
     def __call__(self, partial: Tensor) -> None:
-        """See `AllReduce`."""
+        """Every rank ends with the same sum, up to rounding."""
         flat, quantiser = partial.view(-1), self.quantiser.over_rows(partial.shape[-1])
         padding = -flat.numel() % (self.ranks * quantiser.group)
         mine = quantiser.pack(torch.nn.functional.pad(flat, (0, padding)).view(self.ranks, -1))
@@ -120,8 +120,25 @@ def group_of(ranks: list[int] | None, *, cuda: bool, sms: int | None = None) -> 
     return dist.new_group(ranks, timeout=options._timeout, pg_options=options)
 
 
-def all_reduce_of(transfer: CommDtype, ranks: int, group: Any = None) -> AllReduce:
-    """The all-reduce of a transfer type; `bf16` stands for the activations' own type."""
-    if transfer == "bf16":
-        return PlainAllReduce(group)
-    return QuantisedAllReduce(QUANTISERS[transfer], ranks, group)
+_PLAIN: Final[Mapping[str, Callable[[int, Any], InPlace]]] = {
+    "all_reduce": lambda _, group: PlainAllReduce(group),
+}
+"""What runs each kind in the activations' own type, among so many ranks of a group."""
+
+
+def collective_of(kind: str, ranks: int, group: Any = None) -> InPlace:
+    """A collective in the activations' own type.
+
+    Raises:
+        TypeError: nothing runs the kind.
+    """
+    if kind not in _PLAIN:
+        raise TypeError(f"the executor has no {kind}")
+    return _PLAIN[kind](ranks, group)
+
+
+def collectives_of(transfer: CommDtype, ranks: int, group: Any = None) -> Collectives:
+    """The collectives of a transfer type; `bf16` stands for the activations' own type."""
+    if transfer != "bf16":
+        return {"all_reduce": QuantisedAllReduce(QUANTISERS[transfer], ranks, group)}
+    return {kind: collective_of(kind, ranks, group) for kind in _PLAIN}

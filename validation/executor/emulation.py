@@ -20,7 +20,7 @@ from isotune.simulator.kernels import sent_per_byte
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Pricer, Rows, Scenario
 from isotune.simulator.schedule import Plan
-from isotune.validation.executor.collective_ops import AllReduce
+from isotune.validation.executor.collective_ops import Collectives
 from isotune.validation.executor.streams import let_host_ahead
 
 _PIECES = 16
@@ -49,7 +49,7 @@ def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
 
 
 class Emulated:
-    """An all-reduce's stand-in; see `AllReduce`. The tensor stays as it is."""
+    """An all-reduce's stand-in; see `InPlace`. The tensor stays as it is."""
 
     def __init__(self, scenario: Scenario, plan: Plan, device: torch.device) -> None:
         self._scenario, self._plan = scenario, plan
@@ -64,9 +64,9 @@ class Emulated:
         self._copy(self._known[rows])
 
 
-def emulated(scenario: Scenario, device: torch.device) -> Callable[[Plan], AllReduce]:
+def emulated(scenario: Scenario, device: torch.device) -> Callable[[Plan], Collectives]:
     """The stand-in for each plan's all-reduce."""
-    return lambda plan: Emulated(scenario, plan, device)
+    return lambda plan: {"all_reduce": Emulated(scenario, plan, device)}
 
 
 def _copy_on(device: torch.device, scenario: Scenario) -> Callable[[Message], None]:

@@ -37,7 +37,7 @@ from isotune.simulator.architecture import (
 )
 from isotune.simulator.schedule import Chunk, Program, Step
 from isotune.validation.executor.causal_attention import attend
-from isotune.validation.executor.collective_ops import AllReduce
+from isotune.validation.executor.collective_ops import Collectives
 from isotune.validation.executor.kv_cache import KvCache
 from isotune.validation.executor.layers import DecoderLayer, Heads, Rotation
 from isotune.validation.executor.shard import Shard
@@ -95,10 +95,10 @@ class Executor:
         self,
         shard: Shard,
         streams: Streams,
-        all_reduce: AllReduce,
+        collectives: Collectives,
         on_step: OnStep = int,
     ) -> None:
-        self._shard, self._streams, self._all_reduce = shard, streams, all_reduce
+        self._shard, self._streams, self._collectives = shard, streams, collectives
         self._on_step = on_step
         self._program: Program
         self._end = 0
@@ -242,10 +242,10 @@ class Executor:
     @_run.register
     def _collective(self, op: Collective, step: Step) -> None:
         state = self._chunks[step.chunk.index]
-        if op.kind != "all_reduce":
-            raise TypeError(f"the executor has no {op.kind}")
+        if op.kind not in self._collectives:
+            raise TypeError(f"the executor has no {op.kind} for this plan")
         assert state.partial is not None
-        self._all_reduce(state.partial[_rows(step)])
+        self._collectives[op.kind](state.partial[_rows(step)])
         state.synced = True
 
     def _hidden(self, chunk: Chunk) -> Tensor:

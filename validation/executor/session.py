@@ -8,7 +8,7 @@ from torch import Tensor
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule import Plan, Program, Workload, expand
-from isotune.validation.executor.collective_ops import AllReduce, all_reduce_of, group_of
+from isotune.validation.executor.collective_ops import Collectives, collectives_of, group_of
 from isotune.validation.executor.interpreter import Executor, Outcome
 from isotune.validation.executor.kv_cache import KvCache
 from isotune.validation.executor.shard import Shard
@@ -22,7 +22,7 @@ class Session:
 
     `model` is the simulator's view of the same model: programs expand from it. Every rank
     asks for the same plans in the same order, since a group is made by all ranks together.
-    `stand_in` gives what runs in place of a plan's all-reduce where there are no other ranks.
+    `stand_in` gives what runs in place of a plan's collectives where there are no other ranks.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Session:
         shard: Shard,
         model: Model,
         on_step: Callable[[int], object] = int,
-        stand_in: Callable[[Plan], AllReduce] | None = None,
+        stand_in: Callable[[Plan], Collectives] | None = None,
     ) -> None:
         self.shard, self.model = shard, model
         self._on_step, self._stand_in = on_step, stand_in
@@ -40,11 +40,11 @@ class Session:
     def executor(self, plan: Plan) -> Executor:
         """What runs a plan: its transfer type, and its budget of SMs for the collective."""
         if self._stand_in is not None:
-            all_reduce = self._stand_in(plan)
+            collectives = self._stand_in(plan)
         else:
             group = self._group(plan.comm_sms)
-            all_reduce = all_reduce_of(plan.comm_dtype, self.shard.tp, group)
-        return Executor(self.shard, self._streams, all_reduce, self._on_step)
+            collectives = collectives_of(plan.comm_dtype, self.shard.tp, group)
+        return Executor(self.shard, self._streams, collectives, self._on_step)
 
     def program(self, plan: Plan, workload: Workload) -> Program:
         """A plan's program for a workload on this model."""

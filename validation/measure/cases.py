@@ -1,10 +1,11 @@
 """Which shapes are measured: those that a model's ranks run, over a range of sizes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from isotune.simulator.architecture import Attend, Matmul, Model
-from isotune.validation.choices import OPS, Op
+from isotune.validation.choices import COLLECTIVES, OPS, Collective, Op
 
 ATTENTION_SIZES = ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim")
 _SM_BUDGETS = (2, 4, 8, 16, 32)
@@ -39,11 +40,11 @@ class Range:
 
 def cases(wanted: Range) -> tuple[Case, ...]:
     """The measurements of a range, in the order of `OPS`."""
-    makers = {
+    makers: dict[Op, Callable[[Range], Iterator[Case]]] = {
         "gemm": _gemms,
         "attention": _attention,
         "rms_norm": _norms,
-        "all_reduce": _all_reduces,
+        **{kind: partial(_collectives, kind=kind) for kind in COLLECTIVES},
         "contention": _contention,
     }
     return tuple(case for op in OPS if op in wanted.ops for case in makers[op](wanted))
@@ -92,13 +93,13 @@ def _norms(wanted: Range) -> Iterator[Case]:
         yield Case("rms_norm", {"tokens": tokens, "hidden": wanted.model.hidden_size})
 
 
-def _all_reduces(wanted: Range) -> Iterator[Case]:
+def _collectives(wanted: Range, kind: Collective) -> Iterator[Case]:
     largest = wanted.tokens * wanted.model.hidden_size * 2
     ranks = 2
     while ranks <= wanted.ranks:
         size = max(1024, wanted.least * wanted.model.hidden_size * 2)
         while size < 2 * largest:
-            yield Case("all_reduce", {"bytes": min(size, largest), "ranks": ranks})
+            yield Case(kind, {"bytes": min(size, largest), "ranks": ranks})
             size *= 2
         ranks *= 2
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from isotune.validation.choices import COLLECTIVES
 from isotune.validation.executor import group_of, let_host_ahead
 from isotune.validation.measure.cases import ATTENTION_SIZES, Case, Range, cases
 from isotune.validation.measure.handover import Turns
@@ -81,8 +82,8 @@ class MeasureJob:
     ) -> Row | None:
         if case.op == "contention":
             return self._contention(rank, kernels, case, groups[_group_key(case)])
-        if case.op == "all_reduce":
-            return self._all_reduce(rank, kernels, case, groups[_group_key(case)])
+        if case.op in COLLECTIVES:
+            return self._collective(rank, kernels, case, groups[_group_key(case)])
         kernel = getattr(kernels, case.op)(**case.sizes)
         repeats = self._repeats(kernel, rank)
         return Row(case, seconds_of(kernel, repeats, rank.device))
@@ -100,16 +101,16 @@ class MeasureJob:
             groups[key] = group_of(list(range(members)), cuda=cuda, sms=sms or None)
         return groups
 
-    def _all_reduce(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row | None:
+    def _collective(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row | None:
         if rank.index >= case.sizes["ranks"]:
             return None
-        kernel = kernels.all_reduce(case.sizes["bytes"], group)
+        kernel = kernels.collective(case.op, case.sizes["bytes"], case.sizes["ranks"], group)
         repeats = _same(self._repeats(kernel, rank), group, rank.device)
         return Row(case, seconds_of(kernel, repeats, rank.device))
 
     def _contention(self, rank: Rank, kernels: Kernels, case: Case, group: Any) -> Row:
         compute = _compute(kernels, case)
-        sync = kernels.all_reduce(case.sizes["bytes"], group)
+        sync = kernels.collective("all_reduce", case.sizes["bytes"], case.sizes["ranks"], group)
         repeats = _same(self._repeats(sync, rank), group, rank.device)
         alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (compute, sync))
         rows = max(self.wanted.tokens // 2, 1)

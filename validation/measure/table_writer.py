@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from isotune.validation.choices import COLLECTIVES
 from isotune.validation.measure.cases import ATTENTION_SIZES
 from isotune.validation.measure.measure_job import Row
 
@@ -27,7 +28,7 @@ def measurements_csv(
             continue
         record: dict[str, object] = {"op": row.case.op, "hw": hw, "dtype": dtype, "source": source}
         record |= row.case.sizes | {"latency_us": _us(row.seconds)}
-        if row.case.op == "all_reduce":
+        if row.case.op in COLLECTIVES:
             record["algorithm"] = algorithm
         records.append(record)
     return _csv(COLUMNS, records)

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from itertools import cycle
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from isotune.validation.executor import Heads, attend, let_host_ahead
+from isotune.validation.executor import Heads, attend, collective_of, let_host_ahead
 
 _COLD_BYTES = 256_000_000
 """Operands rotate through this much memory, since a real pass never finds them in cache."""
@@ -62,10 +61,12 @@ class Kernels:
 
         return norm
 
-    def all_reduce(self, size: int, group: object) -> Kernel:
-        """Sum of a message of `size` bytes per rank, in place."""
-        message = torch.zeros(max(1, size // self._dtype.itemsize)).to(self._device, self._dtype)
-        return lambda: dist.all_reduce(message, group=group)
+    def collective(self, kind: str, size: int, ranks: int, group: object) -> Kernel:
+        """A collective of a message of `size` bytes, in place."""
+        elements = max(ranks, size // self._dtype.itemsize // ranks * ranks)
+        message = torch.zeros(elements).to(self._device, self._dtype)
+        run = collective_of(kind, ranks, group)
+        return lambda: run(message)
 
     def _cold(self, *shape: int) -> list[Tensor]:
         one = self._random(*shape)

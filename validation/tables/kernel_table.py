@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Dtype
-from isotune.simulator.kernels import Array
+from isotune.simulator.kernels import KINDS, Array
 from isotune.simulator.number_types import number_type
 from isotune.validation.tables.csv_file import csv_text
 
@@ -28,7 +28,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
     "rms_norm": ("tokens", "hidden"),
-    "all_reduce": ("bytes", "ranks"),
+    **dict.fromkeys(KINDS, ("bytes", "ranks")),
 }
 """Operations, and the columns that say how large one is; all whole numbers above zero."""
 
@@ -185,7 +185,7 @@ def _row(
         dtype = number_type(record.get("dtype") or "bf16").name
     except InputError as error:
         raise InputError(f"{where}: column dtype: {error}") from error
-    algorithm = (record.get("algorithm") or "nccl") if op == "all_reduce" else ""
+    algorithm = (record.get("algorithm") or "nccl") if op in KINDS else ""
     sizes = tuple(_size(record, name, where) for name in SIZES[op])
     _check_sizes(op, dict(zip(SIZES[op], sizes, strict=True)), where)
     latency = _number(record, unit, where) * LATENCY[unit]
@@ -195,8 +195,9 @@ def _row(
 
 
 def _check_sizes(op: str, sizes: dict[str, float], where: str) -> None:
-    if op == "all_reduce" and sizes["ranks"] < 2:
-        raise InputError(f"{where}: column ranks: an all-reduce needs 2 ranks or more")
+    if op in KINDS and sizes["ranks"] < 2:
+        name = op.replace("_", "-")
+        raise InputError(f"{where}: column ranks: an {name} needs 2 ranks or more")
     if op == "attention" and sizes["q_len"] > sizes["kv_len"]:
         raise InputError(f"{where}: column q_len: more queries than keys (kv_len)")
     if op == "attention" and sizes["heads"] % sizes["kv_heads"]:

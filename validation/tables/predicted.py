@@ -4,9 +4,10 @@ import numpy as np
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
+    KINDS,
     Array,
-    all_reduce,
     attention_cost,
+    collective_cost,
     elementwise_cost,
     gemm_cost,
 )
@@ -22,7 +23,7 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
     """Seconds of every row, shape (rows,), as in a microbenchmark: operands may still be in L2.
 
     Raises:
-        InputError: a dtype this GPU does not multiply, or an unknown all-reduce algorithm.
+        InputError: a dtype this GPU does not multiply, or an unknown algorithm of a collective.
     """
     sizes, dtype = rows.sizes, rows.dtype
     if rows.op == "gemm":
@@ -41,6 +42,8 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
             dtype=dtype,
             warm_l2=True,
         ).seconds
+    elif rows.op in KINDS:
+        cost = _collective(rows, profile)
     elif rows.op == "rms_norm":
         moved = sizes["hidden"] * bytes_of(dtype) * NORM_PASSES
         cost = elementwise_cost(
@@ -51,16 +54,18 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
             warm_l2=True,
         ).seconds
     else:
-        cost = _all_reduce(rows, profile)
+        raise TypeError(f"no cost is known for rows of {rows.op}")
     return np.asarray(cost, dtype=np.float64)
 
 
-def _all_reduce(rows: Rows, profile: HardwareProfile) -> Array:
+def _collective(rows: Rows, profile: HardwareProfile) -> Array:
+    (kind,) = (kind for kind in KINDS if kind == rows.op)
     seconds = np.empty(len(rows))
     ranks = rows.sizes["ranks"]
     for count in np.unique(ranks):
         here = ranks == count
-        seconds[here] = all_reduce(
+        seconds[here] = collective_cost(
+            kind,
             rows.sizes["bytes"][here],
             int(count),
             parameters=profile.collectives,

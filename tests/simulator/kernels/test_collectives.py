@@ -1,5 +1,6 @@
 """What an all-reduce costs, as a user may rely on it."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ from pydantic import ValidationError
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.io.units import FROM_FILE
-from isotune.simulator.kernels import CollectiveParameters, all_reduce, quantised_all_reduce
+from isotune.simulator.kernels import CollectiveParameters, collective_cost, quantised_all_reduce
 from isotune.simulator.kernels.collectives import Algorithm, Protocol
+
+all_reduce = partial(collective_cost, "all_reduce")
 
 MIB = 2.0**20
 SIZES = st.floats(min_value=1, max_value=2**31)
@@ -134,7 +137,9 @@ def test_one_shot_wins_on_small_messages_and_two_shot_on_large_ones() -> None:
 
 
 def test_messages_beyond_an_algorithm_travel_as_its_successor_would() -> None:
-    custom = all_reduce([4 * MIB, 64 * MIB], 8, parameters=NODE, algorithm="one_shot_two_shot")
+    custom = collective_cost(
+        "all_reduce", [4 * MIB, 64 * MIB], 8, parameters=NODE, algorithm="one_shot_two_shot"
+    )
     assert custom.sms.tolist() == [36, 24]
     assert custom.interference.tolist() == [1.0, 1.2]
     assert custom.seconds[1] == seconds(64 * MIB, algorithm="nccl")
@@ -188,8 +193,12 @@ def test_quantising_pays_for_its_passes_and_their_traffic() -> None:
 def test_a_switch_does_not_add_up_quantised_data() -> None:
     for protocols in [(NVLS,), (NVLS, protocol(largest=1024.0))]:
         with pytest.raises(InputError, match="no int8"):
-            all_reduce(MIB, 8, parameters=machine(x=algorithm(*protocols)), dtype="int8")
-    int8 = all_reduce(MIB, 8, parameters=NODE, algorithm="multimem", dtype="int8")
+            collective_cost(
+                "all_reduce", MIB, 8, parameters=machine(x=algorithm(*protocols)), dtype="int8"
+            )
+    int8 = collective_cost(
+        "all_reduce", MIB, 8, parameters=NODE, algorithm="multimem", dtype="int8"
+    )
     assert int8.seconds == seconds(MIB, algorithm="nccl")
 
 

@@ -1,13 +1,17 @@
 """Across nodes: reduce inside, between and inside again."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import isotune
 from isotune import hw_profiles
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import InterNode, Network, all_reduce
+from isotune.simulator.kernels import InterNode, Network, collective_cost
 from isotune.simulator.machine import read_profile
+
+all_reduce = partial(collective_cost, "all_reduce")
 
 H100 = read_profile("h100")
 LINK = InterNode(nodes=4, link_bandwidth=50e9, latency=10e-6, efficiency=0.8)
@@ -16,7 +20,9 @@ SIZES = np.array([1e4, 1e6, 1e8])
 
 
 def cost(size, ranks, network=NETWORK, **options):
-    return all_reduce(size, ranks, parameters=H100.collectives, network=network, **options)
+    return collective_cost(
+        "all_reduce", size, ranks, parameters=H100.collectives, network=network, **options
+    )
 
 
 def test_inside_one_node_the_network_changes_nothing():

@@ -1,0 +1,60 @@
+"""What holds of every kind of collective that has a cost; a new kind is tested by being listed."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from isotune.simulator.architecture import Collective, CollectiveKind
+from isotune.simulator.kernels import KINDS, InterNode, Network, collective_cost
+from isotune.simulator.machine import read_profile
+from isotune.validation.choices import COLLECTIVES
+
+MACHINES = ("a800", "h100", "b200", "rtx4090", "mi300x")
+SIZES = np.geomspace(1, 2**32, 60).round()
+
+
+def cost(kind, machine, ranks=8, sizes=SIZES, **options):
+    parameters = read_profile(machine).collectives
+    return collective_cost(kind, sizes, ranks, parameters=parameters, **options)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kind", KINDS)
+class TestEveryKind:
+    def test_a_larger_message_never_takes_less_time(self, kind, machine):
+        seconds = cost(kind, machine).seconds
+        assert np.all(seconds > 0)
+        assert np.all(np.diff(seconds) >= 0)
+
+    def test_one_rank_sends_nothing_and_pays_nothing(self, kind, machine):
+        alone = cost(kind, machine, ranks=1)
+        assert not np.any(alone.seconds)
+        assert not np.any(alone.sms)
+        assert not np.any(alone.mem_bytes)
+
+    def test_an_array_costs_what_its_elements_cost(self, kind, machine):
+        one_by_one = [float(cost(kind, machine, sizes=size).seconds) for size in SIZES]
+        assert cost(kind, machine).seconds.tolist() == one_by_one
+
+    def test_it_costs_at_most_an_all_reduce_of_its_message(self, kind, machine):
+        assert np.all(cost(kind, machine).seconds <= cost("all_reduce", machine).seconds)
+
+    def test_two_nodes_cost_more_than_one(self, kind, machine):
+        network = Network(8, InterNode(nodes=2, link_bandwidth=50e9, latency=5e-6))
+        across = cost(kind, machine, ranks=16, network=network).seconds
+        assert np.all(across > cost(kind, machine).seconds)
+
+
+def test_every_kind_that_is_measured_has_a_cost():
+    assert set(COLLECTIVES) <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", sorted(set(get_args(CollectiveKind)) - set(KINDS)))
+def test_a_kind_without_a_cost_is_refused_by_name(kind):
+    with pytest.raises(TypeError, match=kind):
+        cost(kind, "a800")
+
+
+def test_a_collective_is_an_all_reduce_unless_it_says_otherwise():
+    assert Collective(name="sync", sublayer="mlp", elements=1).kind == "all_reduce"
