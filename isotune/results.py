@@ -44,15 +44,15 @@ def prediction_dict(prediction: Prediction, baseline: Prediction | None = None) 
 
 def search_dict(result: "SearchResult") -> dict[str, Any]:
     """A search result: the best plan's prediction, and what it was measured against."""
-    exact, table = result.exact, result.options.sensitivity
+    exact, recovery = result.exact, result.options.recovery
     return {
         **prediction_dict(result.best, result.baseline),
         "techniques": [_technique(technique) for technique in result.techniques],
         "iso_pays_from": result.iso_pays_from,
         "iso_surely_pays_from": result.iso_surely_pays_from,
         "by_length": _curves(result) if result.iso_asked else [],
-        "sensitivity": None if table is None else table.model_dump(mode="json"),
-        "accuracy_budget": None if table is None else result.options.accuracy_budget,
+        "sensitivity": recovery.searched.model_dump(mode="json") if recovery else None,
+        "accuracy_budget": result.options.accuracy_budget if recovery else None,
         "objectives": list(result.options.objectives),
         "accuracy_cost": result.accuracy_cost,
         "trials": trials_dict(result.trials, result.options.seed),

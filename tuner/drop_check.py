@@ -11,7 +11,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import ZERO_SHOT, steps_of
-from isotune.tuner.accuracy import Sensitivity, corrected, effective, treat, with_check
+from isotune.tuner.accuracy import Recovery, Sensitivity, corrected, with_check
 from isotune.tuner.exact import joint_optimum
 
 Growth = Callable[[Mapping[int, Sequence[str]]], float]
@@ -40,8 +40,8 @@ class DropCheck:
     @property
     def within_budget(self) -> bool:
         """Whether the plan keeps to the budget, its transfer's cost included; none dropped does."""
-        transfer = self.table.transfer.get(self.file.plan.comm_dtype, 0.0)
-        return not self.file.plan.dropped or self.rounds[-1].growth + transfer <= self.budget
+        left = self.table.costs().left(self.budget, self.file.plan.comm_dtype)
+        return not self.file.plan.dropped or self.rounds[-1].growth <= left
 
     def measured(self, growth_of: Growth) -> "DropCheck":
         """The plan's drop set measured as a whole, and the table corrected by it.
@@ -72,10 +72,9 @@ class DropCheck:
 
     def searched_again(self, scenario: Scenario) -> "DropCheck":
         """The best plan of the corrected table."""
-        transfer = self.file.plan.comm_dtype
-        best = joint_optimum(scenario, effective(self.table), self.budget, comm_dtypes=(transfer,))
-        left = self.budget - self.table.transfer.get(transfer, 0.0)
-        treated = treat(self.table, best.plan.dropped, left)
+        recovery, transfers = Recovery(table=self.table), (self.file.plan.comm_dtype,)
+        best = joint_optimum(scenario, recovery.costs, self.budget, comm_dtypes=transfers)
+        drops = recovery.of(best.plan, self.budget)
         named = self.file.hardware, self.file.model.name
         prediction = predict(scenario, best.plan)
-        return replace(self, file=PlanFile.of(prediction, *named, treatments=treated.treatments))
+        return replace(self, file=PlanFile.of(prediction, *named, treatments=drops.treatments))

@@ -19,7 +19,7 @@ from isotune.simulator.predict import (
     saving_interval,
 )
 from isotune.simulator.schedule import STRATEGIES, TILE, Plan
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split, split_sizes
 from isotune.tuner.space import even_plan
 
@@ -45,7 +45,7 @@ def techniques(
     *,
     found: Plan,
     dropped: tuple[int, ...],
-    sensitivity: Sensitivity | None,
+    drop_costs: DropCosts | None,
     strategies: tuple[str, ...],
     spd: bool,
 ) -> list[Technique]:
@@ -55,7 +55,7 @@ def techniques(
         scenario: what is run, and on what.
         found: the best plan of a search, a candidate for the last and for ISO.
         dropped: the drop set that stands for SPD.
-        sensitivity: what lossy techniques cost; those it does not tell are marked as assumed.
+        drop_costs: what lossy techniques cost; those it does not tell are marked as assumed.
         strategies: overlap strategies to show.
         spd: whether dropping is among the techniques to show.
     """
@@ -73,7 +73,7 @@ def techniques(
     for name, plan in plans:
         if plan is not None and scenario.workload.tp > 1:
             with suppress(DoesNotFitError):
-                prediction, guess = predict(scenario, plan), _assumed(plan, sensitivity)
+                prediction, guess = predict(scenario, plan), _assumed(plan, drop_costs)
                 shown.append(Technique(name=name, prediction=prediction, assumed=guess))
     return shown
 
@@ -91,11 +91,11 @@ def _overlapped(scenario: Scenario, name: str, found: Plan) -> list[tuple[str, P
     ]
 
 
-def _assumed(plan: Plan, sensitivity: Sensitivity | None) -> bool:
+def _assumed(plan: Plan, drop_costs: DropCosts | None) -> bool:
     """Whether a plan loses accuracy in a way that no measurement backs."""
-    if sensitivity is None:
+    if drop_costs is None:
         return plan.lossy
-    return plan.comm_dtype != "bf16" and plan.comm_dtype not in sensitivity.transfer
+    return plan.comm_dtype != "bf16" and plan.comm_dtype not in drop_costs.transfer
 
 
 def _tuned(scenario: Scenario, found: Plan) -> Plan | None:

@@ -1,12 +1,13 @@
 """What each technique alone would bring, and from which prompt length on ISO pays."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from isotune.simulator.predict import SERIAL, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, TILE, Plan
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split
 from isotune.tuner.techniques import (
     LONGEST_PROMPT,
@@ -29,14 +30,14 @@ def shown(
     scenario: Scenario,
     *,
     found: Plan = SERIAL,
-    sensitivity: Sensitivity | None = None,
+    drop_costs: DropCosts | None = None,
     spd: bool = True,
 ) -> dict[str, Technique]:
     listed = techniques(
         scenario,
         found=found,
         dropped=DROPPED,
-        sensitivity=sensitivity,
+        drop_costs=drop_costs,
         strategies=SEARCHABLE,
         spd=spd,
     )
@@ -72,11 +73,11 @@ def test_what_a_sensitivity_table_measures_is_not_marked_as_assumed(
     make_scenario: MakeScenario,
 ) -> None:
     scenario = make_scenario("llama-2-70b", blocks=4, prompt=1024)
-    drops = Sensitivity(model="llama-2-70b", blocks=(0.0,) * 4)
-    assert not shown(scenario, sensitivity=drops)["SPD, 3 blocks"].assumed
-    assert shown(scenario, sensitivity=drops)["int8 transfer"].assumed
-    both = drops.model_copy(update={"transfer": {"int8": 0.001}})
-    assert not any(t.assumed for t in shown(scenario, sensitivity=both).values())
+    drops = DropCosts(blocks=(0.0,) * 4)
+    assert not shown(scenario, drop_costs=drops)["SPD, 3 blocks"].assumed
+    assert shown(scenario, drop_costs=drops)["int8 transfer"].assumed
+    both = replace(drops, transfer={"int8": 0.001})
+    assert not any(t.assumed for t in shown(scenario, drop_costs=both).values())
 
 
 def test_tuned_is_at_least_as_fast_as_even_and_all_at_least_as_fast_as_one_on_a_slow_link(

@@ -1,13 +1,13 @@
 """What dropping an attention all-reduce costs in accuracy, and how recovery lowers it."""
 
+from isotune.tuner.accuracy.budget import DropCosts
 from isotune.tuner.accuracy.classes import Thresholds
 from isotune.tuner.accuracy.recovery import (
-    Treated,
+    RecoveredDrops,
+    Recovery,
     by_class,
     corrected,
-    effective,
     names_of,
-    treat,
     with_check,
 )
 from isotune.tuner.accuracy.sensitivity import (
@@ -20,16 +20,16 @@ from isotune.tuner.accuracy.sensitivity import (
 
 __all__ = [
     "ASSUMED_SHARE",
+    "DropCosts",
     "Measured",
+    "RecoveredDrops",
+    "Recovery",
     "Sensitivity",
     "Thresholds",
-    "Treated",
     "assumed_order",
     "by_class",
     "corrected",
-    "effective",
     "names_of",
     "read_sensitivity",
-    "treat",
     "with_check",
 ]

@@ -15,6 +15,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, read_json, validate
 from isotune.simulator.number_types import COMM_DTYPES, number_type
 from isotune.simulator.schedule import steps_of
+from isotune.tuner.accuracy.budget import DropCosts
 from isotune.tuner.accuracy.classes import SensitivityClass
 
 ASSUMED_SHARE = 0.7
@@ -47,7 +48,7 @@ class Measured(Schema):
 
 
 class Check(Schema):
-    """A drop set measured whole: the treatment of each of its blocks, and the relative growth of
+    """A drop set that was measured: the recovery of each of its blocks, and the relative growth of
     perplexity of all together."""
 
     treatments: dict[int, str] = Field(min_length=1)
@@ -103,21 +104,9 @@ class Sensitivity(Schema):
                 raise ValueError(f"treatments: {error}") from error
         return self
 
-    def order(self) -> tuple[int, ...]:
-        """Blocks from the least to the most sensitive."""
-        return tuple(sorted(range(len(self.blocks)), key=lambda block: (self.blocks[block], block)))
-
-    def cost(self, dropped: tuple[int, ...]) -> float:
-        """Predicted relative growth of perplexity of a drop set."""
-        return sum(self.blocks[block] for block in dropped)
-
-    def affordable(self, budget: float) -> int:
-        """How many blocks, least sensitive first, cost at most `budget` together.
-
-        Every block saves the same sync, so taking the cheapest first is the optimal knapsack.
-        """
-        costs = [self.cost(self.order()[:count]) for count in range(len(self.blocks) + 1)]
-        return max(count for count, cost in enumerate(costs) if count == 0 or cost <= budget)
+    def costs(self) -> DropCosts:
+        """What drops cost as they are, without recovery."""
+        return DropCosts(blocks=self.blocks, transfer=self.transfer)
 
 
 def read_sensitivity(path: Path, model: Model, tps: Collection[int] = ()) -> Sensitivity:

@@ -1,7 +1,7 @@
 """Exact optima of small spaces: splits, drop sets, and splits by prompt length."""
 
 from isotune.tuner.exact.by_length import solve, times
-from isotune.tuner.exact.drop_set import Budget, joint_optimum
+from isotune.tuner.exact.drop_set import joint_optimum
 from isotune.tuner.exact.enumeration import (
     Best,
     best_split,
@@ -14,7 +14,6 @@ from isotune.tuner.exact.enumeration import (
 
 __all__ = [
     "Best",
-    "Budget",
     "best_split",
     "chosen_plan",
     "even_sizes",

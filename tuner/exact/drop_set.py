@@ -15,6 +15,7 @@ What remains open, if anything, is the gap.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from isotune.simulator.batch import (
 )
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import CommDtype, Plan
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
 
 _CLOSED = 64
@@ -45,30 +46,21 @@ _Found = tuple[float, tuple[int, ...], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What each block's drop costs [blocks], and how much may be spent."""
+class _Budget:
+    """What each block's drop costs [blocks], and how much may be spent on drops."""
 
-    costs: tuple[float, ...]
-    amount: float
+    costs: DropCosts
+    left: float
 
-    @property
-    def order(self) -> tuple[int, ...]:
-        """Blocks from the least to the most costly."""
-        return tuple(sorted(range(len(self.costs)), key=lambda block: (self.costs[block], block)))
-
-    def nested(self) -> list[tuple[int, ...]]:
-        """The affordable drop sets that take the least costly blocks first."""
-        sums = np.cumsum([0.0, *(self.costs[block] for block in self.order)])
-        return [
-            tuple(sorted(self.order[:count]))
-            for count, cost in enumerate(sums)
-            if cost <= self.amount or not count
-        ]
+    @cached_property
+    def affordable(self) -> list[tuple[int, ...]]:
+        """The affordable drop sets of the least costly blocks, each sorted."""
+        return [tuple(sorted(dropped)) for dropped in self.costs.affordable(self.left)]
 
     @property
     def most(self) -> int:
         """Size of the largest affordable drop set."""
-        return max(len(dropped) for dropped in self.nested())
+        return len(self.affordable[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +71,12 @@ class _Open:
     batch: Batch
     cut: int
     automaton: Transitions | None
-    budget: Budget
+    budget: _Budget
 
 
 def joint_optimum(
     scenario: Scenario,
-    sensitivity: Sensitivity,
+    costs: DropCosts,
     budget: float,
     *,
     comm_dtypes: Sequence[CommDtype] = ("bf16",),
@@ -100,12 +92,12 @@ def joint_optimum(
     timer = Timer(scenario)
     opened: list[_Open] = []
     for comm_dtype in comm_dtypes:
-        left = budget - sensitivity.transfer.get(comm_dtype, 0.0)
+        left = costs.left(budget, comm_dtype)
         if left < 0.0 and comm_dtype != "bf16":
             continue
-        paid = Budget(costs=sensitivity.blocks, amount=left)
+        paid = _Budget(costs=costs, left=left)
         for batch in _all(scenario, comm_dtype, chunks, iso):
-            named = paid.nested()
+            named = paid.affordable
             times = timer.run(crossed(batch, DropSets.named(named, blocks)))
             at = int(times.argmin())
             best = replace(best, compared=best.compared + len(times))
@@ -127,7 +119,7 @@ def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: boo
     return found
 
 
-def _unproven(timer: Timer, batch: Batch, budget: Budget, best: float) -> list[_Open]:
+def _unproven(timer: Timer, batch: Batch, budget: _Budget, best: float) -> list[_Open]:
     """The cuts of a batch that might still beat `best`, with their lower bounds."""
     whole, prices = timer.costs(batch)
     wait = batch.scenario.hardware.runtime.event_wait
@@ -201,14 +193,14 @@ def _close(best: Best, opened: list[_Open]) -> Best:
     return replace(best, bound_s=min(bound, best.latency_s))
 
 
-def _settle(automaton: Transitions, budget: Budget, best: float) -> _Found:
+def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
     """A cut's fastest affordable path below `best`: seconds, drop set, and whether proven.
 
     Paths are rows (seconds, cost, state, drops, parent); one is dropped when it cannot beat
     `best`, cannot be paid, or another in its state is neither slower nor costlier.
     """
     following, elapsed, head, finish = automaton
-    costs, most = np.array(budget.costs), budget.most
+    costs, most = np.array(budget.costs.blocks), budget.most
     to_go = _to_go(automaton, len(costs), most)
     cheapest = np.append(np.cumsum(np.minimum(costs, 0.0)[::-1])[::-1], 0.0)
     grid = best * 1e-13
@@ -223,7 +215,7 @@ def _settle(automaton: Transitions, budget: Budget, best: float) -> _Found:
         cost, drops = cost[parent] + kind * costs[block], drops[parent] + kind
         state = following[state[parent], kind]
         rest = to_go[block + 1][state, np.maximum(most - drops, 0)]
-        kept = (drops <= most) & (cost + cheapest[block + 1] <= budget.amount + 1e-15)
+        kept = (drops <= most) & (cost + cheapest[block + 1] <= budget.left + 1e-15)
         kept &= time + rest < best * (1.0 - 1e-9)
         keep = np.flatnonzero(kept)
         keep = keep[_undominated(np.rint(time[keep] / grid), cost[keep], state[keep])]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import SERIAL, GpuMemory, Prediction, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, CommDtype, Plan, strategy_named
-from isotune.tuner.accuracy import ASSUMED_SHARE, Sensitivity, assumed_order
+from isotune.tuner.accuracy import ASSUMED_SHARE, DropCosts, Recovery, assumed_order
 from isotune.tuner.choices import ObjectiveName, SamplerName
 from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
 from isotune.tuner.search.objectives import (
@@ -30,8 +30,8 @@ class Options:
 
     `strategies` are the overlap strategies allowed, `spd` whether syncs may be dropped.
     `comm_dtype` is the transfer type the plan must use, unless `comm_dtypes` gives a choice.
-    Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by a
-    `sensitivity` table; without one, SPD is shown beside the plan but never chosen.
+    Syncs are dropped only within `accuracy_budget` (relative growth of perplexity) by
+    the costs of `recovery`; without it, SPD is shown beside the plan but never chosen.
 
     With several `objectives` the result has a Pareto front; `latency_limit` is in seconds.
     `objective` replaces the prediction by any callable from plan to seconds, such as a real run.
@@ -47,7 +47,7 @@ class Options:
     sampler: SamplerName = "auto"
     max_chunks: int = MAX_CHUNKS
     objectives: tuple[ObjectiveName, ...] = ("latency",)
-    sensitivity: Sensitivity | None = None
+    recovery: Recovery | None = None
     accuracy_budget: float = 0.01
     latency_limit: float | None = None
     objective: Objective | None = None
@@ -61,12 +61,17 @@ class Options:
         """
         check_strategies(self.strategies)
         check_sampler(self.sampler)
-        check_objectives(self.objectives, self.sensitivity)
+        check_objectives(self.objectives, self.drop_costs)
 
     @property
     def splits_prompt(self) -> bool:
         """Whether a strategy is allowed whose splits of a prompt are all compared (ISO)."""
         return any(STRATEGIES[name].enumerable for name in self.strategies)
+
+    @property
+    def drop_costs(self) -> DropCosts | None:
+        """What dropped syncs cost; None where nothing tells."""
+        return self.recovery.costs if self.recovery else None
 
     @property
     def transfers(self) -> tuple[CommDtype, ...]:
@@ -143,7 +148,7 @@ def search(
             scenario,
             found=chosen,
             dropped=shown,
-            sensitivity=options.sensitivity,
+            drop_costs=options.drop_costs,
             strategies=space.strategies,
             spd=options.spd,
         ),
@@ -171,8 +176,8 @@ def judge_of(scenario: Scenario, options: Options) -> Judge:
     return Judge(
         scenario=scenario,
         objectives=options.objectives,
-        sensitivity=options.sensitivity,
-        accuracy_budget=options.accuracy_budget if options.sensitivity else None,
+        drop_costs=options.drop_costs,
+        accuracy_budget=options.accuracy_budget if options.drop_costs else None,
         latency_limit=options.latency_limit,
     )
 
@@ -229,7 +234,7 @@ def _chosen(scenario: Scenario, trials: Trials, exact: Best | None, options: Opt
 
 
 def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | None:
-    if options.sensitivity is None:
+    if options.drop_costs is None:
         return None
     return judge_of(scenario, options).accuracy_cost(plan)
 
@@ -249,11 +254,10 @@ def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], t
     blocks = scenario.model.num_hidden_layers
     if not options.spd or scenario.workload.tp == 1:
         return (), ()
-    if options.sensitivity is None:
+    if options.drop_costs is None:
         share = round(ASSUMED_SHARE * blocks)
         return (), tuple(sorted(assumed_order(blocks)[:share]))
-    count = options.sensitivity.affordable(options.accuracy_budget)
-    order = options.sensitivity.order()[:count]
+    order = options.drop_costs.affordable(options.accuracy_budget)[-1]
     return order, tuple(sorted(order))
 
 
@@ -263,7 +267,7 @@ def exact_of(space: Space, options: Options) -> Best | None:
     if not enumerable or not options.exact or options.objective is not None:
         return None
     chunks = min(options.max_chunks, most_chunks(space.scenario.workload.tokens))
-    table = options.sensitivity
+    table = options.drop_costs
     if table is not None and options.spd:
         best = joint_optimum(
             space.scenario,

@@ -11,7 +11,7 @@ from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.number_types import number_type
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.choices import OBJECTIVES, ObjectiveName
 
 Objective = Callable[[Plan], float]
@@ -48,7 +48,7 @@ class Judge:
 
     scenario: Scenario
     objectives: tuple[ObjectiveName, ...] = ("latency",)
-    sensitivity: Sensitivity | None = None
+    drop_costs: DropCosts | None = None
     accuracy_budget: float | None = None
     latency_limit: float | None = None
 
@@ -73,7 +73,7 @@ class Judge:
     def over(self, plan: Plan, seconds: float) -> list[float]:
         """By how much each limit is exceeded."""
         over = []
-        if self.accuracy_budget is not None and self.sensitivity is not None:
+        if self.accuracy_budget is not None and self.drop_costs is not None:
             over.append(self.accuracy_cost(plan) - self.accuracy_budget)
         if self.latency_limit is not None:
             over.append(seconds - self.latency_limit)
@@ -81,13 +81,10 @@ class Judge:
 
     def accuracy_cost(self, plan: Plan) -> float:
         """Predicted relative growth of perplexity, drop set and transfer together."""
-        if self.sensitivity is None:
-            return 0.0
-        transfer = self.sensitivity.transfer.get(plan.comm_dtype, 0.0)
-        return self.sensitivity.cost(plan.dropped) + transfer
+        return 0.0 if self.drop_costs is None else self.drop_costs.of(plan)
 
 
-def check_objectives(names: Sequence[str], sensitivity: Sensitivity | None) -> None:
+def check_objectives(names: Sequence[str], drop_costs: DropCosts | None) -> None:
     """Refuse objectives that do not exist or cannot be known.
 
     Raises:
@@ -96,7 +93,7 @@ def check_objectives(names: Sequence[str], sensitivity: Sensitivity | None) -> N
     for name in names:
         if name not in OBJECTIVES:
             raise InputError(f"objectives: unknown {name!r} (allowed: {', '.join(OBJECTIVES)})")
-    if "accuracy_cost" in names and sensitivity is None:
+    if "accuracy_cost" in names and drop_costs is None:
         raise InputError("objectives: accuracy_cost needs --sensitivity")
 
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import CommDtype, Plan
-from isotune.tuner.accuracy import Sensitivity, by_class, effective, treat
-from isotune.tuner.exact import Budget, joint_optimum
+from isotune.tuner.accuracy import Recovery, by_class
+from isotune.tuner.exact import joint_optimum
 from isotune.tuner.techniques import latency
 
 PAPER = "ISB/SB/ESB rule"
@@ -16,7 +14,7 @@ PAPER = "ISB/SB/ESB rule"
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A plan's latency and its predicted relative growth of perplexity, treatments by block.
+    """A plan's latency and its predicted relative growth of perplexity, recoveries by block.
 
     `rule` names the rule that made it, if no search did; `dominated`: another point is neither
     slower nor costlier.
@@ -32,42 +30,40 @@ class Point:
 
 def accuracy_front(
     scenario: Scenario,
-    table: Sensitivity,
+    recovery: Recovery,
     *,
     comm_dtypes: Sequence[CommDtype] = ("bf16",),
     chunks: int | None = None,
     iso: bool = True,
-    names: Sequence[str] | None = None,
-    points: int = 8,
+    most: int = 8,
 ) -> tuple[Point, ...]:
-    """The fastest plan for each of some budgets, from none to all blocks dropped, ISO included.
+    """The fastest plan for each of at most `most` budgets, from none to all blocks dropped.
 
     Where ISO hides a sync the joint optimum keeps it, so fewer blocks than the budget could pay
     for may be dropped. The paper's rule, serial as in the paper, comes last where the table has
     classes.
     """
-    searched = effective(table, names)
-    found: list[Point] = []
-    for budget in _budgets(searched, points):
+    costs = recovery.costs
+    points: list[Point] = []
+    for budget in costs.steps(most):
         best = joint_optimum(
-            scenario, searched, budget, comm_dtypes=comm_dtypes, chunks=chunks, iso=iso
+            scenario, costs, budget, comm_dtypes=comm_dtypes, chunks=chunks, iso=iso
         )
         if not best.compared:  # nothing fits in memory
             continue
-        transfer = searched.transfer.get(best.plan.comm_dtype, 0.0)
-        treated = treat(table, best.plan.dropped, budget - transfer, names)
-        found.append(
+        drops = recovery.of(best.plan, budget)
+        points.append(
             Point(
                 plan=best.plan,
                 latency_s=best.latency_s,
-                growth=treated.cost + transfer,
-                treatments=treated.treatments,
+                growth=drops.cost + costs.of_transfer(best.plan.comm_dtype),
+                treatments=drops.treatments,
             )
         )
-    ruled = by_class(table)
+    ruled = by_class(recovery.table)
     if ruled is not None:
         plan = Plan(dropped=tuple(sorted(ruled.treatments)))
-        found.append(
+        points.append(
             Point(
                 plan=plan,
                 latency_s=latency(scenario, plan),
@@ -76,16 +72,7 @@ def accuracy_front(
                 rule=PAPER,
             )
         )
-    return _marked(found)
-
-
-def _budgets(table: Sensitivity, points: int) -> list[float]:
-    """Growths at which one more stretch of blocks becomes affordable."""
-    order = Budget(costs=table.blocks, amount=0.0).order
-    sums = np.cumsum([0.0, *(table.blocks[block] for block in order)])
-    sums = np.maximum.accumulate(np.maximum(sums, 0.0))
-    at = np.linspace(0, len(sums) - 1, min(points, len(sums))).round().astype(int)
-    return sorted(set(sums[at].tolist()))
+    return _marked(points)
 
 
 def _marked(points: Sequence[Point]) -> tuple[Point, ...]:

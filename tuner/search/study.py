@@ -173,7 +173,7 @@ def tell(
     values, over = judge.values(plan, seconds), judge.over(plan, seconds)
     if over:
         trial.set_user_attr(OVER, over)
-    if judge.sensitivity is not None:
+    if judge.drop_costs is not None:
         trial.set_user_attr(COST, judge.accuracy_cost(plan))
     study.tell(trial, values)
     return Evaluated(plan=plan, seconds=seconds, values=tuple(values), feasible=keeps(over))

@@ -37,13 +37,13 @@ class DeploymentSearch(TrialsOptions):
             result = search_deployments(
                 job.scenario, self.ranks(job.scenario), batches, options, report
             )
-        treated = job.write(result.best, file)
+        drops = job.write(result.best, file)
 
         def views() -> Iterator[RenderableType]:
             from isotune.render_deployments import deployments_view
 
             yield deployments_view(result)
-            yield from recovery_views(treated)
+            yield from recovery_views(drops)
             yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
 
         found = {
@@ -52,7 +52,7 @@ class DeploymentSearch(TrialsOptions):
             "front": front_rows(result),
             "trials": trials_dict(result.trials, options.seed),
         }
-        data = prediction_dict(result.best) | found | recovery_dict(treated)
+        data = prediction_dict(result.best) | found | recovery_dict(drops)
         self.emit("deployments", data | {"plan_file": str(file)}, views)
         if result.trials.interrupted:
             raise typer.Exit(130)

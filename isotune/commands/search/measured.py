@@ -71,16 +71,16 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         if found is None:
             end(run.failure or "nothing was measured")
             return
-        treated = job.write(predict(job.scenario, found.best.plan), file)
+        drops = job.write(predict(job.scenario, found.best.plan), file)
 
         def views() -> Iterator[RenderableType]:
             from isotune.measured_view import measured_view
 
             yield measured_view(found)
-            yield from recovery_views(treated)
+            yield from recovery_views(drops)
             yield f"wrote {file}; check its numbers with: isotune validate {file}"
 
-        data = measured_dict(found) | recovery_dict(treated) | {"plan_file": str(file)}
+        data = measured_dict(found) | recovery_dict(drops) | {"plan_file": str(file)}
         self.emit("measured", data, views)
         end(found.failure)
 

@@ -28,7 +28,7 @@ from isotune.commands.parsers import (
     token_range,
     whole,
 )
-from isotune.commands.search.job import DropCosts, Job
+from isotune.commands.search.job import Job
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
 from isotune.simulator.number_types import COMM_DTYPES
@@ -37,6 +37,7 @@ from isotune.simulator.schedule import SEARCHABLE, SPD, STRATEGIES
 from isotune.tuner.choices import OBJECTIVES, SAMPLERS
 
 if TYPE_CHECKING:
+    from isotune.tuner.accuracy import Recovery
     from isotune.tuner.search import Options
 
 
@@ -187,14 +188,17 @@ class LossyOptions:
         ),
     ] = None
 
-    def drop_costs(self, scenario: Scenario, ranks: Collection[int]) -> DropCosts | None:
+    def recovery(self, scenario: Scenario, ranks: Collection[int]) -> "Recovery | None":
         """The sensitivity file at these tensor-parallel sizes; None if none was given.
 
         Raises:
             InputError: options that need the file, a malformed one, or one for another model.
         """
         if self.sensitivity is not None:
-            return DropCosts.read(self.sensitivity, scenario.model, ranks, self.treatments)
+            from isotune.tuner.accuracy import Recovery, read_sensitivity
+
+            table = read_sensitivity(self.sensitivity, scenario.model, ranks)
+            return Recovery(table=table, names=self.treatments)
         if self.treatments is not None:
             raise InputError("--treatments needs --sensitivity, which says what each costs")
         if self.accuracy_budget is not None:
@@ -203,13 +207,13 @@ class LossyOptions:
             )
         return None
 
-    def limits(self, costs: DropCosts | None) -> dict[str, Any]:
+    def limits(self, recovery: "Recovery | None") -> dict[str, Any]:
         """The fields of the search's options that these say."""
         transfers = self.comm_dtype or ("bf16",)
         return {
             "comm_dtype": transfers[0],
             "comm_dtypes": transfers,
-            "sensitivity": costs.searched if costs else None,
+            "recovery": recovery,
             "accuracy_budget": 0.01 if self.accuracy_budget is None else self.accuracy_budget,
         }
 
@@ -335,6 +339,6 @@ class TrialsOptions(SearchCase, LossyOptions, TuningOptions, WrittenOptions):
             InputError: a file, a name or a combination that is refused.
         """
         scenario = self.scenario()
-        costs = self.drop_costs(scenario, self.ranks(scenario))
-        options = self.options(self.limits(costs))
-        return Job(scenario=scenario, options=options, names=self.names, costs=costs)
+        recovery = self.recovery(scenario, self.ranks(scenario))
+        options = self.options(self.limits(recovery))
+        return Job(scenario=scenario, options=options, names=self.names)

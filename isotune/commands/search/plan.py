@@ -70,7 +70,7 @@ class PlanSearch(TrialsOptions):
         if robust is not None:
             result = replace(result, best=isotune.predict(job.scenario, robust.plan))
         front = job.pareto_front() if self.pareto else None
-        treated = job.write(result.best, file)
+        drops = job.write(result.best, file)
         if self.trace is not None:
             write_timelines(self.trace, result.best, "best plan")
 
@@ -80,11 +80,11 @@ class PlanSearch(TrialsOptions):
             yield search_view(result)
             if robust is not None:
                 yield robust_view(robust)
-            yield from recovery_views(treated, front)
+            yield from recovery_views(drops, front)
             yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
 
         found = {"robust": robust_dict(robust)} if robust else {}
-        found |= recovery_dict(treated, front) | {"plan_file": str(file)}
+        found |= recovery_dict(drops, front) | {"plan_file": str(file)}
         self.emit("search", search_dict(result) | found, views)
         if result.trials.interrupted:
             raise typer.Exit(130)

@@ -52,7 +52,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         job, lengths = self.job(), self.lengths()
         dropped = _dropped(job.options)
         lossy = Plan(comm_dtype=job.options.comm_dtype, dropped=dropped)
-        treated = job.treated(lossy)
+        drops = job.recovered(lossy)
         with progress("solving prompt lengths", not self.as_json) as report:
             found = find_policy(
                 job.scenario,
@@ -61,17 +61,17 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
                 dropped=dropped,
                 progress=report,
             )
-        policy = _policy(job, found, dict(treated.treatments) if treated else {})
+        policy = _policy(job, found, dict(drops.treatments) if drops else {})
         policy.write(file)
 
         def views() -> Iterator[RenderableType]:
             from isotune.render_policy import policy_view
 
             yield policy_view(policy, found, lengths.tokens[-1])
-            yield from recovery_views(treated)
+            yield from recovery_views(drops)
             yield f"wrote {file}; look a length up with: isotune predict --policy {file} --prompt N"
 
-        data = policy_dict(policy, job.scenario) | recovery_dict(treated)
+        data = policy_dict(policy, job.scenario) | recovery_dict(drops)
         extra = {"policy_file": str(file), "interrupted": found.interrupted}
         self.emit("policy", data | extra, views)
         if found.interrupted:
@@ -90,9 +90,9 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
                 "several --tp or --batch go with one --prompt, not with a range of them"
             )
         scenario = self.scenario()
-        costs = self.drop_costs(scenario, self.ranks(scenario))
-        options = Options(**self.limits(costs))
-        return Job(scenario=scenario, options=options, names=self.names, costs=costs)
+        recovery = self.recovery(scenario, self.ranks(scenario))
+        options = Options(**self.limits(recovery))
+        return Job(scenario=scenario, options=options, names=self.names)
 
     def lengths(self) -> "Lengths":
         """The prompt lengths to solve.
@@ -130,13 +130,13 @@ def _dropped(options: "Options") -> tuple[int, ...]:
     Raises:
         InputError: the transfer alone costs more than the budget.
     """
-    table = options.sensitivity
-    if table is None:
+    costs = options.drop_costs
+    if costs is None:
         return ()
-    left = options.accuracy_budget - table.transfer.get(options.comm_dtype, 0.0)
+    left = costs.left(options.accuracy_budget, options.comm_dtype)
     if left < 0:
         raise InputError(
             f"{options.comm_dtype} transfer costs more than the accuracy budget of "
             f"{options.accuracy_budget * 100:g} %"
         )
-    return tuple(sorted(table.order()[: table.affordable(left)]))
+    return tuple(sorted(costs.affordable(left)[-1]))

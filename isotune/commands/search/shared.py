@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 import isotune
 from isotune.commands.output import progress
-from isotune.commands.search.job import DropCosts, Job, recovery_dict, recovery_views
+from isotune.commands.search.job import Job, recovery_dict, recovery_views
 from isotune.commands.search.options import (
     SharingOptions,
     StorageOptions,
@@ -22,7 +22,7 @@ from isotune.simulator.io import checked
 from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
-    from isotune.tuner.accuracy import Treated
+    from isotune.tuner.accuracy import RecoveredDrops
     from isotune.tuner.search import Trials
 
 _KEPT = (
@@ -122,14 +122,14 @@ def create_study(
 def definition(job: Job, measured: bool = False) -> dict[str, Any]:
     """What a study keeps of its search, as plain data: whoever joins it reads it back."""
     hardware, model = job.names
-    costs = job.costs
+    recovery = job.options.recovery
     return {
         "hardware": hardware,
         "model": model,
         "workload": job.scenario.workload.model_dump(mode="json"),
         "options": {name: _plain(getattr(job.options, name)) for name in _KEPT},
-        "sensitivity": costs.table.model_dump(mode="json") if costs else None,
-        "treatments": _plain(costs.names) if costs else None,
+        "sensitivity": recovery.table.model_dump(mode="json") if recovery else None,
+        "treatments": _plain(recovery.names) if recovery else None,
     } | ({"measured": True} if measured else {})
 
 
@@ -139,7 +139,7 @@ def job_of(data: dict[str, Any], study: str) -> Job:
     Raises:
         InputError: the hardware or the model is not here, or a field is malformed.
     """
-    from isotune.tuner.accuracy import Sensitivity
+    from isotune.tuner.accuracy import Recovery, Sensitivity
     from isotune.tuner.search import Options
 
     workload = checked(Workload, data["workload"], f"study {study}").model_dump()
@@ -149,16 +149,15 @@ def job_of(data: dict[str, Any], study: str) -> Job:
         for name, value in data["options"].items()
         if name in known
     }
-    costs = None
+    recovery = None
     if data["sensitivity"]:
         names = data.get("treatments")
         table = checked(Sensitivity, data["sensitivity"], f"study {study}")
-        costs = DropCosts.of(table, None if names is None else tuple(names))
+        recovery = Recovery(table=table, names=None if names is None else tuple(names))
     return Job(
         scenario=isotune.scenario(data["model"], data["hardware"], **workload),
-        options=replace(Options(**chosen), sensitivity=costs.searched if costs else None),
+        options=replace(Options(**chosen), recovery=recovery),
         names=(data["hardware"], data["model"]),
-        costs=costs,
     )
 
 
@@ -195,23 +194,23 @@ class _Work:
                 Evaluator(job.scenario, job.options.objective),
                 report,
             )
-        treated = None
+        drops = None
         if trials.best is not None:
-            treated = job.write(isotune.predict(job.scenario, trials.best.plan), file)
+            drops = job.write(isotune.predict(job.scenario, trials.best.plan), file)
         plan_file = str(file) if trials.best else None
         asked.emit(
             "shared_search",
             {"study": self.study}
             | _trials_dict(trials)
             | {"plan_file": plan_file}
-            | recovery_dict(treated),
-            lambda: self._views(trials, treated, file),
+            | recovery_dict(drops),
+            lambda: self._views(trials, drops, file),
         )
         if trials.interrupted:
             raise typer.Exit(130)
 
     def _views(
-        self, trials: "Trials", treated: "Treated | None", file: Path
+        self, trials: "Trials", drops: "RecoveredDrops | None", file: Path
     ) -> Iterator[RenderableType]:
         from isotune.present.phrases import milliseconds, plan_text
         from isotune.render_search import why_lines
@@ -219,7 +218,7 @@ class _Work:
         best = trials.best
         if best is not None:
             yield f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}"
-            yield from recovery_views(treated)
+            yield from recovery_views(drops)
         yield (
             f"study {self.study}: {trials.run} trials done, {trials.mine} of them here; "
             f"{trials.pruned} did not fit, {trials.failed} failed"

@@ -17,7 +17,7 @@ _DROPPED, _KEPT = "dropped", "kept"
 def drop_set(table: Sensitivity, budget: float | None) -> tuple[int, ...]:
     """The blocks whose syncs fit into a budget, least sensitive first; ascending."""
     wanted = _BUDGET if budget is None else budget
-    return tuple(sorted(table.order()[: table.affordable(wanted)]))
+    return tuple(sorted(table.costs().affordable(wanted)[-1]))
 
 
 def sensitivity_section(source: str, table: Sensitivity, others: Sequence[Saved]) -> Section:
@@ -28,7 +28,8 @@ def sensitivity_section(source: str, table: Sensitivity, others: Sequence[Saved]
     else:
         dropped = drop_set(table, None)
         why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
-    worst = table.order()[-1]
+    costs = table.costs()
+    worst = costs.order[-1]
     cheap = drop_set(table, None)
     return Section(
         kind="sensitivity",
@@ -36,7 +37,7 @@ def sensitivity_section(source: str, table: Sensitivity, others: Sequence[Saved]
         title=f"Sensitivity of {table.model}",
         verdict=(
             f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
-            f"predicted growth of perplexity of {table.cost(cheap) * 100:.2f} % (budget 1 %); "
+            f"predicted growth of perplexity of {costs.of_drops(cheap) * 100:.2f} % (budget 1 %); "
             f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
         ),
         notes=tuple(_notes(table)),
@@ -197,7 +198,7 @@ def _table(table: Sensitivity, chosen: set[int]) -> Table:
             _DROPPED if block in chosen else _KEPT,
             *(table.treatments[name][block] * 100 for name in treatments),
         )
-        for rank, block in enumerate(table.order(), 1)
+        for rank, block in enumerate(table.costs().order, 1)
     ]
     columns = (
         Column(name="block", digits=0),

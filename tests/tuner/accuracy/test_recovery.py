@@ -1,6 +1,6 @@
-"""Treatments of dropped blocks, tables corrected by what was measured, and the front."""
+"""Recovery of dropped blocks, tables corrected by what was measured, and the front."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario
-from isotune.tuner.accuracy import Sensitivity, by_class, corrected, effective, treat, with_check
+from isotune.simulator.schedule import Plan
+from isotune.tuner.accuracy import (
+    RecoveredDrops,
+    Recovery,
+    Sensitivity,
+    by_class,
+    corrected,
+    with_check,
+)
 from isotune.tuner.accuracy.recovery import ZERO_SHOT, effort
 from isotune.tuner.accuracy.sensitivity import Check
 from isotune.tuner.exact import joint_optimum
@@ -25,19 +33,38 @@ TABLE = Sensitivity(
 )
 
 
-def test_a_search_counts_every_block_at_its_best_treatment() -> None:
-    assert effective(TABLE).blocks == (0.0002, 0.004, 0.001, 0.0001)
-    assert effective(TABLE, [ZERO_SHOT]).blocks == TABLE.blocks
-    assert effective(TABLE, ["bias", ZERO_SHOT]).blocks == (0.0008, 0.012, 0.003, 0.0005)
+def costs_of(table: Sensitivity, *names: str) -> tuple[float, ...]:
+    return Recovery(table=table, names=names or None).costs.blocks
+
+
+def recovered(dropped: Iterable[int], budget: float) -> RecoveredDrops:
+    return Recovery(table=TABLE).of(Plan(dropped=tuple(sorted(dropped))), budget)
+
+
+def test_a_search_counts_every_block_at_its_best_recovery() -> None:
+    assert costs_of(TABLE) == (0.0002, 0.004, 0.001, 0.0001)
+    assert costs_of(TABLE, ZERO_SHOT) == TABLE.costs().blocks == TABLE.blocks
+    assert costs_of(TABLE, "bias", ZERO_SHOT) == (0.0008, 0.012, 0.003, 0.0005)
     with pytest.raises(InputError, match="'heads' is not in the sensitivity file"):
-        effective(TABLE, ["heads"])
+        Recovery(table=TABLE, names=("heads",))
+
+
+def test_a_transfer_is_paid_before_the_drops() -> None:
+    table = TABLE.model_copy(update={"transfer": {"int8": 0.002}})
+    recovery = Recovery(table=table)
+    plan = Plan(dropped=(0, 2, 3), comm_dtype="int8")
+    assert recovery.costs.left(0.0075, "int8") == pytest.approx(0.0055)
+    roomy, tight = recovery.of(plan, 0.0075), recovery.of(plan, 0.007)
+    assert set(roomy.treatments.values()) == {ZERO_SHOT}
+    assert set(tight.treatments.values()) != {ZERO_SHOT}
+    assert recovery.costs.of(plan) == pytest.approx(0.0013 + 0.002)
 
 
 def test_a_roomy_budget_repairs_nothing_and_a_tight_one_everything() -> None:
-    assert set(treat(TABLE, (0, 2, 3), 0.01).treatments.values()) == {ZERO_SHOT}
-    tight = treat(TABLE, (0, 1, 2, 3), 0.0053)
+    assert set(recovered((0, 2, 3), 0.01).treatments.values()) == {ZERO_SHOT}
+    tight = recovered((0, 1, 2, 3), 0.0053)
     assert set(tight.treatments.values()) == {"bias+distil"}
-    between = treat(TABLE, (0, 1, 2, 3), 0.008)
+    between = recovered((0, 1, 2, 3), 0.008)
     assert between.treatments == {
         0: ZERO_SHOT,
         1: "bias+distil",
@@ -51,11 +78,11 @@ def test_a_roomy_budget_repairs_nothing_and_a_tight_one_everything() -> None:
 def test_treatments_keep_to_a_budget_that_the_best_ones_keep_to(
     budget: float, dropped: set[int]
 ) -> None:
-    found = treat(TABLE, sorted(dropped), budget)
+    found = recovered(dropped, budget)
     costs = corrected(TABLE)
     assert found.cost <= budget + 1e-12
     assert found.cost == pytest.approx(sum(costs[n][b] for b, n in found.treatments.items()))
-    best = treat(TABLE, sorted(dropped), 0.0).treatments
+    best = recovered(dropped, 0.0).treatments
     assert all(effort(found.treatments[b]) <= effort(best[b]) for b in dropped)
 
 
@@ -86,11 +113,12 @@ def test_a_corrected_table_says_of_checked_sets_what_was_measured(
 
 
 def test_growth_beyond_the_sum_makes_every_drop_dearer_and_the_next_set_smaller() -> None:
-    first = treat(TABLE, (0, 2, 3), 0.006)
+    first = recovered((0, 2, 3), 0.006)
     table = with_check(TABLE, first.treatments, 3 * first.cost)
-    dearer = zip(effective(table).blocks, effective(TABLE).blocks, strict=True)
+    dearer = zip(costs_of(table), costs_of(TABLE), strict=True)
     assert all(after > before for after, before in dearer)
-    assert effective(table).affordable(0.006) < effective(TABLE).affordable(0.006)
+    sizes = [len(Recovery(table=t).costs.affordable(0.006)[-1]) for t in (table, TABLE)]
+    assert sizes[0] < sizes[1]
     again = with_check(table, first.treatments, first.cost)
     assert again.checks == (Check(treatments=dict(first.treatments), growth=first.cost),)
 
@@ -115,7 +143,7 @@ def test_no_point_of_the_front_beats_another_and_the_papers_rule_is_on_it(
 ) -> None:
     scenario = make_scenario(hardware="a100-lbw", blocks=4, tp=4, prompt=512)
     table = TABLE.model_copy(update={"classes": ("ISB", "ESB", "SB", "ISB")})
-    points = accuracy_front(scenario, table, chunks=2)
+    points = accuracy_front(scenario, Recovery(table=table), chunks=2)
     searched = [point for point in points if not point.rule]
     assert [point.growth for point in searched] == sorted(point.growth for point in searched)
     times = [point.latency_s for point in searched]
@@ -130,8 +158,8 @@ def test_no_point_of_the_front_beats_another_and_the_papers_rule_is_on_it(
 
 def test_without_iso_the_joint_optimum_is_serial(make_scenario: Callable[..., Scenario]) -> None:
     scenario = make_scenario(hardware="rtx4090", blocks=4, tp=4, prompt=8192)
-    with_iso = joint_optimum(scenario, TABLE, 0.01, chunks=2)
-    without = joint_optimum(scenario, TABLE, 0.01, chunks=2, iso=False)
+    with_iso = joint_optimum(scenario, TABLE.costs(), 0.01, chunks=2)
+    without = joint_optimum(scenario, TABLE.costs(), 0.01, chunks=2, iso=False)
     assert with_iso.plan.strategy == "iso"
     assert without.plan.strategy == "serial"
     assert with_iso.latency_s < without.latency_s

@@ -12,24 +12,24 @@ from hypothesis import strategies as st
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario
-from isotune.tuner.accuracy import Sensitivity, assumed_order, read_sensitivity
+from isotune.tuner.accuracy import DropCosts, assumed_order, read_sensitivity
 
 COSTS = st.lists(st.floats(-0.01, 0.05), min_size=1, max_size=7)
 
 
 @given(COSTS, st.floats(0.0, 0.1))
 def test_no_larger_drop_set_is_within_the_budget(costs: list[float], budget: float) -> None:
-    table = Sensitivity(model="any", blocks=tuple(costs))
-    count = table.affordable(budget)
-    assert count == 0 or table.cost(table.order()[:count]) <= budget
-    larger = combinations(range(len(costs)), count + 1)
-    assert all(table.cost(drop_set) > budget - 1e-12 for drop_set in larger)
+    drops = DropCosts(blocks=tuple(costs))
+    largest = drops.affordable(budget)[-1]
+    assert not largest or drops.of_drops(largest) <= budget
+    larger = combinations(range(len(costs)), len(largest) + 1)
+    assert all(drops.of_drops(drop_set) > budget - 1e-12 for drop_set in larger)
 
 
 def test_blocks_are_ordered_from_the_least_to_the_most_sensitive() -> None:
-    table = Sensitivity(model="any", blocks=(0.03, -0.01, 0.015, -0.01))
-    assert table.order() == (1, 3, 2, 0)
-    assert [table.affordable(budget) for budget in (0.0, 0.005, 0.04)] == [3, 3, 4]
+    drops = DropCosts(blocks=(0.03, -0.01, 0.015, -0.01))
+    assert drops.order == (1, 3, 2, 0)
+    assert [len(drops.affordable(budget)[-1]) for budget in (0.0, 0.005, 0.04)] == [3, 3, 4]
 
 
 def test_without_a_sensitivity_blocks_are_dropped_from_the_last_to_the_first() -> None:

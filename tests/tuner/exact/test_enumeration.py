@@ -14,7 +14,7 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import TILE, Plan, Workload, granularity
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split, joint_optimum, split_sizes
 
 BLOCKS = 6
@@ -72,11 +72,11 @@ def test_no_split_with_no_affordable_drop_set_beats_the_joint_optimum(seed):
     # A long wait between the streams makes it matter which blocks are dropped, not only how many.
     case = scenario(["a800", "rtx4090"][seed % 2], wait=[None, 3e-4][seed // 2 % 2], prompt=512)
     costs = tuple(rng.uniform(-0.001, 0.01, BLOCKS).tolist())
-    table = Sensitivity(model="any", blocks=costs, transfer={"int8": 0.004})
+    table = DropCosts(blocks=costs, transfer={"int8": 0.004})
     budget = float(rng.uniform(0.002, 0.03))
     best = joint_optimum(case, table, budget, comm_dtypes=("bf16", "int8"), chunks=3)
     sets = chain.from_iterable(combinations(range(BLOCKS), k) for k in range(BLOCKS + 1))
-    affordable = [(drops, table.cost(drops)) for drops in sets]
+    affordable = [(drops, table.of_drops(drops)) for drops in sets]
     plans = [
         plan.model_copy(update={"dropped": drops})
         for plan in every_plan(case, ("bf16", "int8"))
@@ -89,19 +89,19 @@ def test_no_split_with_no_affordable_drop_set_beats_the_joint_optimum(seed):
     assert best.bound_s <= optimum * (1 + 1e-12)
     assert best.gap == pytest.approx(0.0, abs=1e-9)
     assert timer.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
-    assert table.cost(best.plan.dropped) <= budget
+    assert table.of_drops(best.plan.dropped) <= budget
 
 
 def test_a_budget_for_nothing_drops_nothing():
     case = scenario("a800", prompt=512)
-    table = Sensitivity(model="any", blocks=(0.01,) * BLOCKS)
+    table = DropCosts(blocks=(0.01,) * BLOCKS)
     assert joint_optimum(case, table, 0.005).plan.dropped == ()
 
 
 def test_dearer_blocks_are_never_dropped_where_cheaper_ones_save_as_much():
     case = scenario("a100-lbw", prompt=128, blocks=80)
     costs = np.linspace(0.0001, 0.001, 80)
-    table = Sensitivity(model="any", blocks=tuple(costs.tolist()))
+    table = DropCosts(blocks=tuple(costs.tolist()))
     best = joint_optimum(case, table, 0.01)
     cheapest_first = np.searchsorted(np.cumsum(costs), 0.01, side="right")
     assert len(best.plan.dropped) == cheapest_first

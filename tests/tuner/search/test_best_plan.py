@@ -8,7 +8,7 @@ import pytest
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.predict import GpuMemory, Scenario, predict
 from isotune.simulator.schedule import Plan
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import Recovery, Sensitivity
 from isotune.tuner.exact import best_split
 from isotune.tuner.search import Options, SearchResult, search
 
@@ -82,17 +82,17 @@ def test_the_same_seed_finds_the_same(make_scenario: MakeScenario) -> None:
 def test_with_a_table_the_drop_set_keeps_to_the_budget(
     make_scenario: MakeScenario, budget: float
 ) -> None:
-    options = replace(QUICK, sensitivity=TABLE, accuracy_budget=budget)
+    options = replace(QUICK, recovery=Recovery(table=TABLE), accuracy_budget=budget)
     result = run(make_scenario, "a100-lbw", {"prompt": 2048}, options)
     dropped = result.best.plan.dropped
-    assert result.accuracy_cost == TABLE.cost(dropped) <= budget
+    assert result.accuracy_cost == TABLE.costs().of_drops(dropped) <= budget
     assert result.best.plan.comm_dtype == "bf16"
     # On a slow link every affordable sync is worth dropping.
-    assert dropped == tuple(sorted(TABLE.order()[: TABLE.affordable(budget)]))
+    assert dropped == tuple(sorted(TABLE.costs().affordable(budget)[-1]))
 
 
 def test_dropping_can_be_ruled_out_even_with_a_table(make_scenario: MakeScenario) -> None:
-    options = replace(QUICK, sensitivity=TABLE, accuracy_budget=1.0, spd=False)
+    options = replace(QUICK, recovery=Recovery(table=TABLE), accuracy_budget=1.0, spd=False)
     result = run(make_scenario, "a100-lbw", {"prompt": 2048}, options)
     assert result.best.plan.dropped == ()
     assert not any(technique.prediction.plan.dropped for technique in result.techniques)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import Recovery, Sensitivity
 from isotune.tuner.search import History, Options, Tried, search, study_of
 
 
@@ -13,7 +13,9 @@ from isotune.tuner.search import History, Options, Tried, search, study_of
 def trials(make_scenario):
     scenario = make_scenario(prompt=1024)
     table = Sensitivity(model="llama-2-7b", blocks=(0.02, 0.001, 0.002))
-    options = Options(trials=16, sensitivity=table, objectives=("latency", "accuracy_cost"))
+    options = Options(
+        trials=16, recovery=Recovery(table=table), objectives=("latency", "accuracy_cost")
+    )
     return search(scenario, options).trials
 
 

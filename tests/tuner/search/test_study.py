@@ -10,7 +10,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan, Workload
-from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.accuracy import Recovery, Sensitivity
 from isotune.tuner.search import Evaluator, Options, Settings, run_study, search, starts
 from isotune.tuner.search.objectives import Judge
 from isotune.tuner.search.samplers import sampler_of
@@ -109,7 +109,7 @@ def test_a_plan_that_does_not_fit_is_pruned_not_failed():
 
 def test_two_objectives_give_a_front_on_which_speed_costs_accuracy():
     space = replace(SPACE, comm_dtypes=("bf16", "int8"), drop_order=tuple(range(8)))
-    judge = Judge(scenario=CASE, objectives=("latency", "accuracy_cost"), sensitivity=TABLE)
+    judge = Judge(scenario=CASE, objectives=("latency", "accuracy_cost"), drop_costs=TABLE.costs())
     front = study(space, judge=judge, trials=150).front
     latency, cost = zip(*(item.values for item in front), strict=True)
     assert len(front) > 2
@@ -121,9 +121,9 @@ def test_two_objectives_give_a_front_on_which_speed_costs_accuracy():
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2"])
 def test_no_plan_past_a_limit_is_best(sampler):
     space = replace(SPACE, comm_dtypes=("bf16", "int8"), drop_order=tuple(range(8)))
-    judge = Judge(scenario=CASE, sensitivity=TABLE, accuracy_budget=0.005)
+    judge = Judge(scenario=CASE, drop_costs=TABLE.costs(), accuracy_budget=0.005)
     found = study(space, judge=judge, sampler=sampler, trials=100)
-    assert TABLE.cost(found.best.plan.dropped) > 0
+    assert TABLE.costs().of_drops(found.best.plan.dropped) > 0
     assert judge.accuracy_cost(found.best.plan) <= 0.005 + 1e-12
 
 
@@ -135,7 +135,7 @@ def test_the_search_stops_once_nothing_can_be_faster():
 
 
 def test_the_search_never_ends_above_the_exact_optimum():
-    options = Options(sensitivity=TABLE, accuracy_budget=0.004, trials=16)
+    options = Options(recovery=Recovery(table=TABLE), accuracy_budget=0.004, trials=16)
     result = search(CASE, options)
     assert result.best.latency_s <= result.exact.latency_s * (1 + 1e-9)
     assert result.accuracy_cost <= 0.004 + 1e-12
