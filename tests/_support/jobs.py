@@ -11,7 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from isotune.validation.executor import Clocked
-from isotune.validation.ranks import Rank, run_as_rank
+from isotune.validation.ranks import Rank, leads, placements, run
 from isotune.validation.real_run.rank_job import Timed, agree
 
 
@@ -54,14 +54,14 @@ def gone(pid: int) -> bool:
 
 def main() -> None:
     """Let a job fail under torchrun; the first process prints what it was told, as JSON."""
-    first, failure = run_as_rank(
+    failure = run(
         Failing(sys.argv[1]),
+        placements(1),
         device="cpu",
         timeout_s=5.0,
-        where=lambda step: f"step {step}",
         on_message=lambda _, message: sent.append(message),
     )
-    if first:
+    if leads():
         pids = [message for message in sent if isinstance(message, int)]
         measured = sum(isinstance(message, Timed) for message in sent)
         (fails,) = [message[1] for message in sent if isinstance(message, tuple)]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from isotune.simulator.architecture import read_model
 from isotune.simulator.schedule import Plan
 from isotune.validation.executor import Session, load_shard
-from isotune.validation.ranks import Rank, launch
+from isotune.validation.ranks import Rank, placements, run
 from isotune.validation.weights import Safetensors, load_config
 
 PROMPT = 21
@@ -70,13 +70,14 @@ def run_cases(cases: list[Case], tp: int, device: str = "cpu") -> list[Any]:
     if tp == 1:
         Cases(tuple(cases))(Rank(0, 1, torch.device("cpu"), results.append))
         return results
-    launch(
+    failure = run(
         Cases(tuple(cases)),
-        tp,
+        placements(tp),
         device=device,
         timeout_s=60,
         on_message=lambda _, message: results.append(message),
     )
+    assert failure is None, failure
     return results
 
 

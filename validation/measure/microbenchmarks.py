@@ -9,7 +9,7 @@ import torch
 from isotune.simulator.errors import InputError
 from isotune.validation.measure.cases import Range, cases
 from isotune.validation.measure.measure_job import VISITS, MeasureJob, Row, merged
-from isotune.validation.ranks import RunFailedError, launch, place, run_as_rank, under_torchrun
+from isotune.validation.ranks import leads, placements, run
 
 
 def measure(
@@ -37,30 +37,23 @@ def measure(
         if on_row:
             on_row(len(visits), VISITS * len(todo))
 
-    job = MeasureJob(wanted, dtype, budget_s)
-    common: dict[str, Any] = {
-        "device": device,
-        "timeout_s": timeout_s,
-        "where": lambda step: str(todo[step]),
-        "on_message": take,
-    }
-    if under_torchrun():
-        if place().ranks != wanted.ranks:
-            raise InputError(f"--nproc: torchrun started {place().ranks} ranks, not {wanted.ranks}")
-        first, failure = run_as_rank(job, **common)
-        return (merged(visits), failure) if first else None
-    if wanted.cuda and torch.cuda.device_count() < wanted.ranks:
+    here = placements(wanted.ranks)
+    if here[0].ranks != wanted.ranks:
+        raise InputError(f"--nproc: torchrun started {here[0].ranks} ranks, not {wanted.ranks}")
+    if wanted.cuda and torch.cuda.device_count() < here[0].local_ranks:
         raise InputError(
-            f"--nproc: {wanted.ranks} ranks need as many GPUs, this machine has "
+            f"--nproc: {here[0].local_ranks} ranks need as many GPUs, this machine has "
             f"{torch.cuda.device_count()}"
         )
-    try:
-        launch(job, wanted.ranks, **common)
-    except RunFailedError as error:
-        return merged(visits), str(error)
-    except KeyboardInterrupt:
-        return merged(visits), "interrupted"
-    return merged(visits), None
+    failure = run(
+        MeasureJob(wanted, dtype, budget_s),
+        here,
+        device=device,
+        timeout_s=timeout_s,
+        on_message=take,
+        where=lambda step: str(todo[step]),
+    )
+    return (merged(visits), failure) if leads() else None
 
 
 def source_text(wanted: Range) -> str:

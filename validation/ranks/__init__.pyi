@@ -1,8 +1,7 @@
-from .local_launch import RunFailedError as RunFailedError
-from .local_launch import launch as launch
+from .placement import RankPlacement as RankPlacement
+from .placement import leads as leads
+from .placement import placements as placements
 from .rank import STEPS as STEPS
 from .rank import Rank as Rank
 from .rank import peak_resident_bytes as peak_resident_bytes
-from .torchrun import place as place
-from .torchrun import run_as_rank as run_as_rank
-from .torchrun import under_torchrun as under_torchrun
+from .run import run as run

@@ -1,31 +1,37 @@
 """Watches the ranks of a run: what they send, whether they move, and which one failed first."""
 
-import signal
+import pickle
 import time
-from collections.abc import Callable, MutableSequence, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from multiprocessing import connection
 from typing import Any
 
+import torch.distributed as dist
+
 from isotune.simulator.errors import InputError, IsotuneError
+from isotune.validation.ranks.process import RankProcess, exit_reason
 from isotune.validation.ranks.rank import PHASES
+from isotune.validation.ranks.run_store import MESSAGE, Inbox
 
 LOADING = PHASES.index("loading")
 START_S = 180.0
 """How long a process may take to import torch and find the others, at least."""
-COLLECTIVE_S = 86400.0
-"""How long a collective may wait: a rank may read a large model for long while others wait for it
-in one. It is the watching process that tells waiting from hanging."""
-_URGENCY = ("died", "input", "memory", "error", "aborted", "hang", "peers")
+BEAT_S = 0.2
+"""How often the watching processes look at their ranks and tell each other that they live."""
+SILENCE_S = 20.0
+"""A process that has told nothing for so long is lost."""
+_URGENCY = ("died", "input", "memory", "error", "lost", "aborted", "hang", "peers")
 """Kinds of failure, the likeliest cause of the others first. NCCL's own watchdog aborts a process
 some time after it has lost another one."""
 _GRACE_S = 1.5
-"""How long the other ranks may take to tell what they saw, once one has failed."""
+"""How long the other ranks may take to report what they saw, once one has failed."""
 _TOGETHER_S = 0.25
 """Failures seen within this time count as seen at once; a later one is a consequence."""
 
 OnMessage = Callable[[int, Any], None]
-"""Told a rank's number and what it sent."""
+"""Receives a rank's index and what it sent."""
 
 
 class RunFailedError(IsotuneError):
@@ -34,110 +40,134 @@ class RunFailedError(IsotuneError):
 
 @dataclass
 class Watched:
-    """A rank as the watching process sees it; `pipe` is None until it has come.
+    """A rank as the leading process sees it: `progress` is that of `Rank`.
 
-    Through the pipe come pairs: `message` and its content, `progress` and the phase, step and
-    count of `Rank.progress`, `done`, or the kind and text of a failure.
+    `beat` counts the reports of the process that started it (see `report`).
     """
 
     index: int
-    pipe: Any = None
-    progress: MutableSequence[int] = field(default_factory=lambda: [0, -1, 0])
-    done: bool = False
+    store: dist.Store
+    inbox: Inbox
+    progress: list[int] = field(default_factory=lambda: [0, -1, 0])
+    exit_code: int | None = None
     failure: tuple[str, str] | None = None
     noticed: float = 0.0
-    count: int = -1
     moved: float = field(default_factory=time.monotonic)
+    beat: int = -1
+    heard: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether its job has come to its end."""
+        return self.exit_code == 0
 
     def patience(self, timeout_s: float) -> float:
         """Seconds without progress after which the rank counts as hung."""
         return timeout_s if self.progress[0] >= LOADING else max(timeout_s, START_S)
 
-    def handles(self) -> list[Any]:
-        """What to wait on for news of this rank."""
-        return [] if self.pipe is None or self.done or self.failure else [self.pipe]
-
     def look(self, on_message: OnMessage) -> None:
         """Take in what the rank sent, whether it moved, and whether its process lives."""
-        ended = self._ended()
-        open_ = self._receive(on_message)
-        if self.progress[2] != self.count:
-            self.count, self.moved = self.progress[2], time.monotonic()
-        if not open_ and ended is None:
-            ended = self._cut_off()
-        if ended is not None and not self.done:
-            self.fail(ended)
+        self._refresh()  # before the messages: a process has sent all of them when it ends
+        for kind, content in self.inbox.received():
+            if kind == MESSAGE:
+                on_message(self.index, content)
+            else:
+                self.fail((kind, content))
+        if self.exit_code:
+            self.fail(exit_reason(self.exit_code))
+        elif self.silent(SILENCE_S):
+            self.fail(("lost", "lost the connection to its process"))
+
+    def _refresh(self) -> None:
+        if not self.store.check([_state_key(self.index)]):
+            return
+        beat, progress, self.exit_code = pickle.loads(self.store.get(_state_key(self.index)))  # noqa: S301
+        if beat != self.beat:
+            self.beat, self.heard = beat, time.monotonic()
+        if progress != self.progress:
+            self.progress, self.moved = progress, time.monotonic()
 
     def fail(self, failure: tuple[str, str]) -> None:
         """Note a failure, if it is the first of this rank."""
         if self.failure is None:
             self.failure, self.noticed = failure, time.monotonic()
 
-    def _receive(self, on_message: OnMessage) -> bool:
-        """Whether the other end is still open."""
-        try:
-            while self.pipe is not None and self.pipe.poll():
-                kind, content = self.pipe.recv()
-                if kind == "message":
-                    on_message(self.index, content)
-                elif kind == "progress":
-                    self.progress[:] = content
-                elif kind == "done":
-                    self.done = True
-                else:
-                    self.fail((kind, content))
-        except (EOFError, OSError):
-            return False
-        return True
-
-    def _ended(self) -> tuple[str, str] | None:
-        """How the process has ended, where that is known; asked before its last words are read."""
-        return None
-
-    def _cut_off(self) -> tuple[str, str] | None:
-        """What it means that nothing more can come."""
-        return "died", "ended without a word"
+    def silent(self, seconds: float) -> bool:
+        """Whether the process that started it lives no longer, or has been stopped."""
+        running = self.beat >= 0 and self.exit_code is None
+        return running and time.monotonic() - self.heard > seconds
 
 
-@dataclass
-class Child(Watched):
-    """A rank whose process was started here."""
+def report(started: Sequence[RankProcess], store: dist.Store, beat: int) -> list[int | None]:
+    """Tell the leading process how the ranks stand that were started here; their exit codes."""
+    codes = [one.process.exitcode for one in started]
+    for one, code in zip(started, codes, strict=True):
+        store.set(_state_key(one.rank), pickle.dumps((beat, list(one.progress), code)))
+    return codes
 
-    process: Any = None
 
-    def handles(self) -> list[Any]:
-        """See `Watched`."""
-        return [*super().handles(), *([] if self.done else [self.process.sentinel])]
+def _state_key(rank: int) -> str:
+    return f"state/{rank}"
 
-    def _ended(self) -> tuple[str, str] | None:
-        code = self.process.exitcode
-        return None if code is None else obituary(code)
 
-    def _cut_off(self) -> tuple[str, str] | None:
-        return None  # the exit code, which follows, says more
+def follow(started: RankProcess, store: dist.Store) -> bool:
+    """Report a rank until it or the leading process ends; whether its job came to its end."""
+    leader, heard = b"", time.monotonic()
+    for beat in count():
+        connection.wait([started.process.sentinel], BEAT_S)
+        (code,) = report([started], store, beat)
+        if code is not None:
+            return code == 0
+        if store.check(["leader"]) and (now := store.get("leader")) != leader:
+            leader, heard = now, time.monotonic()
+        patience = SILENCE_S if leader else START_S
+        if store.check(["failed"]) or time.monotonic() - heard > patience:
+            break
+    return False
 
 
 def watch(
-    watched: Sequence[Watched],
+    started: Sequence[RankProcess],
+    ranks: int,
+    store: dist.Store,
     timeout_s: float,
     on_message: OnMessage,
     where: Callable[[int], str],
     stopped: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Returns when all ranks are done; `stopped` says why the run is to end, if it is.
+    """Lead a run: returns when all ranks are done; `stopped` gives the reason to end it early.
 
     Raises:
         RunFailedError: a rank died, hung, ran out of memory or raised.
         InputError: a rank refused its input.
     """
-    while not all(rank.done for rank in watched):
-        connection.wait([handle for rank in watched for handle in rank.handles()], 0.2)
+    watched = [Watched(index, store, Inbox(store, index)) for index in range(ranks)]
+    for beat in count():
+        store.set("leader", str(beat))
+        alive = [one.process.sentinel for one in started if one.process.exitcode is None]
+        connection.wait(alive, BEAT_S)
         reason = stopped()
-        for rank in watched:
-            rank.look(on_message)
+        _look(watched, started, store, beat, on_message)
+        if all(rank.done for rank in watched):
+            return
         _find_hung([rank for rank in watched if not rank.done], timeout_s)
         if reason or any(rank.failure for rank in watched):
-            _fail(watched, on_message, where, reason)
+            if not any(rank.failure and rank.failure[0] == "hang" for rank in watched):
+                time.sleep(_GRACE_S)
+                _look(watched, started, store, beat + 1, on_message)
+            raise _failure(watched, where, reason)
+
+
+def _look(
+    watched: Sequence[Watched],
+    started: Sequence[RankProcess],
+    store: dist.Store,
+    beat: int,
+    on_message: OnMessage,
+) -> None:
+    report(started, store, beat)
+    for rank in watched:
+        rank.look(on_message)
 
 
 def _find_hung(busy: Sequence[Watched], timeout_s: float) -> None:
@@ -148,24 +178,21 @@ def _find_hung(busy: Sequence[Watched], timeout_s: float) -> None:
         behind.fail(("hang", f"did nothing for {behind.patience(timeout_s):g} s"))
 
 
-def _fail(
-    watched: Sequence[Watched],
-    on_message: OnMessage,
-    where: Callable[[int], str],
-    reason: str | None,
-) -> None:
-    if not any(rank.failure and rank.failure[0] == "hang" for rank in watched):
-        time.sleep(_GRACE_S)
-        for rank in watched:
-            rank.look(on_message)
+def _failure(
+    watched: Sequence[Watched], where: Callable[[int], str], reason: str | None
+) -> IsotuneError:
+    """The failure that ended a run, as one line."""
+    for rank in watched:
+        if rank.silent(_GRACE_S - 2 * BEAT_S):
+            rank.fail(("lost", "ended without a word"))
     failed = [rank for rank in watched if rank.failure]
     if not failed:
-        raise RunFailedError(f"{reason} ({_furthest(watched, where)})")
+        return RunFailedError(f"{reason} ({_furthest(watched, where)})")
     first = _first(failed)
     kind, text = first.failure or ("", "")
     if kind == "input":
-        raise InputError(text)
-    raise RunFailedError(f"{_name(first, watched, where)} {text}")
+        return InputError(text)
+    return RunFailedError(f"{_name(first, watched, where)} {text}")
 
 
 def _first(failed: Sequence[Watched]) -> Watched:
@@ -181,23 +208,14 @@ def _first(failed: Sequence[Watched]) -> Watched:
 
 
 def _furthest(watched: Sequence[Watched], where: Callable[[int], str]) -> str:
-    absent = [str(rank.index) for rank in watched if rank.pipe is None]
+    absent = [str(rank.index) for rank in watched if rank.beat < 0]
     if absent:
         return f"rank {', '.join(absent)} of {len(watched)} had not come"
     return _name(max(watched, key=lambda rank: rank.progress[2]), watched, where)
 
 
 def _name(rank: Watched, watched: Sequence[Watched], where: Callable[[int], str]) -> str:
-    """A rank and the step it was at."""
+    """A rank, its phase, and the step it was at."""
     phase, step = PHASES[rank.progress[0]], rank.progress[1]
-    place = f"{phase}, {where(step)}" if step >= 0 else phase
-    return f"rank {rank.index} of {len(watched)} ({place})"
-
-
-def obituary(code: int) -> tuple[str, str]:
-    """The kind of failure, and words for it, of a process that ended with this exit code."""
-    if code >= 0:
-        return "died", f"ended without a word (exit code {code})"
-    name = signal.Signals(-code).name
-    hint = ", as when memory runs out" if name == "SIGKILL" else ""
-    return "aborted" if name == "SIGABRT" else "died", f"was killed by {name}{hint}"
+    at = f"{phase}, {where(step)}" if step >= 0 else phase
+    return f"rank {rank.index} of {len(watched)} ({at})"

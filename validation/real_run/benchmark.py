@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isotune.simulator.schedule import Measurement, Plan, Program, expand
-from isotune.validation.ranks import RunFailedError, launch, place, run_as_rank, under_torchrun
+from isotune.validation.ranks import leads, placements, run
 from isotune.validation.real_run.benchmark_job import DrivenJob, Driver, Entered, Final
 from isotune.validation.real_run.comparison import Collected
 from isotune.validation.real_run.fits_machine import check_machine
@@ -94,23 +94,14 @@ def drive(
         gathered.take(rank, message)
         on_message()
 
-    job, failure = DrivenJob(setup, driver), None
-    common: dict[str, Any] = {
-        "device": setup.device,
-        "timeout_s": timeout_s,
-        "on_message": take,
-        "where": gathered.words,
-    }
-    if under_torchrun():
-        here = place()
-        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
-        first, failure = run_as_rank(job, **common)
-        return gathered.run(failure) if first else None
-    check_machine(setup, setup.ranks, setup.ranks)
-    try:
-        launch(job, setup.ranks, **common)
-    except RunFailedError as error:
-        failure = str(error)
-    except KeyboardInterrupt:
-        failure = "interrupted"
-    return gathered.run(failure)
+    here = placements(setup.ranks)
+    check_machine(setup, here)
+    failure = run(
+        DrivenJob(setup, driver),
+        here,
+        device=setup.device,
+        timeout_s=timeout_s,
+        on_message=take,
+        where=gathered.words,
+    )
+    return gathered.run(failure) if leads() else None

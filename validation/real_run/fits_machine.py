@@ -1,23 +1,25 @@
 """Whether a setup fits the machine it is to run on. Imports torch only to ask about GPUs."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import SERIAL, GpuMemory
+from isotune.validation.ranks import RankPlacement
 from isotune.validation.real_run.setup import Setup
 
 
-def check_machine(
-    setup: Setup, ranks: int, local_ranks: int, local_rank: int | None = None
-) -> None:
-    """Refuse a run that this machine cannot hold; a rank looks at its own GPU alone.
+def check_machine(setup: Setup, here: Sequence[RankPlacement]) -> None:
+    """Refuse a run that this machine cannot hold; `here` are the ranks that this process starts.
+
+    Only their GPUs are looked at.
 
     Raises:
         InputError: another number of ranks than the plan's tp, too few devices, or too
             little memory for the ranks that run here.
     """
+    ranks, local_ranks = here[0].ranks, here[0].local_ranks
     if ranks != setup.ranks:
         raise InputError(
             f"the plan is for tp {setup.ranks}, not for {ranks} ranks (allowed: --nproc "
@@ -25,7 +27,7 @@ def check_machine(
         )
     if setup.device == "cuda":
         _check_gpus(local_ranks)
-    gpus = range(local_ranks) if local_rank is None else (local_rank,)
+    gpus = [placement.local_rank for placement in here]
     free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
     needed, there = local_ranks * _bytes_per_rank(setup), free
     if needed > there:

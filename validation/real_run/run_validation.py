@@ -4,14 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from isotune.simulator.schedule import Program, Step
-from isotune.validation.ranks import (
-    STEPS,
-    RunFailedError,
-    launch,
-    place,
-    run_as_rank,
-    under_torchrun,
-)
+from isotune.validation.ranks import STEPS, leads, placements, run
 from isotune.validation.real_run.comparison import Collected, Validation, validation
 from isotune.validation.real_run.fits_machine import check_machine
 from isotune.validation.real_run.rank_job import ValidateJob
@@ -34,32 +27,24 @@ def validate(
     """
     job, collected = ValidateJob(setup), Collected(ranks=setup.ranks)
     runs = (1 + len(setup.baseline)) * setup.repeat
-    total, failure = runs * setup.ranks, None
+    total = runs * setup.ranks
 
     def take(rank: int, message: Any) -> None:
         collected.take(rank, message)
         if on_message:
             on_message(sum(map(len, collected.clocks.values())), total)
 
-    common: dict[str, Any] = {
-        "device": setup.device,
-        "timeout_s": timeout_s,
-        "on_message": take,
-        "where": where(job),
-    }
-    if under_torchrun():
-        here = place()
-        check_machine(setup, here.ranks, here.local_ranks, here.local_rank)
-        first, failure = run_as_rank(job, **common)
-        return validation(setup, collected, failure) if first else None
-    check_machine(setup, ranks or setup.ranks, ranks or setup.ranks)
-    try:
-        launch(job, setup.ranks, **common)
-    except RunFailedError as error:
-        failure = str(error)
-    except KeyboardInterrupt:
-        failure = "interrupted"
-    return validation(setup, collected, failure)
+    here = placements(ranks or setup.ranks)
+    check_machine(setup, here)
+    failure = run(
+        job,
+        here,
+        device=setup.device,
+        timeout_s=timeout_s,
+        on_message=take,
+        where=where(job),
+    )
+    return validation(setup, collected, failure) if leads() else None
 
 
 def where(job: ValidateJob) -> Callable[[int], str]:

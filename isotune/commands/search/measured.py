@@ -108,11 +108,11 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
     def _driven(self, job: Job, setup: "Setup", starts: tuple[Plan, ...]) -> Any:
         """Run the search on the devices; None on a rank that has nothing to say."""
         from isotune.tuner.search import MeasuredStudy, StudyAddress
-        from isotune.validation.ranks import place, under_torchrun
+        from isotune.validation.ranks import leads
         from isotune.validation.real_run import drive
 
         budget_s = self.time_budget or 600.0
-        if self.storage is not None and (not under_torchrun() or place().rank == 0):
+        if self.storage is not None and leads():
             create_study(job, self.storage, self.study, starts=list(starts), measured=True)
         driver = MeasuredStudy(
             scenario=setup.scenario,

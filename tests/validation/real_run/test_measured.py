@@ -21,7 +21,6 @@ from isotune.simulator.schedule import (
 )
 from isotune.validation.executor import Clocked
 from isotune.validation.executor.streams import CpuStreams
-from isotune.validation.ranks import RunFailedError
 from isotune.validation.real_run import run_validation as front
 from isotune.validation.real_run.rank_job import Timed
 
@@ -96,16 +95,16 @@ def test_a_run_that_fails_still_shows_the_repeats_that_all_ranks_finished(
     }
     plan.write_text(yaml.safe_dump(fields))
 
-    def launch(job, ranks, *, on_message, **_):
+    def run(job, here, *, on_message, **_):
         for number, program in enumerate(job.programs()):
             steps = len(program.steps)
-            for rank in range(ranks):
+            for rank in range(len(here)):
                 clocks = Clocked((0.0,) * steps, (0.5 + number,) * steps)
                 on_message(rank, Timed(number, 0, clocks))
         on_message(0, Timed(0, 1, SimpleNamespace()))  # the other rank never got there
-        raise RunFailedError("rank 1 of 2 (measuring) was killed by SIGKILL")
+        return "rank 1 of 2 (measuring) was killed by SIGKILL"
 
-    monkeypatch.setattr(front, "launch", launch)
+    monkeypatch.setattr(front, "run", run)
     with pytest.raises(SystemExit) as stop:
         main(["validate", str(plan), "--device", "cpu", "--json"])
     assert stop.value.code == 1

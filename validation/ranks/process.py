@@ -1,0 +1,211 @@
+"""The processes of ranks: how they are started, join the process group, and end.
+
+torch's `start_processes` starts them. It could also wait for them, but takes the first one that it
+finds dead for the failed one; `ranks.watch` finds the one that failed first.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator, MutableSequence, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import connection, parent_process
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from isotune.simulator.errors import InputError
+from isotune.validation.executor import nccl_options
+from isotune.validation.ranks.placement import RankPlacement
+from isotune.validation.ranks.rank import Job, Rank
+from isotune.validation.ranks.run_store import Outbox, StoreAddress
+
+COLLECTIVE_S = 86400.0
+"""Timeout of a collective: a rank may load a large model for long while others wait for it in
+one. The watching process tells waiting from hanging."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
+_NO_MEMORY = ("can't allocate memory", "annot allocate memory", "out of memory")
+"""How torch, the system, and CUDA or NCCL say that there is no memory."""
+_LOST_PEER = ("gloo", "onnection", "NCCL", "Timed out", "timed out", "peer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankProcess:
+    """A rank's process on this machine, and the memory in which it reports its progress."""
+
+    rank: int
+    process: Any
+    progress: MutableSequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """What the processes of some ranks need to begin."""
+
+    job: Job
+    here: tuple[RankPlacement, ...]
+    device: str
+    store: StoreAddress
+
+
+@contextmanager
+def started(
+    job: Job, here: Sequence[RankPlacement], device: str, store: StoreAddress
+) -> Iterator[list[RankProcess]]:
+    """A process for each rank, which runs the job; all have ended after the block."""
+    context = mp.get_context("spawn")
+    shared = [context.Array("q", [0, -1, 0], lock=False) for _ in here]
+    start = _Start(job=job, here=tuple(here), device=device, store=store)
+    with _sigterm_ignored_by_children():
+        running = mp.start_processes(
+            _run_rank, (start, shared), len(here), join=False, daemon=True, start_method="spawn"
+        )
+    try:
+        yield [
+            RankProcess(rank=placement.rank, process=process, progress=progress)
+            for placement, process, progress in zip(here, running.processes, shared, strict=True)
+        ]
+    finally:
+        for process in running.processes:
+            process.kill()  # SIGTERM, which torch would send, leaves a stopped process alive
+        for process in running.processes:
+            process.join()
+
+
+@contextmanager
+def _sigterm_ignored_by_children() -> Iterator[None]:
+    """Children started in this context ignore SIGTERM.
+
+    A launcher sends it to whole process groups. The process that watches ends the ranks, after
+    it has heard which one failed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_rank(local: int, start: _Start, shared: Sequence[MutableSequence[int]]) -> None:
+    """Run a job as one rank, in a process that ends with the one that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_killed_with_parent()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    placement, cuda = start.here[local], start.device == "cuda"
+    _use_cores(placement, keep_to_them=not cuda)
+    device = torch.device(f"cuda:{placement.local_rank}" if cuda else start.device)
+    outbox = Outbox(start.store.connect(COLLECTIVE_S)[0], placement.rank)
+    rank = Rank(placement.rank, placement.ranks, device, outbox.send, shared[local])
+    code = 1
+    try:
+        with _joined(rank, start.store):
+            start.job(rank)
+        code = 0
+    except BaseException as error:
+        kind, text = describe(error)
+        with suppress(dist.DistError):
+            outbox.send(text, kind)
+    finally:
+        with suppress(dist.DistError):  # the store has ended with the leading process
+            outbox.flush()
+        os._exit(code)  # not sys.exit: a comm thread may still hang in a collective
+
+
+@contextmanager
+def _joined(rank: Rank, address: StoreAddress) -> Iterator[None]:
+    """Be part of the process group within the block.
+
+    After a failure the group is left as it is: destroying it may wait for collectives that the
+    other ranks never enter, and the process ends anyway.
+    """
+    rank.at("joining")
+    cuda = rank.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(rank.device)
+    dist.init_process_group(
+        "nccl" if cuda else "gloo",
+        store=address.connect(COLLECTIVE_S)[0],
+        rank=rank.index,
+        world_size=rank.ranks,
+        timeout=timedelta(seconds=COLLECTIVE_S),
+        pg_options=nccl_options() if cuda else None,
+    )
+    yield
+    dist.destroy_process_group()
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """The kind of a failure and one line about it.
+
+    Kinds: `input` (the user's), `memory`, `peers` (the consequence of another rank's failure
+    or of a lost link) and `error`.
+    """
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if isinstance(error, InputError):
+        return "input", text
+    full = any(sign in str(error) for sign in _NO_MEMORY)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or full:
+        return "memory", f"ran out of memory: {text}"
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST_PEER):
+        return "peers", f"lost the other ranks: {text}"
+    return "error", f"{type(error).__name__}: {text}"
+
+
+def exit_reason(code: int) -> tuple[str, str]:
+    """The kind of failure, and words for it, of a process that ended with this exit code."""
+    if code >= 0:
+        return "died", f"ended without a word (exit code {code})"
+    name = signal.Signals(-code).name
+    hint = ", as when memory runs out" if name == "SIGKILL" else ""
+    return "aborted" if name == "SIGABRT" else "died", f"was killed by {name}{hint}"
+
+
+def _use_cores(placement: RankPlacement, *, keep_to_them: bool) -> None:
+    """Give each rank of this machine cores of its own, and as many threads (OMP_NUM_THREADS wins).
+
+    With fewer cores than ranks they share them all. A rank that only launches kernels should not
+    `keep_to_them`: they may be another rank's hyper-threads, or far from its GPU.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    share, index = len(cores) // placement.local_ranks, placement.local_rank
+    if share and keep_to_them:
+        os.sched_setaffinity(0, cores[index * share : (index + 1) * share])
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, share))
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc keep what is freed, as CUDA's caching allocator does.
+
+    Otherwise large activations are mapped and unmapped at every op, and a pass spends a
+    tenth of its time in page faults that no microbenchmark of a kernel shows.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # not glibc
+        return
+    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _be_killed_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, also while it is stopped."""
+    with suppress(OSError, AttributeError):  # not Linux; a thread watches as well
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
