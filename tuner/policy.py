@@ -10,7 +10,6 @@ optimum interpolated there; where a rule may lose too much the length is solved 
 rules are chosen anew.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from isotune.simulator.batch import Array
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.files import Bucket, Rule
-from isotune.simulator.io import read_text
+from isotune.simulator.io import AboveZero, Count, CsvRow, read_rows
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import TILE, CommDtype, Plan
 from isotune.tuner.exact import solve as lengths_solved
@@ -39,6 +38,8 @@ _STEP = TILE // 2
 _MARGIN = 0.9
 """Share of the loss that solved lengths may use; what is left is for those between them."""
 
+_LONGEST = 10_000_000
+"""The longest prompt in tokens that a table may name."""
 _Memo = dict[Rule, dict[int, float]]
 
 
@@ -59,6 +60,13 @@ class Lengths:
         return cls(tokens=tokens, weights=(1 / len(tokens),) * len(tokens))
 
 
+class LengthRow(CsvRow):
+    """A prompt length, and how many requests had it."""
+
+    tokens: Count
+    count: AboveZero = 1.0
+
+
 def read_lengths(path: Path) -> Lengths:
     """Lengths from a CSV: a length per line, and optionally how many requests had it.
 
@@ -68,19 +76,12 @@ def read_lengths(path: Path) -> Lengths:
         InputError: unreadable file, or a line that is not a length (with its number).
     """
     counts: dict[int, float] = {}
-    for number, row in enumerate(csv.reader(read_text(path).splitlines()), 1):
-        cells = [cell.strip() for cell in row if cell.strip()]
-        if not cells or (number == 1 and not cells[0].isdigit()):
-            continue
-        try:
-            length, count = int(cells[0]), float(cells[1]) if len(cells) > 1 else 1.0
-        except ValueError:
-            length, count = 0, 0.0
-        if not 1 <= length <= 10_000_000 or not 0 < count < float("inf"):
-            raise InputError(f"{path}: line {number}: {row!r} is not `tokens` or `tokens,count`")
-        counts[length] = counts.get(length, 0.0) + count
-    if not counts:
-        raise InputError(f"{path}: no prompt lengths")
+    for row in read_rows(path, LengthRow, columns=("tokens", "count")):
+        if row.tokens > _LONGEST:
+            raise InputError(
+                f"{path}: row {row.line}: column tokens: {row.tokens} (allowed: 1 to {_LONGEST})"
+            )
+        counts[row.tokens] = counts.get(row.tokens, 0.0) + row.count
     tokens = np.array(sorted(counts))
     weights = np.array([counts[length] for length in tokens])
     if len(tokens) > LENGTHS:

@@ -80,8 +80,9 @@ class Check(OutputOptions):
         self.emit("checks", {"checks": checks, "refused": refused}, views)
 
     def _checked(self, path: Path) -> "Checked":
+        from isotune.simulator.io import csv_header
         from isotune.validation.check import check_runs, check_table
-        from isotune.validation.tables import csv_header, is_run_table, read_runs, read_table
+        from isotune.validation.tables import is_run_table, read_runs, read_table
 
         if is_run_table(csv_header(path)):
             runs = read_runs(path)

@@ -113,5 +113,5 @@ def test_lengths_are_read_with_or_without_counts_and_a_heading(tmp_path):
 def test_a_bad_line_is_named(tmp_path, text):
     path = tmp_path / "lengths.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"line 2|line 1|no prompt lengths"):
+    with pytest.raises(InputError, match=r"row 2|row 1|no rows"):
         read_lengths(path)

@@ -7,30 +7,51 @@ What a pass of the measured kernels takes beyond them and its all-reduces is `sy
 it the wait for the slowest rank.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from isotune.simulator.architecture import Attend, Matmul, Op
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import AboveZero, Count, CsvRow, NotNegative, Number, read_rows
 from isotune.simulator.kernels import Array, Cost, attention_cost, collective_cost, gemm_cost
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import StepCost, slowdowns
-from isotune.validation.tables import csv_text
 
-_SYNC_SIZES = ("bytes", "ranks", "sms")
 _KERNELS = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
 }
-_TIMES = ("alone_us", "beside_us", "all_reduce_alone_us", "all_reduce_beside_us", "skew_us")
-_COLUMNS = ("op", *(name for names in _KERNELS.values() for name in names), *_SYNC_SIZES, *_TIMES)
 _MOST_MEMORY_INTERFERENCE, _MOST_INTERFERENCE, _MOST_SKEW_S = 5.0, 3.0, 1e-2  # the profile's limits
+
+
+class ContentionRow(CsvRow):
+    """One row as `isotune measure` writes it; its further columns (`hw`, ...) are not needed."""
+
+    model_config = ConfigDict(extra="ignore")
+    op: Literal["gemm", "attention"]
+    m: Count | None = None
+    n: Count | None = None
+    k: Count | None = None
+    batch: Count | None = None
+    q_len: Count | None = None
+    kv_len: Count | None = None
+    heads: Count | None = None
+    kv_heads: Count | None = None
+    head_dim: Count | None = None
+    bytes: Count
+    ranks: Count
+    sms: NotNegative
+    alone_us: AboveZero
+    beside_us: AboveZero
+    all_reduce_alone_us: AboveZero
+    all_reduce_beside_us: AboveZero
+    skew_us: Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,47 +80,25 @@ def read_contention(path: Path) -> tuple[Contended, ...]:
     Raises:
         InputError: a missing column, no rows, or a figure that is no number above zero.
     """
-    table = csv.DictReader(io.StringIO(csv_text(path)))
-    missing = [name for name in _COLUMNS if name not in (table.fieldnames or ())]
-    if missing:
-        raise InputError(
-            f"{path}: no column {missing[0]} (a contention table, as isotune measure writes it, "
-            f"has {', '.join(_COLUMNS)})"
-        )
-    rows = tuple(_row(record, f"{path}: row {line}") for line, record in enumerate(table, start=2))
-    if not rows:
-        raise InputError(f"{path}: no rows")
-    return rows
+    return tuple(_contended(row, path) for row in read_rows(path, ContentionRow))
 
 
-def _row(record: dict[str, str], where: str) -> Contended:
-    op = record["op"]
-    if op not in _KERNELS:
-        raise InputError(f"{where}: column op: {op!r:.40} (allowed: {', '.join(_KERNELS)})")
-    size, ranks, sms = (_figure(record, name, where) for name in _SYNC_SIZES)
-    alone, beside, sync_alone, sync_beside, skew = (_figure(record, name, where) for name in _TIMES)
+def _contended(row: ContentionRow, path: Path) -> Contended:
+    sizes = {name: getattr(row, name) for name in _KERNELS[row.op]}
+    for name, value in sizes.items():
+        if value is None:
+            raise InputError(f"{path}: row {row.line}: column {name} is empty")
     return Contended(
-        op=op,
-        sizes={name: int(_figure(record, name, where)) for name in _KERNELS[op]},
-        message_bytes=int(size),
-        ranks=int(ranks),
-        sms=int(sms) or None,
-        alone_s=1e-6 * alone,
-        compute=beside / alone,
-        all_reduce=sync_beside / sync_alone,
-        skew_s=1e-6 * skew,
+        op=row.op,
+        sizes=sizes,
+        message_bytes=row.bytes,
+        ranks=row.ranks,
+        sms=int(row.sms) or None,
+        alone_s=1e-6 * row.alone_us,
+        compute=row.beside_us / row.alone_us,
+        all_reduce=row.all_reduce_beside_us / row.all_reduce_alone_us,
+        skew_s=1e-6 * row.skew_us,
     )
-
-
-def _figure(record: dict[str, str], name: str, where: str) -> float:
-    try:
-        value = float(record[name])
-    except (TypeError, ValueError):
-        value = np.nan
-    allowed = value > 0 or (name == "sms" and value == 0) or name == "skew_us"
-    if not (np.isfinite(value) and allowed):
-        raise InputError(f"{where}: column {name}: {record[name]!r:.40} is not a number above zero")
-    return value
 
 
 def with_contention(

@@ -1,6 +1,5 @@
 """Tables of measurements: CSV in, typed rows out, and what the model predicts for a row."""
 
-from isotune.validation.tables.csv_file import csv_header, csv_text
 from isotune.validation.tables.kernel_table import Rows, Table, read_table, unique
 from isotune.validation.tables.pass_table import Run, is_run_table, read_runs
 from isotune.validation.tables.predicted import kernel_seconds, why_not
@@ -9,8 +8,6 @@ __all__ = [
     "Rows",
     "Run",
     "Table",
-    "csv_header",
-    "csv_text",
     "is_run_table",
     "kernel_seconds",
     "read_runs",

@@ -6,23 +6,17 @@ everywhere: `hw`, `dtype`, `source`. Other columns are errors, since a misspelt 
 silently ignored.
 """
 
-import csv
-import io
-import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import field_validator, model_validator
 
-from isotune.simulator.errors import InputError
-from isotune.simulator.io import Dtype
+from isotune.simulator.io import Count, Dtype, TimedRow, read_rows
 from isotune.simulator.kernels import KINDS, Array
-from isotune.simulator.number_types import number_type
-from isotune.validation.tables.csv_file import csv_text
 
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
@@ -31,10 +25,68 @@ SIZES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(KINDS, ("bytes", "ranks")),
 }
 """Operations, and the columns that say how large one is; all whole numbers above zero."""
+_ALL_SIZES = frozenset(name for names in SIZES.values() for name in names)
 
-LATENCY = {"latency_us": 1e-6, "latency_ms": 1e-3, "latency_s": 1.0}
-_TEXT = ("op", "hw", "dtype", "source", "algorithm")
-_KNOWN = {*_TEXT, *LATENCY, *(name for names in SIZES.values() for name in names)}
+
+class KernelRow(TimedRow):
+    """One row: an operation with its sizes, and its latency."""
+
+    op: str
+    hw: str = ""
+    dtype: Dtype = "bf16"
+    source: str = ""
+    algorithm: str = "nccl"
+    m: Count | None = None
+    n: Count | None = None
+    k: Count | None = None
+    batch: Count | None = None
+    q_len: Count | None = None
+    kv_len: Count | None = None
+    heads: Count | None = None
+    kv_heads: Count | None = None
+    head_dim: Count | None = None
+    tokens: Count | None = None
+    hidden: Count | None = None
+    bytes: Count | None = None
+    ranks: Count | None = None
+
+    @field_validator("op")
+    @classmethod
+    def _known(cls, op: str) -> str:
+        if op not in SIZES:
+            raise ValueError(f"{op!r:.40} (allowed: {', '.join(SIZES)})")
+        return op
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sizes_only(cls, cells: dict[str, Any]) -> dict[str, Any]:
+        """Sizes of other operations have no meaning in this row, whatever they are."""
+        own = SIZES.get(cells.get("op", ""), _ALL_SIZES)
+        return {name: cell for name, cell in cells.items() if name in own or name not in _ALL_SIZES}
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """The sizes of the operation, in the order of `SIZES`."""
+        return {name: getattr(self, name) for name in SIZES[self.op]}
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        sizes = self.sizes
+        for name, value in sizes.items():
+            if value is None:
+                raise ValueError(f"column {name} is missing (a row of {self.op} needs it)")
+        if self.op in KINDS and sizes["ranks"] < 2:
+            raise ValueError(f"column ranks: {self.op} needs 2 ranks or more")
+        if self.op == "attention" and sizes["q_len"] > sizes["kv_len"]:
+            raise ValueError("column q_len: more queries than keys (kv_len)")
+        if self.op == "attention" and sizes["heads"] % sizes["kv_heads"]:
+            raise ValueError("column kv_heads: does not divide heads")
+        return self
+
+    @property
+    def key(self) -> tuple[str, Dtype, str]:
+        """Operation, number type, and algorithm (of a collective, else empty)."""
+        return self.op, self.dtype, self.algorithm if self.op in KINDS else ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,27 +156,18 @@ def read_table(path: Path) -> Table:
             missing or unknown column, two latency columns, an unknown op or dtype, a size that
             is no whole number above zero, a latency that is not a positive finite number.
     """
-    reader = csv.DictReader(io.StringIO(csv_text(path)), strict=True)
-    try:
-        unit = latency_column(path, reader.fieldnames or [], ("op",), sorted(_KNOWN))
-        cells: dict[tuple[str, str, str], list[tuple[float, ...]]] = defaultdict(list)
-        machines: set[str] = set()
-        sources: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for record in reader:
-            where = f"{path}: row {reader.line_num}"
-            key, numbers = _row(record, unit, where)
-            cells[key].append((*numbers, float(reader.line_num)))
-            machines.update(filter(None, [record.get("hw")]))
-            sources[key[0], key[2]].update(filter(None, [record.get("source")]))
-    except csv.Error as error:
-        raise InputError(f"{path}: row {reader.line_num}: malformed CSV ({error})") from error
-    if not cells:
-        raise InputError(f"{path}: no rows")
+    groups: dict[tuple[str, Dtype, str], list[KernelRow]] = defaultdict(list)
+    sources: dict[tuple[str, str], set[str]] = defaultdict(set)
+    rows = read_rows(path, KernelRow)
+    for row in rows:
+        groups[row.key].append(row)
+        op, _, algorithm = row.key
+        sources[op, algorithm].update(filter(None, [row.source]))
     return Table(
         name=path.name,
-        machines=tuple(sorted(machines)),
+        machines=tuple(sorted({row.hw for row in rows if row.hw})),
         sources={key: tuple(sorted(names)) for key, names in sources.items()},
-        groups=tuple(_rows(key, cells[key]) for key in sorted(cells)),
+        groups=tuple(_rows(key, groups[key]) for key in sorted(groups)),
     )
 
 
@@ -145,94 +188,16 @@ def unique(rows: Rows) -> Rows:
     )
 
 
-def latency_column(
-    path: Path, names: Sequence[str], needed: Sequence[str], known: Sequence[str]
-) -> str:
-    """The one latency column of a header.
-
-    Raises:
-        InputError: a column that is given twice, missing or unknown, or not one latency column.
-    """
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    missing = [name for name in needed if name not in names]
-    units = [name for name in names if name in LATENCY]
-    unknown = [name for name in names if name not in known]
-    if repeated:
-        raise InputError(f"{path}: row 1: column {repeated[0]!r} is given twice")
-    if missing:
-        raise InputError(f"{path}: row 1: column {missing[0]!r} is missing")
-    if len(units) != 1:
-        found = f"both {units[0]} and {units[1]}" if units else "none"
-        raise InputError(
-            f"{path}: row 1: needs one latency column ({', '.join(LATENCY)}), found {found}"
-        )
-    if unknown:
-        raise InputError(
-            f"{path}: row 1: unknown column {unknown[0]!r} (known: {', '.join(known)})"
-        )
-    return units[0]
-
-
-def _row(
-    record: dict[str, str], unit: str, where: str
-) -> tuple[tuple[str, str, str], tuple[float, ...]]:
-    if None in record or None in record.values():
-        raise InputError(f"{where}: has more or fewer cells than row 1 has columns")
-    op = record["op"]
-    if op not in SIZES:
-        raise InputError(f"{where}: column op: unknown op {op!r} (known: {', '.join(SIZES)})")
-    try:
-        dtype = number_type(record.get("dtype") or "bf16").name
-    except InputError as error:
-        raise InputError(f"{where}: column dtype: {error}") from error
-    algorithm = (record.get("algorithm") or "nccl") if op in KINDS else ""
-    sizes = tuple(_size(record, name, where) for name in SIZES[op])
-    _check_sizes(op, dict(zip(SIZES[op], sizes, strict=True)), where)
-    latency = _number(record, unit, where) * LATENCY[unit]
-    if latency <= 0:
-        raise InputError(f"{where}: column {unit}: {record[unit]} is not above zero")
-    return (op, dtype, algorithm), (*sizes, latency)
-
-
-def _check_sizes(op: str, sizes: dict[str, float], where: str) -> None:
-    if op in KINDS and sizes["ranks"] < 2:
-        name = op.replace("_", "-")
-        raise InputError(f"{where}: column ranks: an {name} needs 2 ranks or more")
-    if op == "attention" and sizes["q_len"] > sizes["kv_len"]:
-        raise InputError(f"{where}: column q_len: more queries than keys (kv_len)")
-    if op == "attention" and sizes["heads"] % sizes["kv_heads"]:
-        raise InputError(f"{where}: column kv_heads: does not divide heads")
-
-
-def _size(record: dict[str, str], name: str, where: str) -> float:
-    value = _number(record, name, where)
-    if value < 1 or value != int(value):
-        raise InputError(f"{where}: column {name}: {record[name]} is no whole number above zero")
-    return value
-
-
-def _number(record: dict[str, str], name: str, where: str) -> float:
-    text = (record.get(name) or "").strip()
-    if not text:
-        raise InputError(f"{where}: column {name} is missing (an {record['op']} row needs it)")
-    try:
-        value = float(text)
-    except ValueError:
-        unit = f"; its unit is {name.removeprefix('latency_')}" if name in LATENCY else ""
-        raise InputError(f"{where}: column {name}: {text!r:.40} is not a number{unit}") from None
-    if not math.isfinite(value):
-        raise InputError(f"{where}: column {name}: {text} is not a finite number")
-    return value
-
-
-def _rows(key: tuple[str, str, str], cells: list[tuple[float, ...]]) -> Rows:
+def _rows(key: tuple[str, Dtype, str], rows: list[KernelRow]) -> Rows:
     op, dtype, algorithm = key
-    *sizes, latency, line = np.array(cells, dtype=np.float64).T
     return Rows(
         op=op,
         dtype=dtype,
         algorithm=algorithm,
-        sizes=dict(zip(SIZES[op], sizes, strict=True)),
-        latency_s=latency,
-        line=line,
+        sizes={
+            name: np.array([getattr(row, name) for row in rows], dtype=np.float64)
+            for name in SIZES[op]
+        },
+        latency_s=np.array([row.seconds for row in rows]),
+        line=np.array([row.line for row in rows], dtype=np.float64),
     )

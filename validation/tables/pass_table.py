@@ -5,22 +5,28 @@ latency column whose name carries the unit. Optional: `steps` (tokens generated;
 their total), `hw`, `link`, `runtime` (cuda_graph, or a name that ends in eager), `source`.
 """
 
-import csv
-import io
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
 
-from isotune.simulator.errors import InputError
+from isotune.simulator.io import Count, TimedRow, read_rows
 from isotune.simulator.schedule import LaunchMode, Phase
-from isotune.validation.tables.csv_file import csv_text
-from isotune.validation.tables.kernel_table import LATENCY, latency_column
 
-_NEEDED = ("model", "tp", "batch", "prompt_len", "phase", "strategy")
-_OPTIONAL = ("steps", "hw", "link", "runtime", "source")
-_SIZES = ("tp", "batch", "prompt_len", "steps")
+
+class PassRow(TimedRow):
+    """One row as it stands in the file."""
+
+    model: str
+    tp: Count
+    batch: Count
+    prompt_len: Count
+    phase: Phase
+    strategy: str
+    steps: Count = 1
+    hw: str = ""
+    link: str = ""
+    runtime: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,51 +82,25 @@ def read_runs(path: Path) -> tuple[Run, ...]:
             column, two latency columns, a size that is no whole number above zero, an unknown
             phase, a latency that is not a positive finite number.
     """
-    reader = csv.DictReader(io.StringIO(csv_text(path)), strict=True)
-    try:
-        unit = latency_column(
-            path, reader.fieldnames or [], _NEEDED, (*_NEEDED, *_OPTIONAL, *LATENCY)
-        )
-        runs = [_run(record, unit, path, reader.line_num) for record in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: row {reader.line_num}: malformed CSV ({error})") from error
-    if not runs:
-        raise InputError(f"{path}: no rows")
-    return tuple(_with_generated(runs))
+    return tuple(_with_generated([_run(row) for row in read_rows(path, PassRow)]))
 
 
-def _run(record: dict[str, str], unit: str, path: Path, line: int) -> Run:
-    where = f"{path}: row {line}"
-    if None in record or None in record.values():
-        raise InputError(f"{where}: has more or fewer cells than row 1 has columns")
-    cells = {name: (record.get(name) or "").strip() for name in (*_NEEDED, *_OPTIONAL, unit)}
-    cells["steps"] = cells["steps"] or "1"
-    sizes = {name: _size(cells[name], f"{where}: column {name}") for name in _SIZES}
-    phase, model = cells["phase"], cells["model"]
-    if phase not in get_args(Phase):
-        raise InputError(f"{where}: column phase: {phase!r:.40} (known: prefill, decode)")
-    for name in ("model", "strategy"):
-        if not cells[name]:
-            raise InputError(f"{where}: column {name} is empty")
-    latency = _number(cells[unit], f"{where}: column {unit}")
-    if latency <= 0:
-        raise InputError(f"{where}: column {unit}: {cells[unit]} is not above zero")
-    steps = sizes["steps"]
+def _run(row: PassRow) -> Run:
     return Run(
-        line=line,
-        hw=cells["hw"],
-        model=model,
-        tp=sizes["tp"],
-        batch=sizes["batch"],
-        prompt=sizes["prompt_len"],
-        phase=cast(Phase, phase),
-        steps=steps,
-        link=cells["link"],
-        runtime=cells["runtime"],
-        strategy=cells["strategy"],
-        latency_s=latency * LATENCY[unit] / steps,
-        source=cells["source"],
-        generated=steps + 1 if phase == "decode" else None,
+        line=row.line,
+        hw=row.hw,
+        model=row.model,
+        tp=row.tp,
+        batch=row.batch,
+        prompt=row.prompt_len,
+        phase=row.phase,
+        steps=row.steps,
+        link=row.link,
+        runtime=row.runtime,
+        strategy=row.strategy,
+        latency_s=row.seconds / row.steps,
+        source=row.source,
+        generated=row.steps + 1 if row.phase == "decode" else None,
     )
 
 
@@ -133,20 +113,3 @@ def _with_generated(runs: list[Run]) -> Iterator[Run]:
                 yield same
                 continue
         yield run
-
-
-def _size(text: str, where: str) -> int:
-    value = _number(text, where)
-    if value < 1 or value != int(value):
-        raise InputError(f"{where}: {text} is no whole number above zero")
-    return int(value)
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise InputError(f"{where}: {text!r:.40} is not a number") from None
-    if not math.isfinite(value):
-        raise InputError(f"{where}: {text} is not a finite number")
-    return value

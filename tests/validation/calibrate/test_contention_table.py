@@ -110,7 +110,7 @@ def test_calibrate_writes_a_profile_with_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        (HEADER.replace("bytes,", "") + f"\n{ROW}\n", ["no column bytes", "isotune measure"]),
+        (HEADER.replace("bytes,", "") + f"\n{ROW}\n", ["row 1", "column 'bytes' is missing"]),
         (f"{HEADER}\n", ["no rows"]),
         (f"{HEADER}\n{ROW.replace('1250', 'fast')}\n", ["row 2", "beside_us", "'fast'"]),
         (f"{HEADER}\n{ROW.replace('1000', '0')}\n", ["row 2", "alone_us", "above zero"]),

@@ -59,7 +59,7 @@ def test_an_engine_named_eager_launches_kernels_one_by_one(tmp_path: Path) -> No
         ("43.2", "-43.2", "row 2: column latency_ms: -43.2 is not above zero"),
         ("43.2", "nan", "row 2: column latency_ms: nan is not a finite number"),
         ("43.2", "43.2ms", "row 2: column latency_ms: '43.2ms' is not a number"),
-        ("43.2", "", "row 2: column latency_ms: '' is not a number"),
+        ("43.2", "", "row 2: the latency column is empty"),
         (",8,4,", ",8.5,4,", "row 2: column tp: 8.5 is no whole number above zero"),
         (",8,4,", ",8,0,", "row 2: column batch: 0 is no whole number above zero"),
         ("prefill", "refill", "row 2: column phase: 'refill'"),
