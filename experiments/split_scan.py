@@ -13,7 +13,7 @@ from pathlib import Path
 
 from isotune.simulator.files import read_plan
 from isotune.simulator.schedule import Plan
-from isotune.validation.real_run import Bench, Setup, drive
+from isotune.validation.real_run import Benchmark, Setup, run_benchmark
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class InTurns:
     plans: tuple[Plan, ...]
     rounds: int
 
-    def __call__(self, bench: Bench) -> None:
+    def __call__(self, bench: Benchmark) -> None:
         """See `Driver`."""
         bench.measure(self.plans, self.rounds)
 
@@ -39,7 +39,7 @@ def main() -> int:
     setup = Setup.of(file, options.plan.parent, device=options.device)
     splits = [tuple(map(int, text.split("+"))) for text in options.splits.split(",")]
     plans = tuple(Plan(strategy="iso", chunks=chunks) for chunks in splits)
-    found = drive(setup, InTurns(plans, options.repeat), timeout_s=120.0)
+    found = run_benchmark(setup, InTurns(plans, options.repeat), timeout_s=120.0)
     if found is not None:
         print(json.dumps({_name(plan): ran.latencies for plan, ran in found.measured}))
         if found.failure is not None:

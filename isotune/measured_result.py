@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from isotune.simulator.predict import SERIAL, Prediction, Scenario, predict
 from isotune.simulator.schedule import Measurement, Plan, kind_seconds
-from isotune.validation.real_run import DrivenRun
+from isotune.validation.real_run import BenchmarkRun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +78,7 @@ class MeasuredSearch:
 
 
 def measured_search(
-    scenario: Scenario, run: DrivenRun, proposed: tuple[Plan, ...]
+    scenario: Scenario, run: BenchmarkRun, proposed: tuple[Plan, ...]
 ) -> MeasuredSearch | None:
     """What a driven run found; None if it ended before any plan had run on all ranks."""
     if not run.measured:

@@ -1,6 +1,5 @@
 """Which result a file holds, by its own word; anything else is refused in one line."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from isotune.report.saved_measured import Calibration, Check, Checks, MeasuredSe
 from isotune.results import policy_dict, prediction_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, Policy, scenario_of
-from isotune.simulator.io import checked, read_json, read_yaml, validate
+from isotune.simulator.io import checked, did_you_mean, read_json, read_yaml, validate
 from isotune.tuner.accuracy import Sensitivity
 
 _MOST_BYTES = 100_000_000
@@ -74,11 +73,9 @@ def _from_json(path: Path, data: dict[str, Any]) -> Saved:
     if isinstance(kind, str) and kind in _KINDS:
         return checked(_KINDS[kind], data, path)
     allowed = sorted((*_KINDS, *others))
-    near = difflib.get_close_matches(str(kind), allowed, 1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
     raise InputError(
-        f"{path}: kind: {str(kind)[:60]!r} is no kind of result{meant} "
-        f"(allowed: {', '.join(allowed)})"
+        f"{path}: kind: {str(kind)[:60]!r} is no kind of result "
+        f"({did_you_mean(str(kind), allowed)}allowed: {', '.join(allowed)})"
     )
 
 

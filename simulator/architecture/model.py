@@ -1,6 +1,5 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from isotune.simulator.architecture import decoder
 from isotune.simulator.architecture.block import Attend, Block, Op
 from isotune.simulator.architecture.hf_config import ARCHITECTURES, Config
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import read_json, validate
+from isotune.simulator.io import did_you_mean, read_json, validate
 
 Norm = Literal["rms_norm", "layer_norm"]
 MAX_TP = 1024
@@ -133,9 +132,10 @@ def model_config_file(name_or_path: str) -> Path:
         path = Path(name_or_path)
         return path / "config.json" if path.is_dir() else path
     wanted = name_or_path.lower().rsplit("/", 1)[-1].removesuffix("-hf")
-    near = difflib.get_close_matches(wanted, known)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"bundled: {', '.join(known)}"
-    raise InputError(f"model: {name_or_path!r} is neither a bundled model nor a path ({hint})")
+    raise InputError(
+        f"model: {name_or_path!r} is neither a bundled model nor a path "
+        f"({did_you_mean(wanted, known)}bundled: {', '.join(known)})"
+    )
 
 
 def read_model(path: Path) -> Model:

@@ -10,6 +10,7 @@ from isotune.simulator.io.csv_rows import (
     csv_header,
     read_rows,
 )
+from isotune.simulator.io.hints import did_you_mean
 from isotune.simulator.io.number_names import (
     ActivationDtype,
     CommDtype,
@@ -62,6 +63,7 @@ __all__ = [
     "check_writable",
     "checked",
     "csv_header",
+    "did_you_mean",
     "format_quantity",
     "parse_quantity",
     "read_json",

@@ -4,7 +4,6 @@ Profiles are YAML files with human units. `read_profile` takes a path or the nam
 bundled profile; nothing in a profile can run code.
 """
 
-import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,15 @@ from pydantic import BaseModel, Field, model_validator
 
 from isotune import hw_profiles
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Bytes, BytesPerSecond, Schema, Seconds, read_yaml, validate
+from isotune.simulator.io import (
+    Bytes,
+    BytesPerSecond,
+    Schema,
+    Seconds,
+    did_you_mean,
+    read_yaml,
+    validate,
+)
 from isotune.simulator.kernels import (
     AttentionParameters,
     CollectiveParameters,
@@ -293,6 +300,7 @@ def _locate(name_or_path: str) -> Path:
 
 def _unknown(name_or_path: str, name: str) -> str:
     names = hw_profiles.names()
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    hint = f"nearest: {', '.join(near)}; " if near else ""
-    return f"hardware {name_or_path!r}: no such file or profile ({hint}bundled: {', '.join(names)})"
+    return (
+        f"hardware {name_or_path!r}: no such file or profile "
+        f"({did_you_mean(name, names)}bundled: {', '.join(names)})"
+    )

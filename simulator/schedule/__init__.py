@@ -3,6 +3,7 @@
 from isotune.simulator.io import CommDtype, WeightDtype
 from isotune.simulator.schedule.breakdown import (
     Measurement,
+    StepTimes,
     exposed_comm_s,
     kind_of,
     kind_seconds,
@@ -61,6 +62,7 @@ __all__ = [
     "Role",
     "Step",
     "StepCosts",
+    "StepTimes",
     "Strategy",
     "StrategyName",
     "Stream",

@@ -4,10 +4,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from isotune.simulator.schedule.program import Program, Step
 from isotune.simulator.schedule.timeline import Timeline
 
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Start and end of each step of one run, in the program's order; seconds since it began."""
+
+    starts: tuple[float, ...]
+    ends: tuple[float, ...]
+
+    @property
+    def latency(self) -> float:
+        """Seconds until the last step ended."""
+        return max(self.ends)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,9 +45,8 @@ class Measurement:
     @property
     def spread(self) -> float:
         """Width of the middle half of the repeats, as a share of the median."""
-        ordered = sorted(self.latencies)
-        low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.25, 0.75))
-        return (high - low) / self.median_s
+        low, high = np.percentile(self.latencies, (25, 75), method="nearest")
+        return float(high - low) / self.median_s
 
 
 def measurement(program: Program, runs: Sequence[Sequence[Timeline]]) -> Measurement:
@@ -46,12 +60,12 @@ def measurement(program: Program, runs: Sequence[Sequence[Timeline]]) -> Measure
     )
 
 
-def timeline_of(program: Program, starts: Sequence[float], ends: Sequence[float]) -> Timeline:
-    """The timeline of clocked steps."""
-    intervals = list(zip(program.steps, starts, ends, strict=True))
+def timeline_of(program: Program, times: StepTimes) -> Timeline:
+    """The timeline of a run."""
+    intervals = list(zip(program.steps, times.starts, times.ends, strict=True))
     syncs = [(start, end) for step, start, end in intervals if step.is_sync]
     compute = [(start, end) for step, start, end in intervals if not step.is_sync]
-    return Timeline(tuple(starts), tuple(ends), max(ends), _both(compute, syncs))
+    return Timeline(times.starts, times.ends, times.latency, _both(compute, syncs))
 
 
 def kind_of(step: Step) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from isotune.validation.executor import Clocked
+from isotune.simulator.schedule import StepTimes
 from isotune.validation.ranks import Rank, leads, placements, run
-from isotune.validation.real_run.rank_job import Timed, agree
+from isotune.validation.real_run.messages import TimedRun
+from isotune.validation.real_run.validate_job import check_same_request
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Failing:
     def __call__(self, rank: Rank) -> None:
         rank.send(os.getpid())
         if self.how == "disagree":
-            agree(rank, f"the plan of rank {rank.index}")
+            check_same_request(rank, f"the plan of rank {rank.index}")
         rank.at("measuring")
-        rank.send(Timed(0, 0, Clocked((0.0,), (1.0,))))
+        rank.send(TimedRun(0, 0, StepTimes((0.0,), (1.0,))))
         rank.step(3)
         dist.barrier()
         if rank.index == 1:
@@ -63,7 +64,7 @@ def main() -> None:
     )
     if leads():
         pids = [message for message in sent if isinstance(message, int)]
-        measured = sum(isinstance(message, Timed) for message in sent)
+        measured = sum(isinstance(message, TimedRun) for message in sent)
         (fails,) = [message[1] for message in sent if isinstance(message, tuple)]
         found = {"failure": failure, "pids": pids, "measured": measured, "fails": fails}
         print(json.dumps(found | {"ended": time.monotonic()}))

@@ -54,7 +54,7 @@ def test_new_writes_a_template_that_predicts_at_once(tmp_path, capsys):
     [
         (("hw", "new", "two words"), "name"),
         (("hw", "new", "mine", "--from", "h800"), "use the measured h100"),
-        (("hw", "diff", "h100", "h1000"), "nearest: h100"),
+        (("hw", "diff", "h100", "h1000"), "did you mean h100"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, arguments, complaint):

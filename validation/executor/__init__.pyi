@@ -14,6 +14,5 @@ from .shard import fill as fill
 from .shard import load_shard as load_shard
 from .shard import parameters as parameters
 from .shard import settle as settle
-from .streams import Clocked as Clocked
 from .streams import let_host_ahead as let_host_ahead
 from .streams import streams_on as streams_on

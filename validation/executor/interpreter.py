@@ -35,13 +35,13 @@ from isotune.simulator.architecture import (
     Rope,
     RowParallel,
 )
-from isotune.simulator.schedule import Chunk, Program, Step
+from isotune.simulator.schedule import Chunk, Program, Step, StepTimes
 from isotune.validation.executor.causal_attention import attend
 from isotune.validation.executor.collective_ops import Collectives
 from isotune.validation.executor.kv_cache import KvCache
 from isotune.validation.executor.layers import DecoderLayer, Heads, Rotation
 from isotune.validation.executor.shard import Shard
-from isotune.validation.executor.streams import Clocked, OnStep, Streams
+from isotune.validation.executor.streams import OnStep, Streams
 from isotune.validation.weights import vocabulary_range
 
 
@@ -81,11 +81,11 @@ class ChunkState:
 @dataclass(frozen=True)
 class Outcome:
     """What a run leaves: hidden states [requests, tokens, hidden] before the final norm, this
-    rank's slice of the last tokens' logits [requests, words], and the clocked steps."""
+    rank's slice of the last tokens' logits [requests, words], and when each step ran."""
 
     hidden: Tensor
     logits: Tensor
-    clocked: Clocked
+    times: StepTimes
 
 
 class Executor:
@@ -124,10 +124,10 @@ class Executor:
         self._end = max(chunk.start + chunk.tokens for chunk in program.chunks)
         self._embedded, self._cache = embedded, cache
         with torch.inference_mode():
-            clocked = self._streams.play(program, self._perform, self._on_step)
+            times = self._streams.play(program, self._perform, self._on_step)
             hidden = [self._hidden(chunk) for chunk in program.chunks]
         by_requests = program.chunks[-1].first_request > 0
-        return Outcome(torch.cat(hidden, 0 if by_requests else 1), self._logits, clocked)
+        return Outcome(torch.cat(hidden, 0 if by_requests else 1), self._logits, times)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocab_size] of hidden states before the final norm, on every rank."""

@@ -3,12 +3,11 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from isotune.simulator.schedule import Program, Stream
+from isotune.simulator.schedule import Program, StepTimes, Stream
 
 Perform = Callable[[int], None]
 """Does the work of the step with this index."""
@@ -16,23 +15,10 @@ OnStep = Callable[[int], object]
 """Told the index of a step that begins, or that the host waits for."""
 
 
-@dataclass(frozen=True)
-class Clocked:
-    """Start and end of each step, in the program's order; seconds since the program began."""
-
-    starts: tuple[float, ...]
-    ends: tuple[float, ...]
-
-    @property
-    def latency(self) -> float:
-        """Seconds until the last step ended."""
-        return max(self.ends)
-
-
 class Streams(Protocol):
     """Runs steps in order on their streams, each after the steps it depends on."""
 
-    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> StepTimes:
         """Run a program to its end; `on_step` hears which step is reached."""
 
 
@@ -42,7 +28,7 @@ class CpuStreams:
     Collectives leave Python while they wait, so the compute goes on under them.
     """
 
-    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> StepTimes:
         """See `Streams`."""
         starts, ends = [0.0] * len(program.steps), [0.0] * len(program.steps)
         begin = time.perf_counter()
@@ -69,7 +55,7 @@ class CpuStreams:
                 raise
         for left in in_flight.values():
             left.result()
-        return Clocked(tuple(starts), tuple(ends))
+        return StepTimes(tuple(starts), tuple(ends))
 
 
 class CudaStreams:
@@ -82,7 +68,7 @@ class CudaStreams:
             for stream in Stream
         }
 
-    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> Clocked:
+    def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> StepTimes:
         """See `Streams`."""
         torch.cuda.synchronize(self._device)
         begin = torch.cuda.Event(enable_timing=True)
@@ -104,7 +90,7 @@ class CudaStreams:
             on_step(index)
             end.synchronize()
         torch.cuda.synchronize(self._device)
-        return Clocked(
+        return StepTimes(
             tuple(begin.elapsed_time(event) / 1e3 for event in starts),
             tuple(begin.elapsed_time(event) / 1e3 for event in ends),
         )

@@ -1,4 +1,4 @@
-"""What a turn from compute to a sync and back costs beyond the kernels and the collective."""
+"""What a pass costs beyond its kernels and collectives: waits and hand-overs between streams."""
 
 import statistics
 from dataclasses import replace
@@ -16,7 +16,7 @@ from isotune.validation.measure.timed_kernels import Kernel, Kernels, seconds_of
 _BLOCKS = 4
 
 
-class Turns:
+class Handover:
     """A pass of a few blocks made of the measured kernels, on the executor's own streams.
 
     It has `rows` tokens, and the all-reduces of a group. Its ops are those that are measured.
@@ -31,7 +31,7 @@ class Turns:
         self._kernels = _of_a_block(kernels, wanted, rows)
         self._sync, self._device = sync, device
 
-    def beyond(self, repeats: int, group: Any) -> float:
+    def skew(self, repeats: int, group: Any) -> float:
         """Seconds per sync of the pass beyond its kernels, each alone, and its collectives.
 
         It is what a rank waits for the slowest one, for a stream to hand over to the other, and
@@ -43,12 +43,12 @@ class Turns:
         at_syncs = [at for at, step in enumerate(self._program.steps) if step.is_sync]
         streams, times = streams_on(device), []
         for _ in range(max(3, repeats // len(at_syncs))):
-            clocked = streams.play(self._program, self._perform)
-            seen = [clocked.ends[at] - clocked.starts[at] for at in at_syncs]
+            run = streams.play(self._program, self._perform)
+            seen = [run.ends[at] - run.starts[at] for at in at_syncs]
             shortest = torch.tensor(seen, dtype=torch.float64, device=device)
             dist.all_reduce(shortest, dist.ReduceOp.MIN, group=group)
             collectives = float(shortest.sum())
-            times.append(clocked.latency - clocked.ends[0] - _BLOCKS * alone - collectives)
+            times.append(run.latency - run.ends[0] - _BLOCKS * alone - collectives)
         return statistics.median(times) / len(at_syncs)
 
     def _perform(self, index: int) -> None:

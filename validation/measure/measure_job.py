@@ -12,7 +12,7 @@ import torch.distributed as dist
 from isotune.validation.choices import COLLECTIVES
 from isotune.validation.executor import group_of, let_host_ahead
 from isotune.validation.measure.cases import ATTENTION_SIZES, Case, Range, cases
-from isotune.validation.measure.handover import Turns
+from isotune.validation.measure.handover import Handover
 from isotune.validation.measure.timed_kernels import (
     Kernel,
     Kernels,
@@ -114,8 +114,8 @@ class MeasureJob:
         repeats = _same(self._repeats(sync, rank), group, rank.device)
         alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (compute, sync))
         rows = max(self.wanted.tokens // 2, 1)
-        turns = Turns(kernels, self.wanted, rows, sync, rank.device)
-        skew = turns.beyond(repeats, group)
+        handover = Handover(kernels, self.wanted, rows, sync, rank.device)
+        skew = handover.skew(repeats, group)
         wait_for_all(rank)
         together = _together_cuda if rank.device.type == "cuda" else _together_cpu
         beside, sync_beside = together(compute, sync, repeats, alone, rank.device)

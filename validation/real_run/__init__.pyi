@@ -1,6 +1,6 @@
-from .benchmark import DrivenRun as DrivenRun
-from .benchmark import drive as drive
-from .benchmark_job import Bench as Bench
+from .benchmark import BenchmarkRun as BenchmarkRun
+from .benchmark import run_benchmark as run_benchmark
+from .benchmark_job import Benchmark as Benchmark
 from .comparison import Comparison as Comparison
 from .comparison import Validation as Validation
 from .comparison import validation_dict as validation_dict
@@ -13,7 +13,7 @@ from .quality import Quality as Quality
 from .quality import check_quality as check_quality
 from .quality import compare_quality as compare_quality
 from .quality import forwards as forwards
-from .rank_job import DTYPES as DTYPES
 from .run_validation import validate as validate
 from .setup import Setup as Setup
 from .setup import default_device as default_device
+from .validate_job import DTYPES as DTYPES

@@ -6,15 +6,16 @@ from typing import Any
 
 from isotune.simulator.schedule import Measurement, Plan, Program, expand
 from isotune.validation.ranks import leads, placements, run
-from isotune.validation.real_run.benchmark_job import DrivenJob, Driver, Entered, Final
+from isotune.validation.real_run.benchmark_job import BenchmarkJob, Driver
 from isotune.validation.real_run.comparison import Collected
 from isotune.validation.real_run.fits_machine import check_machine
+from isotune.validation.real_run.messages import FinalRound, Message, PlanStarted
 from isotune.validation.real_run.run_validation import step_words
 from isotune.validation.real_run.setup import Setup
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DrivenRun:
+class BenchmarkRun:
     """Plans in the order in which they first ran, and all their complete rounds.
 
     `finals` has the plans that met again at the end, on those last rounds alone; empty if it
@@ -33,13 +34,13 @@ class _Gathered:
     setup: Setup
     collected: Collected
     plans: dict[int, Plan] = field(default_factory=dict)
-    final: Final | None = None
+    final: FinalRound | None = None
 
-    def take(self, rank: int, message: Any) -> None:
+    def take(self, rank: int, message: Message) -> None:
         match message:
-            case Entered():
+            case PlanStarted():
                 self.plans[message.number] = message.plan
-            case Final():
+            case FinalRound():
                 self.final = message
             case _:
                 self.collected.take(rank, message)
@@ -52,13 +53,13 @@ class _Gathered:
         """See `step_words`; the plans become known as they run."""
         names = {number: f"plan {number}" for number in self.plans}
         programs = {number: self.program(number) for number in self.plans}
-        return step_words(names, programs)(reported)
+        return step_words(reported, names, programs)
 
-    def run(self, failure: str | None) -> DrivenRun:
+    def run(self, failure: str | None) -> BenchmarkRun:
         final = self.final
         numbers = () if final is None else final.numbers
         first = 0 if final is None else final.round
-        return DrivenRun(
+        return BenchmarkRun(
             measured=self._measured(tuple(self.plans), 0),
             finals=self._measured(numbers, first),
             failure=failure,
@@ -74,16 +75,16 @@ class _Gathered:
         return tuple((plan, ran) for plan, ran in found if ran is not None)
 
 
-def drive(
+def run_benchmark(
     setup: Setup,
     driver: Driver,
     *,
     timeout_s: float,
     on_message: Callable[[], None] = lambda: None,
-) -> DrivenRun | None:
+) -> BenchmarkRun | None:
     """Let a driver measure plans of a setup; None on a rank that is not torchrun's first.
 
-    A run that fails, or is interrupted, keeps what was measured: see `DrivenRun.failure`.
+    A run that fails, or is interrupted, keeps what was measured: see `BenchmarkRun.failure`.
 
     Raises:
         InputError: the workload does not fit this machine or number of ranks.
@@ -97,7 +98,7 @@ def drive(
     here = placements(setup.ranks)
     check_machine(setup, here)
     failure = run(
-        DrivenJob(setup, driver),
+        BenchmarkJob(setup, driver),
         here,
         device=setup.device,
         timeout_s=timeout_s,

@@ -9,68 +9,53 @@ import torch.distributed as dist
 
 from isotune.simulator.schedule import Plan
 from isotune.validation.ranks import Rank
-from isotune.validation.real_run.interleave import Turns
-from isotune.validation.real_run.rank_job import Timed, agree, open_session
+from isotune.validation.real_run.interleave import Interleaved
+from isotune.validation.real_run.messages import FinalRound, PlanStarted, TimedRun
 from isotune.validation.real_run.setup import Setup
+from isotune.validation.real_run.validate_job import check_same_request, open_session
 
 
-@dataclass(frozen=True)
-class Entered:
-    """A plan's number among those run, sent by the first rank before the plan's first turn."""
-
-    number: int
-    plan: Plan
-
-
-@dataclass(frozen=True)
-class Final:
-    """The plans that meet again at the end, and the first round of that."""
-
-    numbers: tuple[int, ...]
-    round: int
-
-
-class Bench:
+class Benchmark:
     """What the first rank's driver measures plans with."""
 
-    def __init__(self, rank: Rank, turns: Turns) -> None:
-        self._rank, self._turns = rank, turns
+    def __init__(self, rank: Rank, interleaved: Interleaved) -> None:
+        self._rank, self._interleaved = rank, interleaved
         self._numbers: dict[Plan, int] = {}
         self._round = 0
 
     def measure(self, plans: Sequence[Plan], rounds: int, *, final: bool = False) -> list[float]:
-        """Run plans in turns on all ranks; the slowest rank's seconds, the median over rounds.
+        """Run plans interleaved on all ranks; the slowest rank's seconds, the median over rounds.
 
-        A plan that runs for the first time has one more turn before the first that counts.
+        A plan that runs for the first time has one more run before the first that counts.
         """
         new = [plan for plan in dict.fromkeys(plans) if plan not in self._numbers]
         for plan in new:
             self._numbers[plan] = len(self._numbers)
-            self._rank.send(Entered(self._numbers[plan], plan))
+            self._rank.send(PlanStarted(self._numbers[plan], plan))
         numbers = tuple(self._numbers[plan] for plan in plans)
         if final:
-            self._rank.send(Final(numbers, self._round))
-        bout = _Bout(tuple(zip(numbers, plans, strict=True)), tuple(new), rounds, self._round)
+            self._rank.send(FinalRound(numbers, self._round))
+        request = _Request(tuple(zip(numbers, plans, strict=True)), tuple(new), rounds, self._round)
         self._round += rounds
-        _share(self._rank, bout)
-        seconds = _slowest(self._rank, _play(self._rank, self._turns, bout))
+        _broadcast(self._rank, request)
+        seconds = _slowest(self._rank, _run(self._rank, self._interleaved, request))
         return [median(rounds) for rounds in seconds]
 
     def close(self) -> None:
         """Tell the other ranks that nothing more is run."""
-        _share(self._rank, None)
+        _broadcast(self._rank, None)
 
 
 class Driver(Protocol):
     """Decides what is run; picklable, called on the first rank alone."""
 
-    def __call__(self, bench: Bench) -> None:
+    def __call__(self, benchmark: Benchmark, /) -> None:
         """Measure plans until there is nothing more to learn, or no time."""
 
 
 @dataclass(frozen=True)
-class DrivenJob:
-    """Rank 0 drives, the others follow; all send `Timed`s, rank 0 also what they are of."""
+class BenchmarkJob:
+    """Rank 0 drives, the others follow; all send `TimedRun`s, rank 0 also what they are of."""
 
     setup: Setup
     driver: Driver
@@ -78,20 +63,22 @@ class DrivenJob:
     def __call__(self, rank: Rank) -> None:
         """See `Job`."""
         setup = self.setup
-        agree(rank, setup.agreed)
-        turns = Turns(rank, open_session(rank, setup, setup.scenario.workload.dtype), setup)
+        check_same_request(rank, setup.agreed)
+        interleaved = Interleaved(
+            rank, open_session(rank, setup, setup.scenario.workload.dtype), setup
+        )
         rank.at("measuring")
         if rank.index == 0:
-            bench = Bench(rank, turns)
-            self.driver(bench)
-            bench.close()
+            benchmark = Benchmark(rank, interleaved)
+            self.driver(benchmark)
+            benchmark.close()
             return
-        while (bout := _share(rank, None)) is not None:
-            _slowest(rank, _play(rank, turns, bout))
+        while (request := _broadcast(rank, None)) is not None:
+            _slowest(rank, _run(rank, interleaved, request))
 
 
 @dataclass(frozen=True)
-class _Bout:
+class _Request:
     """Plans by number, those new to the ranks, how many rounds, and the number of the first."""
 
     plans: tuple[tuple[int, Plan], ...]
@@ -100,27 +87,27 @@ class _Bout:
     first: int
 
 
-def _play(rank: Rank, turns: Turns, bout: _Bout) -> list[list[float]]:
+def _run(rank: Rank, interleaved: Interleaved, request: _Request) -> list[list[float]]:
     """This rank's seconds of every round [plans, rounds]."""
-    for number, plan in bout.plans:
-        if plan in bout.new:
-            turns.run(number, plan)
-    seconds: list[list[float]] = [[] for _ in bout.plans]
-    for repeat in range(bout.first, bout.first + bout.rounds):
-        for (number, plan), mine in zip(bout.plans, seconds, strict=True):
-            clocked = turns.run(number, plan)
-            mine.append(clocked.latency)
-            rank.send(Timed(number, repeat, clocked))
+    for number, plan in request.plans:
+        if plan in request.new:
+            interleaved.run(number, plan)
+    seconds: list[list[float]] = [[] for _ in request.plans]
+    for repeat in range(request.first, request.first + request.rounds):
+        for (number, plan), latencies in zip(request.plans, seconds, strict=True):
+            times = interleaved.run(number, plan)
+            latencies.append(times.latency)
+            rank.send(TimedRun(number, repeat, times))
     return seconds
 
 
-def _share(rank: Rank, bout: _Bout | None) -> _Bout | None:
-    """The first rank's bout, on every rank."""
+def _broadcast(rank: Rank, request: _Request | None) -> _Request | None:
+    """The first rank's request, on every rank."""
     rank.tick()
-    box: list[Any] = [bout]
+    box: list[Any] = [request]
     if rank.ranks > 1:
         dist.broadcast_object_list(box, 0)
-    found: _Bout | None = box[0]
+    found: _Request | None = box[0]
     return found
 
 

@@ -8,12 +8,14 @@ from isotune.simulator.predict import Prediction, predict
 from isotune.simulator.schedule import (
     Measurement,
     Program,
+    StepTimes,
     Timeline,
     exposed_comm_s,
     kind_seconds,
     measurement,
     timeline_of,
 )
+from isotune.validation.real_run.messages import Message, Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
 
 
@@ -44,29 +46,26 @@ class Collected:
     """What the ranks have sent so far."""
 
     ranks: int
-    numbers: Any = None
+    numbers: Numbers | None = None
     peak_bytes: dict[int, float] = field(default_factory=dict)
-    clocks: dict[tuple[int, int], dict[int, Any]] = field(default_factory=dict)
+    times: dict[tuple[int, int], dict[int, StepTimes]] = field(default_factory=dict)
 
-    def take(self, rank: int, message: Any) -> None:
+    def take(self, rank: int, message: Message) -> None:
         """Take in a message of a rank; see `ValidateJob`."""
-        from isotune.validation.real_run.rank_job import Numbers, Peak, Timed
-
         match message:
             case Numbers():
                 self.numbers = message
-            case Peak():
+            case PeakMemory():
                 self.peak_bytes[rank] = message.bytes
-            case Timed():
-                self.clocks.setdefault((message.program, message.repeat), {})[rank] = message
+            case TimedRun():
+                self.times.setdefault((message.program, message.repeat), {})[rank] = message.times
 
     def measurement(self, number: int, program: Program, first: int = 0) -> Measurement | None:
         """The repeats of a program, from `first` on, that all ranks have finished."""
         runs: list[list[Timeline]] = []
-        for (which, repeat), by_rank in sorted(self.clocks.items()):
+        for (which, repeat), by_rank in sorted(self.times.items()):
             if which == number and repeat >= first and len(by_rank) == self.ranks:
-                clocks = [sent.clocked for sent in by_rank.values()]
-                runs.append([timeline_of(program, c.starts, c.ends) for c in clocks])
+                runs.append([timeline_of(program, times) for times in by_rank.values()])
         return measurement(program, runs) if runs else None
 
 
@@ -75,7 +74,7 @@ class Validation:
     """A validation's result. `failure` is the one line of a run that ended early."""
 
     setup: Setup
-    numbers: Any
+    numbers: Numbers | None
     plan: Comparison
     serial: Comparison
     peak_bytes: Mapping[int, float]

@@ -1,17 +1,17 @@
-"""Plans that take turns on one rank: same tokens, same cache, so that all see the same machine."""
+"""Runs of several plans interleaved: same tokens, same cache, so that all see the same machine."""
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from isotune.simulator.schedule import Plan, Program
-from isotune.validation.executor import Clocked, Executor, Session
+from isotune.simulator.schedule import Plan, Program, StepTimes
+from isotune.validation.executor import Executor, Session
 from isotune.validation.ranks import Rank
 from isotune.validation.real_run.setup import Setup
 
 
-class Turns:
-    """Runs any plan of a setup's workload, over and over, on weights that are already there."""
+class Interleaved:
+    """Runs plans of a setup's workload in any order, on weights that are loaded once."""
 
     def __init__(self, rank: Rank, session: Session, setup: Setup) -> None:
         workload = setup.scenario.workload
@@ -21,7 +21,7 @@ class Turns:
         self._known: dict[Plan, tuple[Executor, Program]] = {}
         self._embedded = session.executor(Plan()).embed(ids, workload.context)
 
-    def run(self, number: int, plan: Plan) -> Clocked:
+    def run(self, number: int, plan: Plan) -> StepTimes:
         """One run of a plan, begun by all ranks together; `number` names it in failures."""
         if plan not in self._known:
             program = self._session.program(plan, self._workload)
@@ -29,7 +29,7 @@ class Turns:
         executor, program = self._known[plan]
         self._rank.program = number
         wait_for_all(self._rank)
-        return executor.run(program, self._embedded, self._cache).clocked
+        return executor.run(program, self._embedded, self._cache).times
 
 
 def random_ids(setup: Setup, device: torch.device) -> Tensor:

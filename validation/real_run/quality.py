@@ -2,7 +2,7 @@
 
 The plan's mathematics (`reference.lossy`: dropped syncs, quantised transfers) runs
 in one process beside the original model on the same text; that the ranks compute the same is
-what the check of numbers in `isotune.validation.real_run.rank_job` shows.
+what the check of numbers in `isotune.validation.real_run.validate_job` shows.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from isotune.simulator.architecture import read_model
 from isotune.simulator.errors import InputError
-from isotune.validation.real_run.rank_job import DTYPES
 from isotune.validation.real_run.setup import Setup
+from isotune.validation.real_run.validate_job import DTYPES
 from isotune.validation.reference import lossy, streamed_model
 from isotune.validation.spd.checkpoint import read_missing
 from isotune.validation.spd.model import Windows

@@ -7,8 +7,8 @@ from isotune.simulator.schedule import Program, Step
 from isotune.validation.ranks import STEPS, leads, placements, run
 from isotune.validation.real_run.comparison import Collected, Validation, validation
 from isotune.validation.real_run.fits_machine import check_machine
-from isotune.validation.real_run.rank_job import ValidateJob
 from isotune.validation.real_run.setup import Setup
+from isotune.validation.real_run.validate_job import ValidateJob
 
 
 def validate(
@@ -32,7 +32,7 @@ def validate(
     def take(rank: int, message: Any) -> None:
         collected.take(rank, message)
         if on_message:
-            on_message(sum(map(len, collected.clocks.values())), total)
+            on_message(sum(map(len, collected.times.values())), total)
 
     here = placements(ranks or setup.ranks)
     check_machine(setup, here)
@@ -48,18 +48,18 @@ def validate(
 
 
 def where(job: ValidateJob) -> Callable[[int], str]:
-    """Words for a step of the job's programs, by the number that `Rank.step` reports."""
-    return step_words({0: "serial run", 1: "plan"}, dict(enumerate(job.programs())))
+    """Words for a step of the job's programs, by the number that `Rank.step` reports.
+
+    The programs are expanded only when a step has to be named.
+    """
+    names = {0: "serial run", 1: "plan"}
+    return lambda reported: step_words(reported, names, dict(enumerate(job.programs())))
 
 
-def step_words(names: Mapping[int, str], programs: Mapping[int, Program]) -> Callable[[int], str]:
+def step_words(reported: int, names: Mapping[int, str], programs: Mapping[int, Program]) -> str:
     """Words for a step of named programs, by the number that `Rank.step` reports."""
-
-    def words(reported: int) -> str:
-        number, index = divmod(reported, STEPS)
-        return f"{names[number]}, {_step_words(programs[number].steps[index])}"
-
-    return words
+    number, index = divmod(reported, STEPS)
+    return f"{names[number]}, {_step_words(programs[number].steps[index])}"
 
 
 def _step_words(step: Step) -> str:

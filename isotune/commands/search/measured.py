@@ -109,7 +109,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         """Run the search on the devices; None on a rank that has nothing to say."""
         from isotune.tuner.search import MeasuredStudy, StudyAddress
         from isotune.validation.ranks import leads
-        from isotune.validation.real_run import drive
+        from isotune.validation.real_run import run_benchmark
 
         budget_s = self.time_budget or 600.0
         if self.storage is not None and leads():
@@ -124,7 +124,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
             else StudyAddress(url=self.storage, study=self.study),
         )
         with _clock(budget_s, not self.as_json) as tell:
-            return drive(setup, driver, timeout_s=_TIMEOUT_S, on_message=tell)
+            return run_benchmark(setup, driver, timeout_s=_TIMEOUT_S, on_message=tell)
 
 
 @contextmanager

@@ -272,7 +272,7 @@ BAD = {
     "broken.json": ("{", "malformed JSON"),
     "list.json": ("[1]", "expected a JSON object"),
     "other.json": ('{"a": 1}', "no field `kind`"),
-    "kind.json": ('{"kind": "serch"}', "did you mean 'search'?"),
+    "kind.json": ('{"kind": "serch"}', "did you mean search"),
     "short.json": ('{"kind": "search"}', "Field required"),
     "gone.json": ('{"kind": "sweep", "file": "no-such-table.csv"}', "is not there"),
     "deep.json": ("[" * 100_000, "nested too deeply"),

@@ -113,7 +113,7 @@ def test_a_derived_profile_written_and_read_again_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"derived_from": "a1000"}, "derived_from: hardware 'a1000'.*nearest: a100"),
+        ({"derived_from": "a1000"}, "derived_from: hardware 'a1000'.*did you mean a100"),
         ({"derived_from": "h800"}, "derived_from: h800 is itself derived from h100"),
         ({"derived_from": 7}, "derived_from: expected the name of a profile"),
         ({"derived_from": None}, "Field required"),

@@ -87,7 +87,7 @@ def test_a_profile_survives_being_written_and_read(tmp_path: Path) -> None:
     ("name", "near"), [("a8000", "a800"), ("rtx-4090", "rtx4090"), ("H10O.yaml", "h100")]
 )
 def test_an_unknown_profile_gives_the_nearest_names(name: str, near: str) -> None:
-    with pytest.raises(InputError, match=rf"hardware '{name}'.*nearest: .*{near}.*bundled: "):
+    with pytest.raises(InputError, match=rf"hardware '{name}'.*did you mean .*{near}.*bundled: "):
         read_profile(name)
 
 

@@ -248,7 +248,7 @@ def test_the_command_writes_a_profile_and_says_what_was_left_open(tmp_path, caps
     ("change", "complaint"),
     [
         ({"--date": "yesterday"}, "--date: 'yesterday' is not a date"),
-        ({"--base": "a1000"}, "nearest: a100"),
+        ({"--base": "a1000"}, "did you mean a100"),
         ({"-o": "/nowhere/x.yaml"}, "cannot write it"),
     ],
 )

@@ -33,7 +33,7 @@ def test_one_gpu_computes_the_unsharded_models_logits_and_clocks_every_step(fold
     got = session.executor(ISO).logits(outcome.hidden).cpu()
     want = unsharded(folder)(tokens).logits
     assert (got - want).abs().max() <= 1e-4 * want.abs().max()
-    clocked = outcome.clocked
+    clocked = outcome.times
     assert all(a <= b for a, b in zip(clocked.starts, clocked.ends, strict=True))
 
 

@@ -11,7 +11,7 @@ from _support.jobs import Failing, gone
 from _support.paths import SUPPORT
 
 from isotune.validation.ranks import placements, run
-from isotune.validation.real_run.rank_job import Timed
+from isotune.validation.real_run.messages import TimedRun
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, 
     assert all(over - failed < (5 if how == "hang" else 0) + 20 for failed in fails)
     assert len(fails) == (0 if how == "disagree" else 1)
     # What was measured before is kept.
-    measured = [message for message in sent if isinstance(message, Timed)]
+    measured = [message for message in sent if isinstance(message, TimedRun)]
     assert len(measured) == (0 if how == "disagree" else 2)
 
 

@@ -12,6 +12,7 @@ from isotune.simulator.architecture import read_model
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import (
     Plan,
+    StepTimes,
     Workload,
     expand,
     exposed_comm_s,
@@ -19,10 +20,9 @@ from isotune.simulator.schedule import (
     measurement,
     timeline_of,
 )
-from isotune.validation.executor import Clocked
 from isotune.validation.executor.streams import CpuStreams
 from isotune.validation.real_run import run_validation as front
-from isotune.validation.real_run.rank_job import Timed
+from isotune.validation.real_run.messages import TimedRun
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def prediction(tmp_path):
 
 def test_a_clocked_prediction_is_the_prediction(prediction):
     program, times = prediction.program, prediction.timeline
-    again = timeline_of(program, times.starts, times.ends)
+    again = timeline_of(program, StepTimes(times.starts, times.ends))
     assert again.latency == times.latency
     assert again.overlapped == pytest.approx(times.overlapped)
     assert exposed_comm_s(program, again) == pytest.approx(prediction.exposed_comm_s)
@@ -55,7 +55,7 @@ def test_the_slowest_rank_of_the_median_repeat_stands_for_a_measurement(predicti
     steps = len(program.steps)
 
     def run(latency):
-        return timeline_of(program, [0.0] * steps, [latency] * steps)
+        return timeline_of(program, StepTimes((0.0,) * steps, (latency,) * steps))
 
     found = measurement(program, [[run(1.0), run(5.0)], [run(2.0), run(1.0)], [run(3.0), run(3.0)]])
     assert found.latencies == (5.0, 2.0, 3.0)
@@ -67,7 +67,7 @@ def test_on_cpu_a_sync_runs_beside_the_next_chunks_compute(prediction):
 
     program = prediction.program
     clocked = CpuStreams().play(program, lambda _: time.sleep(0.002))
-    timeline = timeline_of(program, clocked.starts, clocked.ends)
+    timeline = timeline_of(program, clocked)
     assert timeline.overlapped > 0.2 * timeline.latency
     for index, step in enumerate(program.steps):
         assert all(clocked.ends[awaited] <= clocked.starts[index] for awaited in step.depends_on)
@@ -99,9 +99,9 @@ def test_a_run_that_fails_still_shows_the_repeats_that_all_ranks_finished(
         for number, program in enumerate(job.programs()):
             steps = len(program.steps)
             for rank in range(len(here)):
-                clocks = Clocked((0.0,) * steps, (0.5 + number,) * steps)
-                on_message(rank, Timed(number, 0, clocks))
-        on_message(0, Timed(0, 1, SimpleNamespace()))  # the other rank never got there
+                clocks = StepTimes((0.0,) * steps, (0.5 + number,) * steps)
+                on_message(rank, TimedRun(number, 0, clocks))
+        on_message(0, TimedRun(0, 1, SimpleNamespace()))  # the other rank never got there
         return "rank 1 of 2 (measuring) was killed by SIGKILL"
 
     monkeypatch.setattr(front, "run", run)

@@ -1,4 +1,4 @@
-"""What every rank of a validation does: agree, check the numbers, then measure."""
+"""What every rank of a validation does: check_same_request, check the numbers, then measure."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,9 +12,10 @@ from torch import Tensor
 from isotune.simulator.errors import DisagreementError
 from isotune.simulator.predict import SERIAL
 from isotune.simulator.schedule import CommDtype, Program, expand
-from isotune.validation.executor import Clocked, Session, emulated, load_shard
+from isotune.validation.executor import Session, emulated, load_shard
 from isotune.validation.ranks import Rank, peak_resident_bytes
-from isotune.validation.real_run.interleave import Turns, random_ids
+from isotune.validation.real_run.interleave import Interleaved, random_ids
+from isotune.validation.real_run.messages import Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.reference import lossy, streamed_model
 from isotune.validation.spd.checkpoint import read_missing
@@ -26,41 +27,9 @@ _QUANTISED_TOLERANCE: dict[CommDtype, float] = {"bf16": 0.0, "int8": 2e-2, "fp8"
 _POSITIONS = 32
 
 
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """Logits of the plan beside the reference's: the largest difference over the largest logit."""
-
-    max_rel_error: float
-    tolerance: float
-    reference: str
-    dtype: str
-    positions: int
-
-    @property
-    def ok(self) -> bool:
-        """Whether they are the same, up to rounding."""
-        return self.max_rel_error <= self.tolerance
-
-
-@dataclass(frozen=True)
-class Timed:
-    """One rank's clocks of one run of a program (0 serial, 1 the plan)."""
-
-    program: int
-    repeat: int
-    clocked: Clocked
-
-
-@dataclass(frozen=True)
-class Peak:
-    """A rank's largest memory: of the device, or of the process on CPU; bytes."""
-
-    bytes: float
-
-
 @dataclass(frozen=True)
 class ValidateJob:
-    """The job of one rank; sends `Numbers` (rank 0), then `Timed`s, then its `Peak`."""
+    """The job of one rank; sends `Numbers` (rank 0), then `TimedRun`s, then its `PeakMemory`."""
 
     setup: Setup
 
@@ -76,7 +45,7 @@ class ValidateJob:
         Raises:
             DisagreementError: another rank runs another plan.
         """
-        agree(rank, repr((self.setup.agreed, self.setup.plan)))
+        check_same_request(rank, repr((self.setup.agreed, self.setup.plan)))
         if self.setup.check_dtype != "none":
             numbers = self._check(rank)
             if numbers is not None:
@@ -86,7 +55,7 @@ class ValidateJob:
                 torch.cuda.empty_cache()
         session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
         self._measure(rank, session)
-        rank.send(Peak(_peak_bytes(rank.device)))
+        rank.send(PeakMemory(_peak_bytes(rank.device)))
 
     def _check(self, rank: Rank) -> Numbers | None:
         setup, dtype = self.setup, self.setup.check_dtype
@@ -127,7 +96,7 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                missing = missing_of(rank, setup, setup.check_dtype)
+                missing = bias_corrections_of(rank, setup, setup.check_dtype)
                 with lossy(
                     model,
                     tp=tp,
@@ -141,16 +110,16 @@ class ValidateJob:
         return whole.float()
 
     def _measure(self, rank: Rank, session: Session) -> None:
-        setup, turns = self.setup, Turns(rank, session, self.setup)
+        setup, interleaved = self.setup, Interleaved(rank, session, self.setup)
         rank.at("warming up")
         for repeat in range(-setup.warmup, setup.repeat):
             if repeat == 0:
                 rank.at("measuring")
-            # Serial and plan take turns, so that both see the same machine.
+            # Serial and plan are interleaved, so that both see the same machine.
             for number, plan in (*((0, serial) for serial in setup.baseline), (1, setup.plan)):
-                clocked = turns.run(number, plan)
+                times = interleaved.run(number, plan)
                 if repeat >= 0:
-                    rank.send(Timed(number, repeat, clocked))
+                    rank.send(TimedRun(number, repeat, times))
 
 
 def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
@@ -158,7 +127,7 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
     rank.at("loading")
     config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
     tp = setup.scenario.workload.tp
-    weights, missing = weights_of(rank, setup, dtype), missing_of(rank, setup, dtype)
+    weights, missing = weights_of(rank, setup, dtype), bias_corrections_of(rank, setup, dtype)
     shard = load_shard(config, weights, rank=rank.index, tp=tp, missing=missing)
     stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
     return Session(shard, setup.scenario.model, rank.step, stand_in)
@@ -187,7 +156,7 @@ class _Reporting:
         return self._weights.read(name, shape, cut)
 
 
-def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
+def bias_corrections_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
     """The bias corrections of a recovered model, [tp, hidden] by block."""
     if setup.weights is None or not setup.plan.dropped:
         return {}
@@ -195,7 +164,7 @@ def missing_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
     return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
-def agree(rank: Rank, asked: str) -> None:
+def check_same_request(rank: Rank, asked: str) -> None:
     """Refuse to start where the ranks were asked for different things.
 
     Raises:
