@@ -1,7 +1,7 @@
+from .launch import run as run
 from .placement import RankPlacement as RankPlacement
 from .placement import leads as leads
 from .placement import placements as placements
 from .rank import STEPS as STEPS
 from .rank import Rank as Rank
 from .rank import peak_resident_bytes as peak_resident_bytes
-from .run import run as run
