@@ -92,10 +92,12 @@ def calibrate(
         reports.append(report)
     profile = _tied(profile)
     before = {} if base.calibration is None else base.calibration.errors
+    kept = _record(base, reports)
+    names = tuple(table.name for table in (*tables, *relatives))
     calibration = Calibration(
-        tables=tuple(dict.fromkeys(_tables_before(base, reports) + _names(tables, relatives))),
-        base=base.name,
-        date=date,
+        tables=tuple(dict.fromkeys((*(kept.tables if kept else ()), *names))),
+        base=kept.base if kept else base.name,
+        date=kept.date if kept else date,
         errors=before | _errors(base, reports),
     )
     whole = {"gemm", "attention", _default(base)} <= {report.key for report in reports}
@@ -113,14 +115,10 @@ def calibrate(
     return Calibrated(base=base, profile=checked, sections=tuple(reports), unused=unused)
 
 
-def _names(*tables: Sequence[Table]) -> tuple[str, ...]:
-    return tuple(table.name for group in tables for table in group)
-
-
-def _tables_before(base: HardwareProfile, reports: Sequence[SectionReport]) -> tuple[str, ...]:
-    """The base's tables, where its default sets stay as they were fitted to them."""
+def _record(base: HardwareProfile, reports: Sequence[SectionReport]) -> Calibration | None:
+    """The base's record, where its default sets stay as they were fitted; sources date the new."""
     only_sets = bool(reports) and all(".sets." in report.key for report in reports)
-    return base.calibration.tables if base.calibration and only_sets else ()
+    return base.calibration if only_sets else None
 
 
 def _usable(
