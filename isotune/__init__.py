@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from isotune._version import __version__
 from isotune.api import (
-    Prediction,
     predict,
     read_plan,
     read_policy,
     scenario,
     scenario_of,
+    search,
+    sweep,
     write_plan,
     write_policy,
     write_profile,
 )
+from isotune.results import Prediction
 from isotune.simulator.architecture import Model, load_model
 from isotune.simulator.errors import DoesNotFitError, InputError, IsotuneError
 from isotune.simulator.files import PlanFile, Policy
@@ -31,7 +33,7 @@ from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
-    from isotune.api_tuner import SearchResult, Sweep, search, sweep
+    from isotune.results import SearchResult, Sweep
     from isotune.simulator.batch import Predictor, Timer
     from isotune.tuner.search import Options
     from isotune.tuner.sweep import Grid
@@ -73,11 +75,9 @@ _LATE = {
     "Grid": "isotune.tuner.sweep",
     "Options": "isotune.tuner.search",
     "Predictor": "isotune.simulator.batch",
-    "SearchResult": "isotune.api_tuner",
-    "Sweep": "isotune.api_tuner",
+    "SearchResult": "isotune.results",
+    "Sweep": "isotune.results",
     "Timer": "isotune.simulator.batch",
-    "search": "isotune.api_tuner",
-    "sweep": "isotune.api_tuner",
 }
 
 

@@ -1,10 +1,9 @@
-"""The Python API without Optuna: scenarios, predictions, and the files."""
+"""The Python API: scenarios, predictions, searches, sweeps, and the files."""
 
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from isotune.shown import Shown
+from isotune.results import Predicted, Prediction
 from isotune.simulator import files, machine
 from isotune.simulator import predict as simulated
 from isotune.simulator.architecture import load_model
@@ -14,44 +13,9 @@ from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Prediction(simulated.Prediction, Shown):
-    """What a plan takes (see the fields of `predict.prediction.Prediction`); times in seconds."""
-
-    @classmethod
-    def of(cls, found: simulated.Prediction) -> Self:
-        """The same prediction, able to show itself."""
-        return cls(**{field.name: getattr(found, field.name) for field in fields(found)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Latency, interval, saving, memory and the plan as plain data."""
-        from isotune.results import prediction_dict
-
-        return prediction_dict(self)
-
-    def _rows(self) -> list[dict[str, Any]]:
-        """One row per kind of op: its seconds, and its share of compute plus communication."""
-        total = self.compute_s + self.comm_s
-        return [
-            {"op": op, "seconds": seconds, "share": seconds / total}
-            for op, seconds in self.op_seconds.items()
-        ]
-
-    def __rich__(self) -> "RenderableType":
-        from isotune.render import prediction_view
-
-        return prediction_view(self)
-
-    def __repr__(self) -> str:
-        from isotune.present.phrases import plan_text, scenario_text
-
-        return (
-            f"<Prediction {scenario_text(self.scenario)}; {plan_text(self.plan)}: "
-            f"{self.latency_s:.6g} s, saving {self.saving:.4g}>"
-        )
+    from isotune.results import SearchResult, Sweep
+    from isotune.tuner.search import Options, Progress
+    from isotune.tuner.sweep import Grid
 
 
 def predict(
@@ -70,6 +34,43 @@ def predict(
         DoesNotFitError: its memory exceeds the GPU's.
     """
     return Prediction.of(simulated.predict(scenario, plan, contention=contention))
+
+
+def search(
+    scenario: Scenario, options: "Options | None" = None, progress: "Progress | None" = None
+) -> "SearchResult":
+    """Find the plan of lowest latency within the limits.
+
+    Args:
+        scenario: model, hardware and workload; see `isotune.scenario`.
+        options: how to search; the defaults are those of the command line.
+        progress: called with trials done and trials in all.
+
+    Raises:
+        InputError: objectives that cannot be known, or no plan within the limits.
+        DoesNotFitError: no plan fits in memory.
+    """
+    # Optuna and numba take a while to import, and a prediction needs neither.
+    from isotune.results import SearchResult
+    from isotune.tuner.search import search as find
+
+    return SearchResult.of(find(scenario, options, progress))
+
+
+def sweep(grid: "Grid") -> "Sweep":
+    """Predict every combination of a grid, in this process and in memory.
+
+    For millions of rows, on all cores and resumable, use `isotune sweep`.
+
+    Args:
+        grid: the axes; every combination is a row.
+
+    Raises:
+        InputError: unknown hardware or model, or nothing possible in the grid.
+    """
+    from isotune.results import Sweep
+
+    return Sweep.of(grid)
 
 
 def scenario(
@@ -159,7 +160,7 @@ def scenario_of(
 
 
 def write_plan(
-    prediction: simulated.Prediction,
+    prediction: Predicted,
     path: str | Path,
     *,
     hardware: str | None = None,
@@ -178,7 +179,7 @@ def write_plan(
     """
     scenario = prediction.scenario
     names = hardware or scenario.hardware.name, model or scenario.model.name
-    files.PlanFile.of(prediction, *names).write(Path(path))
+    files.PlanFile.of(prediction.simulated, *names).write(Path(path))
 
 
 def write_policy(found: files.Policy, path: str | Path) -> None:

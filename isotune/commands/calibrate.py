@@ -1,13 +1,11 @@
 """`isotune calibrate`: measurements to profile."""
 
 import datetime
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
 import isotune
 from isotune.commands.options import OutputOptions, profile_name
@@ -77,20 +75,15 @@ class Calibrate(OutputOptions):
 
     def run(self) -> None:
         """Fit, write the profile and print its errors."""
+        from isotune.results import Calibration
         from isotune.simulator.machine import write_profile
 
         check_writable(self.output)
         day = self.date or str(datetime.date.today())
         done = self._fitted(day)
         write_profile(done.profile, self.output, _header(done, self._command(day)))
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_calibration import calibration_view
-
-            yield calibration_view(done)
-            yield f"wrote {self.output}; use it with: isotune search --hw {self.output}"
-
-        self.emit("calibration", _as_dict(done) | {"profile_file": str(self.output)}, views)
+        found = Calibration.of(done, str(self.output))
+        self.emit(found, f"wrote {self.output}; use it with: isotune search --hw {self.output}")
 
     def _fitted(self, day: str) -> "Calibrated":
         """The fit, with the contention's where a table of it is given.
@@ -139,31 +132,3 @@ def _header(done: "Calibrated", command: str) -> str:
         "Every figure has its source at the end.\n"
         f"Fitted with: {command}"
     )
-
-
-def _as_dict(done: "Calibrated") -> dict[str, Any]:
-    return {
-        "name": done.profile.name,
-        "sections": [
-            {
-                "section": section.key,
-                "op": section.op,
-                "error": section.error.model_dump(),
-                "base_error": section.before.model_dump(),
-                "parameters": [
-                    {
-                        "path": parameter.path,
-                        "base": parameter.base,
-                        "value": parameter.value,
-                        "determined": parameter.determined,
-                        "information": round(parameter.information, 4),
-                        "at_limit": parameter.determined and parameter.at_limit,
-                    }
-                    for parameter in section.parameters
-                ],
-            }
-            for section in done.sections
-        ],
-        "undetermined": list(done.undetermined),
-        "unused_rows": done.unused,
-    }

@@ -1,14 +1,13 @@
 """`isotune check`: a profile against measurements."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
 import isotune
+from isotune import results
 from isotune.commands.options import OutputOptions, hardware_option
 from isotune.commands.output import progress
 from isotune.commands.parsers import option, whole
@@ -16,7 +15,6 @@ from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
     from isotune.validation.check import Check as Checked
-    from isotune.validation.check import Scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +41,7 @@ class Check(OutputOptions):
         if self.table.is_dir():
             self._run_folder()
             return
-        done = self._checked(self.table)
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_check import check_view
-
-            yield check_view(done, self.worst)
-
-        self.emit("check", _as_dict(done, self.worst), views)
+        self.emit(results.Check.of(self._checked(self.table), self.worst))
 
     def _run_folder(self) -> None:
         """Every table of the folder, each against the machine it names.
@@ -70,14 +61,7 @@ class Check(OutputOptions):
                 refused[path.name] = str(error).removeprefix(f"{path}: ")
         if not done:
             raise InputError(f"{folder}: no table can be scored ({next(iter(refused.values()))})")
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_check import folder_view
-
-            yield folder_view(done, refused, self.worst)
-
-        checks = [_as_dict(item, self.worst) for item in done]
-        self.emit("checks", {"checks": checks, "refused": refused}, views)
+        self.emit(results.Checks.of(done, refused, self.worst))
 
     def _checked(self, path: Path) -> "Checked":
         from isotune.simulator.io import csv_header
@@ -102,61 +86,3 @@ def _machine(path: Path, names: set[str]) -> str:
         return named[0]
     listed = f"names {', '.join(named)}" if named else "names none"
     raise InputError(f"{path}: column hw {listed}; give the profile with --hw")
-
-
-def _as_dict(done: "Checked", worst: int) -> dict[str, Any]:
-    passes = done.end_to_end
-    return {
-        "hw": done.hw,
-        "table": done.table,
-        "ops": {part.name: vars(part.score) | {"coverage": part.coverage} for part in done.ops},
-        "end_to_end": None
-        if passes is None
-        else vars(passes.score)
-        | {
-            "saving_mae_points": passes.saving_mae_points,
-            "coverage": passes.coverage,
-            "saving_coverage": passes.saving_coverage,
-        },
-        "groups": list(_groups(done)),
-        "worst": [
-            {
-                "row": row.what,
-                "line": row.line,
-                "predicted_s": row.predicted_s,
-                "measured_s": row.measured_s,
-            }
-            for part in _parts(done)
-            for row in part.worst(worst)
-        ],
-        "rows": [_row(part.name, row) for part in _parts(done) for row in part.rows],
-        "unscored": done.unscored,
-    }
-
-
-def _row(part: str, row: "Scored") -> dict[str, Any]:
-    """One row of a table, four digits of each time: enough for a picture."""
-    found: dict[str, Any] = {
-        "part": part,
-        "row": row.what,
-        "line": row.line,
-        "predicted_s": float(f"{row.predicted_s:.4g}"),
-        "measured_s": float(f"{row.measured_s:.4g}"),
-        "within": row.within,
-    }
-    if row.saving is not None:
-        interval = list(row.saving.interval)
-        found["saving"] = vars(row.saving) | {"interval": interval}
-    return found
-
-
-def _parts(done: "Checked") -> Iterator[Any]:
-    yield from done.ops
-    if done.end_to_end is not None:
-        yield done.end_to_end
-
-
-def _groups(done: "Checked") -> Iterator[dict[str, Any]]:
-    for part in _parts(done):
-        for (kind, label), found in part.groups().items():
-            yield {"part": part.name, "by": kind, "group": label, **vars(found)}

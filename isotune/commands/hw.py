@@ -31,9 +31,10 @@ class ListProfiles(OutputOptions):
         profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
 
         def views() -> list[object]:
-            from isotune.render_hw import errors_table, profiles_view
+            from isotune.present import listings, section_view
 
-            return [errors_table(profiles) if self.errors else profiles_view(profiles)]
+            listing = listings.errors_section if self.errors else listings.profiles_section
+            return [section_view(listing(profiles))]
 
         self.emit_plain([_summary(item) for item in profiles], views)
 
@@ -49,9 +50,9 @@ class ShowProfile(OutputOptions):
         profile = isotune.read_profile(self.name)
 
         def views() -> list[object]:
-            from isotune.render_hw import profile_view
+            from isotune.present import listings, section_view
 
-            return [profile_view(profile)]
+            return [section_view(listings.profile_section(profile))]
 
         data = profile.model_dump(mode="json") | {"cautions": list(profile.cautions())}
         self.emit_plain(data, views)
@@ -66,14 +67,12 @@ class DiffProfiles(OutputOptions):
 
     def run(self) -> None:
         """Print the figures of both."""
-        from isotune.render_hw import diff_table, differences
+        from isotune.present import listings, section_view
 
         profiles = isotune.read_profile(self.first), isotune.read_profile(self.second)
-        rows = differences(*profiles)
+        rows = listings.differences(*profiles)
         data = [{"figure": path, "first": a, "second": b} for path, a, b in rows]
-        self.emit_plain(
-            data, lambda: [diff_table(profiles, rows) if rows else "The same in every figure."]
-        )
+        self.emit_plain(data, lambda: [section_view(listings.differences_section(profiles, rows))])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ class ListModels(OutputOptions):
         models = [isotune.load_model(name) for name in bundled_models()]
 
         def views() -> list[object]:
-            from isotune.render import models_view
+            from isotune.present import listings, section_view
 
-            return [models_view(models)]
+            return [section_view(listings.models_section(models))]
 
         self.emit_plain(
             [{"name": item.name, "parameters": item.parameters} for item in models], views
@@ -45,9 +45,9 @@ class ShowModel(OutputOptions):
         fields = asdict(model) | {"parameters": model.parameters}
 
         def views() -> list[object]:
-            from isotune.render import fields_table
+            from isotune.present import listings, section_view
 
-            return [fields_table(fields)]
+            return [section_view(listings.fields_section(fields))]
 
         self.emit_plain(fields, views)
 

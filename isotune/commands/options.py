@@ -3,18 +3,21 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import typer
 
 from isotune import hw_profiles
-from isotune.commands.output import print_json, print_result, show
+from isotune.commands.output import print_json, show, with_command
 from isotune.commands.parsers import Choices, choice
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.io import Schema
 from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
 from isotune.simulator.schedule import SEARCHABLE, SPD, Workload
 from isotune.validation.choices import DEVICES
+
+if TYPE_CHECKING:
+    from isotune.results import Result
 
 
 def _types(what: str, names: tuple[str, ...]) -> str:
@@ -75,17 +78,19 @@ class OutputOptions:
 
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
-    def emit(self, kind: str, data: dict[str, Any], views: Callable[[], Iterable[Any]]) -> None:
-        """Print a result that `isotune report` reads: as JSON, or the views of it."""
-        self._emit(lambda: print_result(kind, data), views)
+    def emit(self, result: "Result", *lines: str) -> None:
+        """Print a result that `isotune report` reads: as JSON, or for people before some lines."""
+        if self.as_json:
+            print_json(with_command(result).to_dict())
+            return
+        show(result)
+        for line in lines:
+            show(line)
 
     def emit_plain(self, data: object, views: Callable[[], Iterable[Any]]) -> None:
         """Print plain data: as JSON, or the views of it, which are made only then."""
-        self._emit(lambda: print_json(data), views)
-
-    def _emit(self, as_json: Callable[[], None], views: Callable[[], Iterable[Any]]) -> None:
         if self.as_json:
-            as_json()
+            print_json(data)
             return
         for view in views():
             show(view)

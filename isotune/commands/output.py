@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, RenderableType
 
-from isotune._version import __version__
-
 if TYPE_CHECKING:
-    from isotune.simulator.predict import Prediction
+    from isotune.results import Predicted, Result
 
+ResultT = TypeVar("ResultT", bound="Result")
 invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
 """The arguments this process was called with, for results that say how to reproduce them."""
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
@@ -34,20 +33,19 @@ def show(view: RenderableType) -> None:
     console.print(view)
 
 
-def print_result(kind: str, data: dict[str, Any]) -> None:
-    """Print a result as JSON that `isotune report` reads: what it is, and how to make it again."""
+def with_command(result: "ResultT") -> "ResultT":
+    """A result that says how to make it again."""
     command = shlex.join(["isotune", *invoked.get()])
-    made_by = {"isotune": __version__, "kind": kind, "command": _PASSWORD.sub(r"\1***@", command)}
-    print_json(made_by | data)
+    return result.model_copy(update={"command": _PASSWORD.sub(r"\1***@", command)})
 
 
-def write_timelines(path: Path, prediction: "Prediction", name: str) -> None:
+def write_timelines(path: Path, prediction: "Predicted", name: str) -> None:
     """Write a prediction's timelines, the serial baseline first, as a trace for Perfetto."""
     from isotune.present.phrases import plan_text, scenario_text
     from isotune.present.trace import predicted, write_trace
 
     about = {"scenario": scenario_text(prediction.scenario), "plan": plan_text(prediction.plan)}
-    write_trace(path, predicted(prediction, name), about)
+    write_trace(path, predicted(prediction.simulated, name), about)
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """`isotune predict`: one plan."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 import isotune
 from isotune.commands.options import (
@@ -18,7 +16,6 @@ from isotune.commands.options import (
 )
 from isotune.commands.output import write_timelines
 from isotune.commands.parsers import blocks, choice, option, sizes, tokens, whole
-from isotune.results import prediction_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan, read_policy, scenario_of
 from isotune.simulator.io import check_writable, checked
@@ -142,13 +139,7 @@ class Predict(_PlanOptions, _Case, OutputOptions):
         prediction = isotune.predict(scenario, plan)
         if self.trace is not None:
             write_timelines(self.trace, prediction, "plan")
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.render import prediction_view
-
-            yield prediction_view(prediction)
-
-        self.emit("prediction", prediction_dict(prediction), views)
+        self.emit(prediction)
 
     def _case(self) -> tuple[Scenario, Plan]:
         """The scenario and the plan that are asked for.

@@ -1,8 +1,8 @@
 """The quality gate of `isotune validate`: its options, and what it finds."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -12,7 +12,8 @@ from isotune.commands.text_options import WindowOptions
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
-    from isotune.validation.real_run import Limits, Quality, Score, Setup
+    from isotune.results import Quality
+    from isotune.validation.real_run import Limits, Score, Setup
     from isotune.validation.spd.model import Windows
 
 
@@ -26,55 +27,20 @@ class Gate:
     tasks: tuple[str, ...]
     task_folder: Path | None
 
-    def judge(self, setup: "Setup", as_json: bool) -> "Judged":
+    def judge(self, setup: "Setup", as_json: bool) -> "Quality":
         """Run the plan and the original on the text, and on the tasks."""
+        from isotune.results import Quality
         from isotune.validation.real_run import compare_quality, forwards, run_tasks
 
         with progress("judging", not as_json) as report:
             original, planned = forwards(setup, self.original)
-            quality = compare_quality(
+            found = compare_quality(
                 original, planned, self.windows, self.limits, on_progress=report
             )
         scores: tuple[Score, ...] = ()
         if self.tasks:
             scores = run_tasks(setup, self.original, self.tasks, folder=self.task_folder)
-        return Judged(quality=quality, scores=scores)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What a gate found."""
-
-    quality: "Quality"
-    scores: "tuple[Score, ...]" = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data; shares as fractions, log-probabilities in nats."""
-        found = self.quality
-        return asdict(found) | {
-            "perplexity_rise": found.perplexity_rise,
-            "ok": found.ok,
-            "exceeded": list(found.exceeded()),
-            "lm_eval": [asdict(score) for score in self.scores],
-        }
-
-    def lines(self) -> list[str]:
-        """For people: the verdict first."""
-        found = self.quality
-        verdict = "good" if found.ok else "NOT GOOD: " + "; ".join(found.exceeded())
-        lines = [
-            f"quality: {verdict}",
-            f"  perplexity {found.perplexity:.4f} instead of {found.original_perplexity:.4f} "
-            f"({found.perplexity_rise * 100:+.2f} %), on {found.tokens:,} tokens",
-            f"  the next token agrees at {found.agreement * 100:.2f} % of positions; a "
-            f"log-probability changes by at most {found.max_logprob_change:.3g} nats",
-        ]
-        lines += [
-            f"  {score.task} {score.metric.removesuffix(',none')}: {score.planned:.4f} instead of "
-            f"{score.original:.4f}"
-            for score in self.scores
-        ]
-        return lines
+        return Quality.of(found, scores)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,11 @@
 """`isotune recover`: win back what dropped attention all-reduces cost a checkpoint."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.options import OutputOptions
 from isotune.commands.output import progress
@@ -227,6 +226,7 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
         target = self.target()
         steps = self.by_block(target)
         require_validate_extra()
+        from isotune.results import Recovery
         from isotune.validation.spd.checkpoint import FOLDER, RECORD, read_record
         from isotune.validation.spd.model import digest_of, load_network
         from isotune.validation.spd.recover import (
@@ -281,14 +281,7 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
         )
         write_recovered(target.folder, self.output, network, recovery.blocks, record)
         kept.remove()
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.recovery_view import recovery_view
-
-            yield recovery_view(record)
-            yield f"wrote {self.output}"
-
-        self.emit_plain({"folder": str(self.output), **record.model_dump(mode="json")}, views)
+        self.emit(Recovery.of(record, str(self.output)), f"wrote {self.output}")
 
     def _texts(self, target: Target) -> Texts:
         from isotune.validation.spd.model import repair_windows

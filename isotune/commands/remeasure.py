@@ -1,14 +1,13 @@
 """`isotune remeasure`: do the costs of a plan's dropped blocks add up?"""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
+from isotune import results
 from isotune.commands.options import OutputOptions
 from isotune.commands.output import progress
 from isotune.commands.parsers import fraction, option, whole
@@ -18,7 +17,6 @@ from isotune.simulator.io import check_writable, write_text
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from isotune.tuner.drop_check import DropCheck
     from isotune.validation.spd.recover import Measurement
 
 
@@ -88,7 +86,11 @@ class Remeasure(TextOptions, OutputOptions):
                 break
         if check.file != file:
             check.file.write(self.plan)
-        self._print(check)
+        more = f"added what was measured to {self.sensitivity}; the plan is {self.plan}"
+        found = results.DropCheck.of(
+            check, sensitivity_file=str(self.sensitivity), plan_file=str(self.plan)
+        )
+        self.emit(found, *([more] if check.rounds else []))
         if not check.within_budget:
             raise typer.Exit(1)
 
@@ -100,32 +102,3 @@ class Remeasure(TextOptions, OutputOptions):
         corpus, dtype = self.corpus(folder, self.text, tp, self.dtype)
         network = load_network(folder, tp, dtype=dtype, device=device)
         return self.measurement(network, corpus, epochs=self.epochs)
-
-    def _print(self, check: "DropCheck") -> None:
-        rounds: list[dict[str, Any]] = [
-            {
-                "treatments": measured.treatments,
-                "predicted_growth": measured.predicted,
-                "measured_growth": measured.growth,
-                "latency_s": measured.latency_s,
-            }
-            for measured in check.rounds
-        ]
-        data = {"rounds": rounds, "budget": check.budget, "within_budget": check.within_budget}
-        self.emit_plain(data, lambda: self._views(check))
-
-    def _views(self, check: "DropCheck") -> Iterator[RenderableType]:
-        from isotune.render import new_table
-
-        if not check.rounds:
-            yield "The plan drops no sync: there is nothing to measure."
-            return
-        table = new_table("round", "dropped", "predicted", "measured")
-        for number, measured in enumerate(check.rounds, 1):
-            cells = (f"{value * 100:+.2f} %" for value in (measured.predicted, measured.growth))
-            table.add_row(str(number), str(len(measured.treatments)), *cells)
-        yield table
-        verdict = "within" if check.within_budget else "NOT within"
-        what = "The last set" if check.file.plan.dropped else "No set is left to drop, which"
-        yield f"{what} is {verdict} the budget of {check.budget * 100:g} %."
-        yield f"added what was measured to {self.sensitivity}; the plan is {self.plan}"

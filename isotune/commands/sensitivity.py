@@ -1,14 +1,13 @@
 """`isotune sensitivity`: what each dropped attention all-reduce costs a checkpoint."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.options import OutputOptions
 from isotune.commands.output import progress
@@ -136,6 +135,7 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         self.check_classes()
         check_writable(self.output)
         require_validate_extra()
+        from isotune.results import SensitivityScan
         from isotune.validation.spd.model import Partial, load_network, scan
 
         device = self.torch_device()
@@ -157,7 +157,8 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         table = self._table(network, found, corpus, gains, windows)
         write_text(self.output, table.model_dump_json(indent=2) + "\n")
         partial.remove()
-        self._print(table, found)
+        result = SensitivityScan.of(table, str(self.output), found)
+        self.emit(result, f"wrote {self.output}")
 
     def _digest(self, corpus: "Corpus", device: Any) -> str:
         """Identifies the scan: an interrupted one goes on only where all of this is the same."""
@@ -242,42 +243,3 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
                 dtype=self.dtype,
             ),
         )
-
-    def _print(self, table: "Table", found: "Scan") -> None:
-        passes = {"block_passes": found.passes, "whole_evaluation_passes": found.whole_passes}
-
-        def views() -> Iterator[RenderableType]:
-            yield _costs_view(table)
-            counts = ", ".join(
-                f"{table.classes.count(kind)} {kind}" for kind in ("ISB", "SB", "ESB")
-            )
-            yield (
-                f"{counts} (tau1 {_percent(table.tau1)}, tau2 {_percent(table.tau2)}); perplexity "
-                f"{found.perplexity:.4f} with every sync, on {found.tokens:,} tokens"
-            )
-            yield f"ran {found.passes:,} of {found.whole_passes:,} block passes"
-            yield f"wrote {self.output}"
-
-        self.emit_plain(
-            {"file": str(self.output), **passes, **table.model_dump(mode="json")}, views
-        )
-
-
-def _costs_view(table: "Table") -> RenderableType:
-    from rich.table import Table as View
-
-    assert table.measured is not None
-    view = View(box=None, pad_edge=False)
-    for name in ("block", "alone", "with all after", "growth", *table.treatments, "class"):
-        view.add_column(name, justify="right")
-    rows = zip(
-        table.measured.single, table.measured.cumulative, table.blocks, table.classes, strict=True
-    )
-    for block, (single, cumulative, cost, kind) in enumerate(rows):
-        shares = map(_percent, (cost, *(costs[block] for costs in table.treatments.values())))
-        view.add_row(str(block), f"{single:.4f}", f"{cumulative:.4f}", *shares, kind)
-    return view
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.3f}%"

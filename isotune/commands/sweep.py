@@ -1,12 +1,10 @@
 """`isotune sweep`: the design space as a table."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.options import (
     DEFAULT_MODEL,
@@ -16,7 +14,7 @@ from isotune.commands.options import (
     hardware_option,
     model_option,
 )
-from isotune.commands.output import progress
+from isotune.commands.output import progress, show
 from isotune.commands.parsers import (
     Choices,
     choices,
@@ -32,7 +30,7 @@ from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES
 from isotune.simulator.schedule import TECHNIQUES, Workload
 
 if TYPE_CHECKING:
-    from isotune.tuner.sweep import Grid, SweepResult
+    from isotune.tuner.sweep import Grid
 
 _MOST_SUMMARISED = 200_000
 
@@ -128,20 +126,21 @@ class Sweep(_Axes, OutputOptions):
 
     def run(self) -> None:
         """Predict, write the table and print a summary of it."""
+        from isotune.results import Sweep
         from isotune.tuner.sweep import sweep
 
         grid = self._grid()
         check_writable(self.output)
         with progress("sweeping", not self.as_json) as report:
             result = sweep(grid, self.output, jobs=self.jobs, progress=report)
-        data = {
-            "file": str(self.output),
-            "rows": result.rows,
-            "resumed_parts": result.resumed,
-            "skipped": result.skipped,
-            "interrupted": result.interrupted,
-        }
-        self.emit("sweep", data, lambda: _summary(self.output, result))
+        found = Sweep.written(self.output, result)
+        kept = f" ({result.resumed} parts were kept from an interrupted run)"
+        wrote = f"wrote {result.rows:,} rows to {self.output}{kept if result.resumed else ''}"
+        # A table of millions is for other programs, and takes longer to read than to write.
+        if self.as_json or (result.rows <= _MOST_SUMMARISED and not result.interrupted):
+            self.emit(found, wrote)
+        elif not result.interrupted:
+            show(wrote)
         if result.interrupted:
             typer.echo("interrupted; the same command goes on from here", err=self.as_json)
             raise typer.Exit(130)
@@ -160,18 +159,3 @@ class Sweep(_Axes, OutputOptions):
             {"model": (DEFAULT_MODEL,)} if self.grid is None else read_grid(self.grid).model_dump()
         )
         return checked(Grid, base | self.axes(), self.grid or "sweep")
-
-
-def _summary(table: Path, result: "SweepResult") -> Iterator[RenderableType]:
-    from isotune.render_sweep import skipped_view, sweep_view
-    from isotune.tuner.sweep import read_rows
-
-    if result.interrupted:
-        return
-    # A table of millions is for other programs, and takes longer to read than to write.
-    if result.rows <= _MOST_SUMMARISED:
-        yield sweep_view(read_rows(table), result.skipped)
-    else:
-        yield skipped_view(result.skipped)
-    parts = f" ({result.resumed} parts were kept from an interrupted run)" if result.resumed else ""
-    yield f"wrote {result.rows:,} rows to {table}{parts}"

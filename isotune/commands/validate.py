@@ -1,17 +1,16 @@
 """`isotune validate`: a plan run for real."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
-from rich.console import RenderableType
 
+from isotune import results
 from isotune.commands.options import DeviceOption, OutputOptions, end, hardware_option, model_option
 from isotune.commands.output import progress
 from isotune.commands.parsers import choice, option, real, whole
-from isotune.commands.quality import Judged, QualityOptions
+from isotune.commands.quality import QualityOptions
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan
 from isotune.simulator.io import check_writable
@@ -19,6 +18,7 @@ from isotune.validation.choices import CHECK_DTYPES
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
+    from isotune.results import Quality
     from isotune.validation.real_run import Setup, Validation
 
 
@@ -108,7 +108,9 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
         if result is None:
             return
         judged = gate.judge(setup, self.as_json) if gate and result.failure is None else None
-        self._print(result, judged)
+        if self.trace is not None:
+            _write_trace(self.trace, result)
+        self.emit(results.Validation.of(result, judged))
         _end(result, judged)
 
     def _setup(self) -> "Setup":
@@ -137,25 +139,6 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
             raise InputError("--emulate-tp: one process plays one rank (allowed: --nproc 1)")
         return setup
 
-    def _print(self, result: "Validation", judged: Judged | None) -> None:
-        from isotune.drawing import timelines
-        from isotune.validation.real_run import validation_dict
-
-        if self.trace is not None:
-            _write_trace(self.trace, result)
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.validation_view import validation_view
-
-            yield validation_view(result)
-            yield "\n".join(_quality_lines(result, judged))
-
-        data = validation_dict(result) | {
-            "timelines": timelines(result),
-            "quality": judged.as_dict() if judged else None,
-        }
-        self.emit("validation", data, views)
-
 
 def _write_trace(path: Path, result: "Validation") -> None:
     from isotune.present.phrases import scenario_text
@@ -171,18 +154,10 @@ def _write_trace(path: Path, result: "Validation") -> None:
     write_trace(path, rows, {"scenario": scenario_text(prediction.scenario)})
 
 
-def _end(result: "Validation", judged: Judged | None) -> None:
+def _end(result: "Validation", quality: "Quality | None") -> None:
     """Exit code 1 where the run failed, or its outputs are not the model's or not good enough."""
     end(result.failure)
     if result.numbers is not None and not result.numbers.ok:
         end("the numbers are not the model's")
-    if judged is not None and not judged.quality.ok:
-        end(f"the plan is not good enough: {'; '.join(judged.quality.exceeded())}")
-
-
-def _quality_lines(result: "Validation", judged: Judged | None) -> list[str]:
-    if judged is not None:
-        return judged.lines()
-    if not result.setup.plan.lossy:
-        return ["quality: the plan changes no numbers"]
-    return ["quality: not judged; this plan is lossy (--quality --text FILE judges it)"]
+    if quality is not None and not quality.ok:
+        end(f"the plan is not good enough: {'; '.join(quality.exceeded)}")

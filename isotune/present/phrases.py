@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
-from isotune.simulator.predict import Memory, Scenario
+from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import TILE, Plan, Workload, technique_label
 
 
@@ -15,6 +15,8 @@ class Timed(Protocol):
     def plan(self) -> Plan: ...  # noqa: D102
     @property
     def latency_s(self) -> float: ...  # noqa: D102
+    @property
+    def latency_interval_s(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def serial_latency_s(self) -> float: ...  # noqa: D102
     @property
@@ -37,9 +39,29 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+class Room(Protocol):
+    """Bytes that one GPU needs and has."""
+
+    @property
+    def needed(self) -> float: ...  # noqa: D102
+    @property
+    def capacity(self) -> float: ...  # noqa: D102
+
+
 def strategy_text(name: str) -> str:
     """`gemm_overlap` as people write it."""
     return technique_label(name)
+
+
+def title_of(part: str) -> str:
+    """`end_to_end` as `whole passes`."""
+    return "whole passes" if part == "end_to_end" else part.replace("_", " ")
+
+
+def fitted_text(section: str) -> str:
+    """`collectives.algorithms.nccl.protocols` as `nccl all-reduce`."""
+    *_, name, last = ["", *section.split(".")]
+    return f"{name} all-reduce" if last == "protocols" else section.replace("_", " ")
 
 
 def milliseconds(seconds: float) -> str:
@@ -111,12 +133,14 @@ def workload_text(model: str, hardware: str, work: Workload) -> str:
     )
 
 
-def serial_misfit(needed: Memory) -> str:
+def serial_misfit(needed: Room | None) -> str:
     """That the serial pass has no room, so that its times are of a pass nobody can run."""
-    return (
-        f"Serial does not fit in memory: each GPU needs {needed.needed / 1e9:.1f} GB and has "
-        f"{needed.capacity / 1e9:.1f} GB; its times below are predicted all the same."
-    )
+    why = ""
+    if needed is not None:
+        why = (
+            f": each GPU needs {needed.needed / 1e9:.1f} GB and has {needed.capacity / 1e9:.1f} GB"
+        )
+    return f"Serial does not fit in memory{why}; its times are predicted all the same."
 
 
 def pays_text(first: int | None, surely: int | None) -> str:
@@ -142,7 +166,11 @@ def verdict(prediction: Timed) -> str:
     """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
     if not (prediction.plan.overlaps or prediction.plan.lossy):
-        return f"Serial takes {now}; {percent(_share(prediction))} of it is communication."
+        low, high = map(milliseconds, prediction.latency_interval_s)
+        return (
+            f"Serial takes {now}; {percent(_share(prediction))} of it is communication "
+            f"(80 % interval: {low.removesuffix(' ms')} to {high})."
+        )
     change = "saves" if prediction.saving >= 0 else "loses"
     doubt = "" if prediction.saving_is_certain else ", which is less than its error"
     name = strategy_text(prediction.plan.strategy)

@@ -1,19 +1,32 @@
-"""What a page is made of: sections with figures and tables, as plain data."""
+"""What a result is made of for people: one section, written to a terminal or as a page."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 Json = dict[str, Any]
-Cell = str | float | int | None
+Cell = str | float | int | tuple[float, float] | None
+"""A cell in the unit of its column; a pair is an interval."""
+Place = Literal["everywhere", "page", "terminal"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column; `digits` after the point for numbers in `unit`, None for text."""
+    """A column; `digits` after the point for numbers in `unit`, None for text.
+
+    On a terminal a time has about four digits and its unit beside it. `signed` numbers have a
+    sign; a `bar` is drawn beside a share on a terminal; a `page` column is left out there.
+    """
 
     name: str
     unit: str = ""
     digits: int | None = None
+    signed: bool = False
+    bar: bool = False
+    place: Place = "everywhere"
+    short: str = ""
+    """The name on a terminal, where room is scarce."""
+    fold: bool = False
+    """Whether a terminal may break its cells into lines."""
 
     @property
     def title(self) -> str:
@@ -23,21 +36,36 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells, in the units of their columns; `shown` of them at first."""
+    """Rows of cells, in the units of their columns.
+
+    On a terminal an `upright` table has a line per column, and with `change` the difference of
+    its two rows; `most` rows of a long table are shown there, and `more` says what the others are.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    place: Place = "everywhere"
+    upright: bool = False
+    change: bool = False
+    most: int | None = None
+    more: str = ""
 
     def text(self, row: tuple[Cell, ...], index: int) -> str:
-        """A cell for people."""
-        value, column = row[index], self.columns[index]
-        if value is None:
-            return "-"
-        if column.digits is None or isinstance(value, str):
-            return str(value)
-        return f"{value:,.{column.digits}f}"
+        """A cell for people, its unit in the column's heading."""
+        return cell_text(row[index], self.columns[index])
+
+
+def cell_text(value: Cell, column: Column) -> str:
+    """A cell for people, without its unit."""
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return " to ".join(cell_text(end, column) for end in value)
+    if column.digits is None or isinstance(value, str):
+        return str(value)
+    return f"{value:{'+' if column.signed else ''},.{column.digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +93,21 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One result: the verdict in a sentence, how to make it again, and what it rests on."""
+    """One result: the verdict in a sentence, what it is of, how to make it again, and its parts.
+
+    `cautions` are what the profile warns of, `lines` what the numbers are of, `notes` what else
+    there is to say. Figures are for the page alone.
+    """
 
     kind: str
-    source: str
     title: str
     verdict: str
+    source: str = ""
     plan: str = ""
+    plan_title: str = "plan"
     command: str = ""
-    notes: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = field(default=())

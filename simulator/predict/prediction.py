@@ -44,6 +44,14 @@ class Prediction:
     serial: PricedRun
 
     @property
+    def baseline(self) -> "Prediction":
+        """The serial pass; one that does not fit in memory is predicted all the same."""
+        if self.run is self.serial:
+            return self
+        needed = GpuMemory(self.scenario).of(SERIAL)
+        return _of_runs(self.scenario, SERIAL, needed, self.serial, self.serial)
+
+    @property
     def program(self) -> Program:
         """The plan's steps."""
         return self.run.program
@@ -101,6 +109,12 @@ def predict(
     needed = memory.check(plan) if must_fit else memory.of(plan)
     run = _run(scenario, plan, contention) if plan != SERIAL else _baseline(scenario, contention)
     serial = _baseline(scenario, contention)
+    return _of_runs(scenario, plan, needed, run, serial)
+
+
+def _of_runs(
+    scenario: Scenario, plan: Plan, needed: Memory, run: PricedRun, serial: PricedRun
+) -> Prediction:
     compute, comm = run.alone(syncs=False), run.alone(syncs=True)
     ops = run.op_seconds()
     return Prediction(

@@ -10,8 +10,7 @@ import pytest
 from rich.console import Console
 
 import isotune
-from isotune.results import prediction_dict
-from isotune.simulator.predict import Prediction
+from isotune.results import Prediction
 
 ISO = isotune.Plan(strategy="iso", chunks=(640, 384), comm_sms=8)
 
@@ -52,10 +51,10 @@ def test_importing_it_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_prediction_is_the_simulators_and_what_json_prints(scenario):
+def test_a_prediction_is_what_json_prints(scenario):
     prediction = isotune.predict(scenario, ISO)
     assert isinstance(prediction, Prediction)
-    assert prediction.to_dict() == prediction_dict(prediction)
+    assert Prediction.model_validate(prediction.to_dict()).to_dict() == prediction.to_dict()
     json.dumps(prediction.to_dict(), allow_nan=False)
     ideal = isotune.predict(scenario, ISO, contention=False)
     assert ideal.latency_s < prediction.latency_s
@@ -142,13 +141,14 @@ def test_a_plan_written_is_read_and_predicted_to_the_last_digit(found, tmp_path)
 
 
 def test_a_policy_and_a_profile_are_written_and_read(tmp_path):
+    from isotune.simulator.files import ModelReference
     from isotune.tuner.policy import Lengths, find_policy
 
     scenario = isotune.scenario("llama-2-7b", "rtx4090", prompt=2048)
     result = find_policy(scenario, Lengths.between(1024, 1100))
     policy = isotune.Policy(
         hardware="rtx4090",
-        model=isotune.api.files.ModelReference.of(scenario.model, "llama-2-7b"),
+        model=ModelReference.of(scenario.model, "llama-2-7b"),
         workload=scenario.workload,
         serial_below=result.serial_below,
         expected_saving=result.expected_saving,

@@ -64,7 +64,7 @@ def test_a_folder_is_every_table_in_it_against_the_machine_it_names(isotune, tab
     assert [check["table"] for check in found["checks"]] == ["a.csv", "b.csv"]
     assert list(found["refused"]) == ["c.csv"]
     text = isotune("check", str(tmp_path)).out
-    assert "end to end" in text
+    assert "whole passes" in text
     assert "c.csv: not scored" in text
 
 

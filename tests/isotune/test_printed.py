@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from isotune.bar import WIDTH, Bar
+from isotune.present.terminal import WIDTH, Bar
+from isotune.results import Validation
 from isotune.simulator.predict import predict
 from isotune.simulator.schedule import Plan, measurement
-from isotune.validation.real_run import Comparison, Validation
-from isotune.validation_view import validation_view
+from isotune.validation import real_run
 
 SMALL = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "2k")
 CASES = {
@@ -69,7 +69,7 @@ def test_a_validation_is_printed_with_its_errors(make_scenario, golden, state):
     both = [predict(scenario, asked) for asked in (plan, Plan())]
     sides = [_ran(prediction, 1.1) for prediction in both]
     if state == "early":
-        sides[0] = Comparison(prediction=both[0], measured=None)
+        sides[0] = real_run.Comparison(prediction=both[0], measured=None)
     setup = SimpleNamespace(
         scenario=scenario,
         plan=plan,
@@ -80,9 +80,14 @@ def test_a_validation_is_printed_with_its_errors(make_scenario, golden, state):
         emulated=False,
     )
     numbers = SimpleNamespace(
-        max_rel_error=2e-6, tolerance=1e-4, ok=True, reference="transformers", dtype="float32"
+        max_rel_error=2e-6,
+        tolerance=1e-4,
+        ok=True,
+        reference="transformers",
+        dtype="float32",
+        positions=1024,
     )
-    result = Validation(
+    result = real_run.Validation(
         setup=setup,
         numbers=numbers,
         plan=sides[0],
@@ -91,7 +96,7 @@ def test_a_validation_is_printed_with_its_errors(make_scenario, golden, state):
         failure="interrupted" if state == "early" else None,
     )
     console = Console(width=80, file=StringIO(), record=True, highlight=False)
-    console.print(validation_view(result))
+    console.print(Validation.of(result))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     golden(f"validate_{state}", text)
@@ -106,7 +111,7 @@ def _ran(prediction, factor):
         ends=tuple(factor * end for end in timeline.ends),
         latency=factor * timeline.latency,
     )
-    return Comparison(
+    return real_run.Comparison(
         prediction=prediction, measured=measurement(prediction.program, [[slower]] * 3)
     )
 

@@ -3,7 +3,6 @@ from .benchmark import run_benchmark as run_benchmark
 from .benchmark_job import Benchmark as Benchmark
 from .comparison import Comparison as Comparison
 from .comparison import Validation as Validation
-from .comparison import validation_dict as validation_dict
 from .interleave import wait_for_all as wait_for_all
 from .lm_eval_harness import Score as Score
 from .lm_eval_harness import require_harness as require_harness

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from isotune.simulator.predict import Prediction, predict
 from isotune.simulator.schedule import (
@@ -104,65 +103,3 @@ def validation(setup: Setup, collected: Collected, failure: str | None = None) -
         peak_bytes=collected.peak_bytes,
         failure=failure,
     )
-
-
-def validation_dict(result: Validation) -> dict[str, Any]:
-    """A validation as plain data; times in seconds, memory in bytes."""
-    setup = result.setup
-    numbers = result.numbers
-    return {
-        "model": setup.scenario.model.name,
-        "hardware": setup.scenario.hardware.name,
-        "device": setup.device,
-        "emulated_tp": setup.scenario.workload.tp if setup.emulated else None,
-        "layers": setup.scenario.model.num_hidden_layers,
-        "weights": "random" if setup.weights is None else "safetensors",
-        "workload": setup.scenario.workload.model_dump(mode="json"),
-        "plan": setup.plan.model_dump(mode="json"),
-        "notes": list(setup.notes),
-        "complete": result.failure is None,
-        "failure": result.failure,
-        "numbers": None
-        if numbers is None
-        else {
-            "max_rel_error": numbers.max_rel_error,
-            "tolerance": numbers.tolerance,
-            "ok": numbers.ok,
-            "reference": numbers.reference,
-            "dtype": numbers.dtype,
-            "positions": numbers.positions,
-        },
-        "time": _times(result),
-        "memory": {"peak_bytes": [result.peak_bytes[rank] for rank in sorted(result.peak_bytes)]},
-    }
-
-
-def _times(result: Validation) -> dict[str, Any]:
-    plan, serial = result.plan, result.serial
-    return {
-        **_sides("", plan),
-        **_sides("serial_", serial),
-        "predicted_saving": plan.prediction.saving,
-        "predicted_saving_interval": list(plan.prediction.saving_interval),
-        "measured_saving": result.measured_saving,
-        "kinds": {
-            kind: {"predicted_s": predicted, "measured_s": measured}
-            for kind, (predicted, measured) in plan.kinds().items()
-        },
-        "serial_kinds": {
-            kind: {"predicted_s": predicted, "measured_s": measured}
-            for kind, (predicted, measured) in serial.kinds().items()
-        },
-    }
-
-
-def _sides(prefix: str, side: Comparison) -> dict[str, Any]:
-    ran = side.measured
-    return {
-        f"{prefix}predicted_s": side.prediction.latency_s,
-        f"{prefix}measured_s": ran.median_s if ran else None,
-        f"{prefix}measured_spread": ran.spread if ran else None,
-        f"{prefix}measured_all_s": list(ran.latencies) if ran else [],
-        f"{prefix}predicted_exposed_comm_s": side.prediction.exposed_comm_s,
-        f"{prefix}measured_exposed_comm_s": side.measured_exposed_s,
-    }

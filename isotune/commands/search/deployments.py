@@ -1,16 +1,13 @@
 """`isotune search` over several tensor-parallel sizes or batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.output import progress
-from isotune.commands.search.job import recovery_dict, recovery_views
 from isotune.commands.search.options import TrialsOptions
-from isotune.results import prediction_dict, trials_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,8 @@ class DeploymentSearch(TrialsOptions):
 
     def run(self) -> None:
         """Find, write and print the best deployment."""
-        from isotune.tuner.search import front_rows, search_deployments
+        from isotune.results import Deployments, repairs_of
+        from isotune.tuner.search import search_deployments
 
         file = self.checked_file()
         job = self.job()
@@ -39,20 +37,7 @@ class DeploymentSearch(TrialsOptions):
             )
         drops = job.write(result.best, file)
 
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_deployments import deployments_view
-
-            yield deployments_view(result)
-            yield from recovery_views(drops)
-            yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
-
-        found = {
-            "objectives": list(options.objectives),
-            "latency_limit_s": options.latency_limit,
-            "front": front_rows(result),
-            "trials": trials_dict(result.trials, options.seed),
-        }
-        data = prediction_dict(result.best) | found | recovery_dict(drops)
-        self.emit("deployments", data | {"plan_file": str(file)}, views)
+        found = Deployments.of(result, plan_file=str(file), **repairs_of(drops))
+        self.emit(found, f"wrote {file}; reproduce with: isotune predict --plan {file}")
         if result.trials.interrupted:
             raise typer.Exit(130)

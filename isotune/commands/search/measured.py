@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.options import DeviceOption, end
 from isotune.commands.output import progress
 from isotune.commands.parsers import duration, option
-from isotune.commands.search.job import Job, recovery_dict, recovery_views
+from isotune.commands.search.job import Job
 from isotune.commands.search.options import ONE_CASE, SharingOptions, TrialsOptions
 from isotune.commands.search.shared import create_study
 from isotune.simulator.errors import InputError
@@ -58,7 +57,7 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
 
     def run(self) -> None:
         """Search with real runs; write and print the fastest plan."""
-        from isotune.measured_result import measured_dict, measured_search
+        from isotune import results
 
         file = self.checked_file()
         job = self.job()
@@ -67,21 +66,14 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         run = self._driven(job, setup, starts)
         if run is None:
             return
-        found = measured_search(setup.scenario, run, starts)
+        found = results.MeasuredSearch.of(setup.scenario, run, starts)
         if found is None:
             end(run.failure or "nothing was measured")
             return
-        drops = job.write(predict(job.scenario, found.best.plan), file)
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.measured_view import measured_view
-
-            yield measured_view(found)
-            yield from recovery_views(drops)
-            yield f"wrote {file}; check its numbers with: isotune validate {file}"
-
-        data = measured_dict(found) | recovery_dict(drops) | {"plan_file": str(file)}
-        self.emit("measured", data, views)
+        drops = job.write(predict(job.scenario, found.plan), file)
+        repairs = results.repairs_of(drops)
+        whole = found.model_copy(update=repairs | {"plan_file": str(file)})
+        self.emit(whole, f"wrote {file}; check its numbers with: isotune validate {file}")
         end(found.failure)
 
     def _prepared(self, job: Job) -> "tuple[Setup, tuple[Plan, ...]]":

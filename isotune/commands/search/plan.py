@@ -1,22 +1,18 @@
 """`isotune search` for one workload: the plan, and what was asked beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
-import isotune
 from isotune.commands.options import TraceFile
 from isotune.commands.output import progress, write_timelines
 from isotune.commands.parsers import choice
-from isotune.commands.search.job import recovery_dict, recovery_views
 from isotune.commands.search.options import TrialsOptions
-from isotune.results import robust_dict, search_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
-from isotune.simulator.predict import Scenario
+from isotune.simulator.predict import Scenario, predict
 from isotune.tuner.choices import MODES
 
 if TYPE_CHECKING:
@@ -56,6 +52,7 @@ class PlanSearch(TrialsOptions):
 
     def run(self) -> None:
         """Find, write and print the best plan."""
+        from isotune.results import Robust, SearchResult, accuracy_front_of, repairs_of
         from isotune.tuner.search import search
 
         file = self.checked_file()
@@ -68,24 +65,19 @@ class PlanSearch(TrialsOptions):
             result = search(job.scenario, job.options, report)
         robust = None if self.robust is None else choose_robust(job.scenario, result, self.robust)
         if robust is not None:
-            result = replace(result, best=isotune.predict(job.scenario, robust.plan))
+            result = replace(result, best=predict(job.scenario, robust.plan))
         front = job.pareto_front() if self.pareto else None
         drops = job.write(result.best, file)
+        found = SearchResult.of(
+            result,
+            robust=None if robust is None else Robust.of(robust),
+            accuracy_front=accuracy_front_of(front or ()),
+            plan_file=str(file),
+            **repairs_of(drops),
+        )
         if self.trace is not None:
-            write_timelines(self.trace, result.best, "best plan")
-
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_search import robust_view, search_view
-
-            yield search_view(result)
-            if robust is not None:
-                yield robust_view(robust)
-            yield from recovery_views(drops, front)
-            yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
-
-        found = {"robust": robust_dict(robust)} if robust else {}
-        found |= recovery_dict(drops, front) | {"plan_file": str(file)}
-        self.emit("search", search_dict(result) | found, views)
+            write_timelines(self.trace, found, "best plan")
+        self.emit(found, f"wrote {file}; reproduce with: isotune predict --plan {file}")
         if result.trials.interrupted:
             raise typer.Exit(130)
 

@@ -1,17 +1,15 @@
 """`isotune search` over many prompt lengths: a policy instead of a plan."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.output import progress
-from isotune.commands.search.job import Job, recovery_dict, recovery_views
+from isotune.commands.search.job import Job
 from isotune.commands.search.options import LossyOptions, SearchCase, WrittenOptions
-from isotune.results import policy_dict
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import ModelReference, Policy
 from isotune.simulator.schedule import Plan
@@ -46,6 +44,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
 
     def run(self) -> None:
         """Find, write and print the policy."""
+        from isotune.results import FoundPolicy
         from isotune.tuner.policy import find_policy
 
         file = self.checked_file()
@@ -64,16 +63,16 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         policy = _policy(job, found, dict(drops.treatments) if drops else {})
         policy.write(file)
 
-        def views() -> Iterator[RenderableType]:
-            from isotune.render_policy import policy_view
-
-            yield policy_view(policy, found, lengths.tokens[-1])
-            yield from recovery_views(drops)
-            yield f"wrote {file}; look a length up with: isotune predict --policy {file} --prompt N"
-
-        data = policy_dict(policy, job.scenario) | recovery_dict(drops)
-        extra = {"policy_file": str(file), "interrupted": found.interrupted}
-        self.emit("policy", data | extra, views)
+        result = FoundPolicy.found(
+            policy,
+            job.scenario,
+            found,
+            lengths.tokens[-1],
+            treated_growth=drops.cost if drops else None,
+            policy_file=str(file),
+        )
+        what = f"look a length up with: isotune predict --policy {file} --prompt N"
+        self.emit(result, f"wrote {file}; {what}")
         if found.interrupted:
             raise typer.Exit(130)
 

@@ -1,16 +1,15 @@
 """`isotune search --storage` and `--join`: one search by many processes and machines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
-from rich.console import RenderableType
 
 import isotune
 from isotune.commands.output import progress
-from isotune.commands.search.job import Job, recovery_dict, recovery_views
+from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
     SharingOptions,
     StorageOptions,
@@ -19,11 +18,8 @@ from isotune.commands.search.options import (
 )
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import checked
+from isotune.simulator.predict import predict
 from isotune.simulator.schedule import Plan, Workload
-
-if TYPE_CHECKING:
-    from isotune.tuner.accuracy import RecoveredDrops
-    from isotune.tuner.search import Trials
 
 _KEPT = (
     "strategies",
@@ -185,6 +181,7 @@ class _Work:
 
     def run(self, asked: WrittenOptions, file: Path) -> None:
         """Run trials; write the best plan that all workers found so far, and print the trials."""
+        from isotune import results
         from isotune.tuner.search import Evaluator, work
 
         job = self.job
@@ -194,54 +191,17 @@ class _Work:
                 Evaluator(job.scenario, job.options.objective),
                 report,
             )
-        drops = None
-        if trials.best is not None:
-            drops = job.write(isotune.predict(job.scenario, trials.best.plan), file)
-        plan_file = str(file) if trials.best else None
-        asked.emit(
-            "shared_search",
-            {"study": self.study}
-            | _trials_dict(trials)
-            | {"plan_file": plan_file}
-            | recovery_dict(drops),
-            lambda: self._views(trials, drops, file),
+        best = None if trials.best is None else predict(job.scenario, trials.best.plan)
+        drops = None if best is None else job.write(best, file)
+        found = results.SharedSearch.of(
+            *(self.study, trials, job.scenario, best),
+            plan_file=None if best is None else str(file),
+            **results.repairs_of(drops),
         )
+        wrote = f"wrote {file}; reproduce with: isotune predict --plan {file}"
+        asked.emit(found, *([] if best is None else [wrote]))
         if trials.interrupted:
             raise typer.Exit(130)
-
-    def _views(
-        self, trials: "Trials", drops: "RecoveredDrops | None", file: Path
-    ) -> Iterator[RenderableType]:
-        from isotune.present.phrases import milliseconds, plan_text
-        from isotune.render_search import why_lines
-
-        best = trials.best
-        if best is not None:
-            yield f"best so far: {plan_text(best.plan)}: {milliseconds(best.seconds)}"
-            yield from recovery_views(drops)
-        yield (
-            f"study {self.study}: {trials.run} trials done, {trials.mine} of them here; "
-            f"{trials.pruned} did not fit, {trials.failed} failed"
-        )
-        yield from why_lines(trials)
-        if best is not None:
-            yield f"wrote {file}; reproduce with: isotune predict --plan {file}"
-        if trials.interrupted:
-            yield f"interrupted; go on with: isotune search --join {self.study} --storage URL"
-
-
-def _trials_dict(trials: "Trials") -> dict[str, Any]:
-    best = trials.best
-    return {
-        "run": trials.run,
-        "mine": trials.mine,
-        "pruned": trials.pruned,
-        "failed": trials.failed,
-        "why": trials.why,
-        "interrupted": trials.interrupted,
-        "latency_s": best.seconds if best else None,
-        "plan": best.plan.model_dump(mode="json") if best else None,
-    }
 
 
 def _plain(value: object) -> object:

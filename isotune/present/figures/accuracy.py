@@ -3,10 +3,10 @@
 from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, RED, axis, shown
 from isotune.present.phrases import plan_text, treatments_text
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import FrontPoint, Search, Trial
+from isotune.results import FrontPoint, SearchResult, Trial
 
 
-def front_figure(search: Search) -> Figure | None:
+def front_figure(search: SearchResult) -> Figure | None:
     """Latency against accuracy cost of every trial, and those that none beats in both."""
     trials = [(t, t.accuracy_cost) for t in search.trials.history.trials if t.values]
     known = [(_latency(search, trial), cost) for trial, cost in trials if cost is not None]
@@ -45,7 +45,7 @@ def front_figure(search: Search) -> Figure | None:
     )
 
 
-def _latency(search: Search, trial: Trial) -> float | None:
+def _latency(search: SearchResult, trial: Trial) -> float | None:
     if "latency" not in search.objectives or len(trial.values) != len(search.objectives):
         return None
     return trial.values[search.objectives.index("latency")]
@@ -88,7 +88,7 @@ def _budget_line(budget: float, at: float = 1.0) -> Json:
     }
 
 
-def perplexity_figure(search: Search) -> Figure | None:
+def perplexity_figure(search: SearchResult) -> Figure | None:
     """The front of latency against perplexity, each point with what recovery it takes."""
     front = search.accuracy_front
     if not front:

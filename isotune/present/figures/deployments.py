@@ -1,41 +1,13 @@
-"""The section of a search over tensor-parallel sizes and batches."""
+"""Throughput against latency of deployments: every trial, and the front."""
 
-from isotune.present.figures.study import study_figures
 from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis
-from isotune.present.phrases import milliseconds, plan_text, workload_text
-from isotune.present.section import Cell, Column, Figure, Json, Section, Table, View
-from isotune.present.sections.search import prediction_section
-from isotune.report.saved import Deployed, Deployments, Trial
+from isotune.present.phrases import milliseconds
+from isotune.present.section import Figure, Json, View
+from isotune.present.sections.search import deployments_table
+from isotune.results import Deployed, Deployments, Trial
 
 
-def deployments_section(source: str, result: Deployments) -> Section:
-    """The chosen deployment beside its serial run, and the front it was chosen from."""
-    alone = prediction_section(source, result)
-    chosen = result.front[0]
-    limit = result.latency_limit_s
-    within = "" if limit is None else f" within {milliseconds(limit)}"
-    first = result.objectives[0].replace("_", " ")
-    return Section(
-        kind="deployments",
-        source=source,
-        title=workload_text(result.model, result.hardware, result.workload),
-        verdict=(
-            f"Best {first}{within}: tp {chosen.tp}, batch {chosen.batch}: "
-            f"{chosen.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. {alone.verdict}"
-        ),
-        plan=alone.plan,
-        command=result.command,
-        notes=(
-            f"Of {result.trials.run} trials, {result.trials.pruned} did not fit and "
-            f"{result.trials.failed} failed.",
-        ),
-        cautions=result.cautions,
-        figures=(_front_figure(result), *alone.figures, *study_figures(result, source)),
-        tables=(_table(result), *alone.tables),
-    )
-
-
-def _front_figure(result: Deployments) -> Figure:
+def deployments_figure(result: Deployments) -> Figure:
     """Throughput per GPU over latency: every trial by its number of GPUs, and the front."""
     tokens = result.workload.tokens
     places = [_place(trial, result.objectives) for trial in result.trials.history.trials]
@@ -70,7 +42,7 @@ def _front_figure(result: Deployments) -> Figure:
         caption="Every trial by its tensor-parallel size; the line joins the deployments that no "
         "other beats in both.",
         views=(View(label="", data=data, layout=layout),),
-        table=_table(result),
+        table=deployments_table(result),
         height=440,
     )
 
@@ -126,30 +98,3 @@ def _limit(seconds: float) -> Json:
         "shapes": [line | {"line": {"color": INK, "dash": "dot"}}],
         "annotations": [text | {"text": f"limit {milliseconds(seconds)}", "showarrow": False}],
     }
-
-
-def _table(result: Deployments) -> Table:
-    columns = (
-        Column(name="tp", digits=0),
-        Column(name="batch", digits=0),
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="throughput", unit="tokens/s per GPU", digits=0),
-        Column(name="plan"),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            item.tp,
-            item.batch,
-            item.latency_s * 1e3,
-            item.tokens_per_s_per_gpu,
-            plan_text(item.plan),
-        )
-        for item in result.front
-    ]
-    names = " and ".join(result.objectives)
-    return Table(
-        title="Deployments that no other beats",
-        columns=columns,
-        rows=tuple(rows),
-        note=f"In {names} at once; the first is chosen.",
-    )

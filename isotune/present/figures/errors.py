@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from isotune.present.figures.scatter import title_of
 from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
+from isotune.present.phrases import fitted_text, title_of
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved_measured import Calibration, Group, Score
+from isotune.results import Calibration, Group, Score
 
 
 def errors_figure(
@@ -86,15 +86,9 @@ def groups_of(
     }
 
 
-def fitted(section: str) -> str:
-    """`collectives.algorithms.nccl.protocols` as `nccl all-reduce`."""
-    *_, name, last = ["", *section.split(".")]
-    return f"{name} all-reduce" if last == "protocols" else section.replace("_", " ")
-
-
 def fits_figure(done: Calibration) -> Figure:
     """Errors of each fitted section on rows held back, with the base profile's beside them."""
-    labels = [fitted(section.section) for section in done.sections]
+    labels = [fitted_text(section.section) for section in done.sections]
     bars = [
         ("the base profile", [s.base_error for s in done.sections], GREY),
         ("this fit", [s.error for s in done.sections], BLUE),

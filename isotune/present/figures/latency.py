@@ -22,7 +22,7 @@ from isotune.present.figures.style import (
     tokens_text,
 )
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Curve, Times
+from isotune.results import Curve, Times
 
 _COMPUTE = {
     "gemm": ("GEMM", BLUE),

@@ -3,19 +3,15 @@
 from collections.abc import Iterable, Sequence
 
 from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, SYMBOLS, axis, shown, time_text
+from isotune.present.phrases import title_of
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved_measured import Row
+from isotune.results import CheckedRow
 
 _MOST_DRAWN = 1500
 _DECADES = 30.0
 """Below this factor between largest and smallest, powers of ten would be too few ticks."""
 Point = tuple[str, str, float, float]
 """Group, what it is, predicted seconds, measured seconds."""
-
-
-def title_of(part: str) -> str:
-    """`end_to_end` as `whole passes`."""
-    return "whole passes" if part == "end_to_end" else part.replace("_", " ")
 
 
 def scatter_figure(points: Sequence[Point], title: str = "Predicted against measured") -> Figure:
@@ -111,7 +107,7 @@ def _dots(group: str, place: int, points: Iterable[Point]) -> Json:
     }
 
 
-def savings_figure(rows: Sequence[Row]) -> Figure | None:
+def savings_figure(rows: Sequence[CheckedRow]) -> Figure | None:
     """Predicted against measured savings of whole passes."""
     pairs = [(row.row, row.saving) for row in rows if row.saving is not None]
     if not pairs:

@@ -1,79 +1,11 @@
 """What dropping each block's attention all-reduce costs, by class and with recovery."""
 
-from collections.abc import Sequence
-
 from isotune.present.figures.style import BLUE, CYCLE, GREEN, INK, ORANGE, RED, SYMBOLS, axis
-from isotune.present.section import Cell, Column, Figure, Json, Section, Table, View
-from isotune.report.saved import Prediction, Saved
+from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.tuner.accuracy import Sensitivity, names_of
 
-_BUDGET = 0.01
-"""Growth of perplexity that stands for a budget where none was given (the search's default)."""
 _COLOURS = {"ISB": BLUE, "SB": ORANGE, "ESB": RED}
-_CLASSES = {"ISB": "in-sensitive", "SB": "sensitive", "ESB": "extremely sensitive"}
 _DROPPED, _KEPT = "dropped", "kept"
-
-
-def drop_set(table: Sensitivity, budget: float | None) -> tuple[int, ...]:
-    """The blocks whose syncs fit into a budget, least sensitive first; ascending."""
-    wanted = _BUDGET if budget is None else budget
-    return tuple(sorted(table.costs().affordable(wanted)[-1]))
-
-
-def sensitivity_section(source: str, table: Sensitivity, others: Sequence[Saved]) -> Section:
-    """A sensitivity file; `others` are the results on the same page."""
-    plans = [o for o in others if isinstance(o, Prediction) and _same(o, table)]
-    if plans:
-        dropped, why = plans[0].plan.dropped, "Marked: the blocks that the plan above drops."
-    else:
-        dropped = drop_set(table, None)
-        why = "Marked: the blocks whose costs add up to at most 1 %, least sensitive first."
-    costs = table.costs()
-    worst = costs.order[-1]
-    cheap = drop_set(table, None)
-    return Section(
-        kind="sensitivity",
-        source=source,
-        title=f"Sensitivity of {table.model}",
-        verdict=(
-            f"{len(cheap)} of {len(table.blocks)} attention all-reduces can be dropped for a "
-            f"predicted growth of perplexity of {costs.of_drops(cheap) * 100:.2f} % (budget 1 %); "
-            f"the most sensitive is block {worst} ({table.blocks[worst] * 100:+.2f} %)."
-        ),
-        notes=tuple(_notes(table)),
-        figures=(sensitivity_figure(table, dropped, why),),
-    )
-
-
-def _same(result: Prediction, table: Sensitivity) -> bool:
-    blocks = len(table.blocks)
-    return (
-        bool(result.plan.dropped)
-        and result.plan.dropped[-1] < blocks
-        and (result.model.lower() == table.model.lower().removesuffix("-hf"))
-    )
-
-
-def _notes(table: Sensitivity) -> list[str]:
-    notes = ["That the costs of blocks add up is an assumption."]
-    if table.measured is not None:
-        ran = table.measured
-        notes.append(
-            f"Measured on {ran.tokens:,} tokens at tp {ran.tp} ({ran.scan} scan, {ran.dtype}); "
-            f"perplexity of the whole model {ran.perplexity:.4g}."
-        )
-    if table.classes:
-        counts = [f"{table.classes.count(name)} {name} ({_CLASSES[name]})" for name in _COLOURS]
-        notes.append(f"Classes: {', '.join(counts)}.")
-    if table.transfer:
-        costs = [f"{name} {cost * 100:+.2f} %" for name, cost in table.transfer.items()]
-        notes.append(f"A quantised transfer costs: {', '.join(costs)}.")
-    for check in table.checks:
-        notes.append(
-            f"Measured together: {len(check.treatments)} blocks dropped, perplexity "
-            f"{check.growth * 100:+.2f} %."
-        )
-    return notes
 
 
 def sensitivity_figure(table: Sensitivity, dropped: tuple[int, ...], why: str) -> Figure:

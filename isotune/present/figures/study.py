@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from isotune.present.figures.style import BLUE, GREY, ON_BLUE, RED
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Search, Studied
+from isotune.results import SearchResult, Studied
 from isotune.simulator.errors import InputError
 from isotune.tuner.search import History, Tried, study_of
 from isotune.tuner.space import label_of
@@ -37,7 +37,7 @@ def study_figures(search: Studied, source: str) -> list[Figure]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             study = _study(search)
-            front = _pareto(search) if isinstance(search, Search) else None
+            front = _pareto(search) if isinstance(search, SearchResult) else None
             figures = [_history(study, search), front, _importances(search)]
     except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -102,7 +102,7 @@ def _history(study: optuna.Study, search: Studied) -> Figure:
     )
 
 
-def _pareto(search: Search) -> Figure | None:
+def _pareto(search: SearchResult) -> Figure | None:
     from optuna.visualization import plot_pareto_front
 
     if len(search.objectives) == 1:

@@ -11,6 +11,7 @@ from isotune.present.figures.style import (
     ON_COLOUR,
     ORANGE,
     PAPER,
+    PURPLE,
     RED,
     SKY,
     axis,
@@ -19,7 +20,7 @@ from isotune.present.figures.style import (
     time_text,
 )
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.report.saved import Block, Step
+from isotune.results import Block, Step
 
 _COLOURS = {
     "attention": BLUE,
@@ -97,17 +98,18 @@ def _traces(
         for name, block in blocks.items()
         for step in block.steps
     ]
-    kinds = [kind for kind in _COLOURS if any(bar.step.name == kind for bar in placed)]
+    there = dict.fromkeys(bar.step.name for bar in placed)
+    kinds = sorted(there, key=lambda kind: [*_COLOURS, kind].index(kind))
     traces = [
-        _bars(kind.replace("_", " "), _COLOURS[kind], [b for b in placed if b.step.name == kind])
+        _bars(
+            kind.replace("_", " "),
+            _COLOURS.get(kind, PURPLE),
+            [b for b in placed if b.step.name == kind],
+        )
         for kind in kinds
     ]
-    slowed = [bar for bar in placed if _lost(bar.step) > _NOTHING]
+    slowed = [bar for bar in placed if bar.step.lost_s > _NOTHING]
     return [*traces, *([_hatched(slowed)] if slowed else [])]
-
-
-def _lost(step: Step) -> float:
-    return 0.0 if step.alone_s is None else max(0.0, step.end_s - step.start_s - step.alone_s)
 
 
 def _bars(name: str, colour: str, bars: list[_Bar]) -> Json:
@@ -129,7 +131,7 @@ def _bars(name: str, colour: str, bars: list[_Bar]) -> Json:
 
 
 def _hatched(bars: list[_Bar]) -> Json:
-    return _common(bars, [(bar.step.end_s - _lost(bar.step), bar.step.end_s) for bar in bars]) | {
+    return _common(bars, [(bar.step.end_s - bar.step.lost_s, bar.step.end_s) for bar in bars]) | {
         "name": "lost to contention",
         "hoverinfo": "skip",
         "marker": {
@@ -178,7 +180,7 @@ def _hover(step: Step) -> str:
         f"starts {time_text(step.start_s)}, ends {time_text(step.end_s)}",
         f"takes {time_text(took)}",
     ]
-    if step.alone_s and _lost(step) > _NOTHING:
+    if step.alone_s and step.lost_s > _NOTHING:
         more = (took / step.alone_s - 1) * 100
         lines.append(f"alone {time_text(step.alone_s)}: slowed by {more:.0f} %")
     return "<br>".join(lines)
@@ -208,7 +210,7 @@ def _table(blocks: Mapping[str, Block]) -> Table:
             step.start_s * 1e3,
             step.end_s * 1e3,
             None if step.alone_s is None else step.alone_s * 1e3,
-            None if step.alone_s is None else _lost(step) * 1e3,
+            None if step.alone_s is None else step.lost_s * 1e3,
         )
         for name, block in blocks.items()
         for step in block.steps

@@ -5,15 +5,18 @@ import hashlib
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from isotune._version import __version__
+from isotune.present.figures import figures_of
 from isotune.present.phrases import printable
-from isotune.present.section import Figure, Section, Table
+from isotune.present.section import Cell, Figure, Section, Table
+from isotune.present.sections import section_of
+from isotune.results import read_result
 from isotune.simulator.errors import InputError
 
 MOST_BYTES = 6_000_000
@@ -35,12 +38,14 @@ def make_report(paths: Sequence[Path], title: str | None = None) -> Page:
             jinja2 missing.
     """
     _libraries()
-    from isotune.present.sections.of_result import section_of
-    from isotune.report.read import read_result
-
     results = [read_result(path) for path in paths]
     sections = tuple(
-        section_of(path.name, result, results) for path, result in zip(paths, results, strict=True)
+        replace(
+            section_of(result),
+            source=path.name,
+            figures=figures_of(result, path.name, results),
+        )
+        for path, result in zip(paths, results, strict=True)
     )
     found = sections[0].title if len(sections) == 1 else f"{len(sections)} results"
     html = render(sections, title or found)
@@ -88,6 +93,7 @@ def render(sections: Sequence[Section], title: str) -> str:
             hashes=[_hash(script) for script in scripts],
             figures={key: _figure_json(key, figure) for key, figure in _all_figures(numbered)},
             cell_text=_cell_text,
+            sort_value=_sort_value,
             command=_command,
             unbroken=_unbroken,
         )
@@ -106,10 +112,31 @@ def _numbered(sections: Sequence[Section]) -> list[dict[str, Any]]:
             "id": f"result-{number}",
             "section": section,
             "figures": [(f"figure-{number}-{n}", f) for n, f in enumerate(section.figures, 1)],
-            "tables": [(f"table-{number}-{n}", t) for n, t in enumerate(section.tables, 1)],
+            "tables": [(f"table-{number}-{n}", t) for n, t in enumerate(_tables(section), 1)],
         }
         for number, section in enumerate(sections, 1)
     ]
+
+
+def _tables(section: Section) -> list[Table]:
+    """The tables of the page, without what is for a terminal."""
+    return [_on_page(table) for table in section.tables if table.place != "terminal"]
+
+
+def _on_page(table: Table) -> Table:
+    kept = [n for n, column in enumerate(table.columns) if column.place != "terminal"]
+    return replace(
+        table,
+        columns=tuple(table.columns[n] for n in kept),
+        rows=tuple(tuple(row[n] for n in kept) for row in table.rows),
+    )
+
+
+def _sort_value(cell: Cell) -> float | None:
+    """The number that a column is sorted by; the lower end of an interval."""
+    if isinstance(cell, tuple):
+        return cell[0]
+    return None if isinstance(cell, str) else cell
 
 
 def _all_figures(numbered: list[dict[str, Any]]) -> list[tuple[str, Figure]]:

@@ -1,40 +1,32 @@
-"""Sections of what was measured: checks, calibrations, validations."""
+"""The sections of a check: one profile against one table, or a folder of tables."""
 
-from isotune.present.figures.errors import errors_figure, fits_figure, fitted, groups_of
-from isotune.present.figures.scatter import Point, savings_figure, scatter_figure, title_of
-from isotune.present.phrases import percent
-from isotune.present.section import Cell, Column, Figure, Section, Table
-from isotune.report.saved_measured import Calibration, Check, Checks, Row, Score
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from isotune.present.phrases import count, percent, title_of
+from isotune.present.section import Cell, Column, Section, Table
+from isotune.results import Check, CheckedRow, Checks, Score, Scores
 
 _MOST_WORST = 20
 
 
-def check_section(source: str, done: Check) -> Section:
-    """One profile against one table."""
-    figures: list[Figure] = []
-    if done.rows:
-        figures.append(scatter_figure([_point(row) for row in done.rows]))
-    savings = savings_figure(done.rows)
-    figures += [savings] if savings else []
-    if done.scores:
-        figures.append(errors_figure(groups_of(done.groups, done.scores)))
+def check_section(done: Check) -> Section:
+    """One profile against one table: errors by operation and group, then the worst rows."""
     return Section(
         kind="check",
-        source=source,
         title=f"{done.hw} against {done.table}",
-        verdict=_check_verdict(done),
+        verdict=_verdict(done),
         command=done.command,
-        notes=tuple(f"{count:,} rows not scored: {why}" for why, count in done.unscored.items()),
-        figures=tuple(figures),
-        tables=(_scores_table({done.hw: done}), _worst_table({done.hw: done})),
+        tables=(
+            _errors_table([done]),
+            _groups_table(done),
+            _worst_table(done, "Worst rows"),
+            _page_worst_table([done]),
+        ),
+        notes=(*_notes(done.scores), *_unscored(done)),
     )
 
 
-def _point(row: Row) -> Point:
-    return row.part, row.row, row.predicted_s, row.measured_s
-
-
-def _check_verdict(done: Check) -> str:
+def _verdict(done: Scores) -> str:
     if not done.scores:
         return f"{done.hw} against {done.table}: no row could be scored."
     parts = [f"{title_of(part)} by {percent(score.mape)}" for part, score in done.scores.items()]
@@ -46,62 +38,139 @@ def _check_verdict(done: Check) -> str:
     return f"{said}; {percent(within)} of {rows:,} measurements lie in their 80 % interval."
 
 
-def checks_section(source: str, done: Checks) -> Section:
+def _notes(scores: Mapping[str, Score]) -> Iterator[str]:
+    for score in scores.values():
+        if score.saving_mae_points is not None and score.saving_coverage is not None:
+            yield (
+                f"Savings against serial are off by {score.saving_mae_points:.1f} percentage "
+                f"points on average; {percent(score.saving_coverage)} lie in their interval."
+            )
+
+
+def _unscored(done: Scores) -> Iterator[str]:
+    for why, number in done.unscored.items():
+        yield f"{count(number, 'row')} not scored: {why}"
+
+
+def checks_section(done: Checks) -> Section:
     """Many profiles, each against its own table."""
-    by_name = {f"{check.hw}: {check.table}": check for check in done.checks}
-    scores: dict[str, list[tuple[str, Score]]] = {}
-    for name, check in by_name.items():
-        for part, score in check.scores.items():
-            scores.setdefault(part, []).append((name, score))
-    every = [(check.hw, row) for check in done.checks for row in check.rows]
-    points: list[Point] = [(hw, row.row, row.predicted_s, row.measured_s) for hw, row in every]
-    figures = [errors_figure(scores, "Errors by machine")] if scores else []
-    if points:
-        figures.append(scatter_figure(points))
-    means = [
-        f"{title_of(part)} by {percent(min(found))} to {percent(max(found))}"
-        for part, found in ((p, [score.mape for _, score in s]) for p, s in scores.items())
-    ]
     return Section(
         kind="checks",
-        source=source,
-        title=f"{len(done.checks)} profiles against their measurements",
-        verdict=f"{len(done.checks)} profiles are off on average: {', '.join(means)}.",
+        title="Profiles against their measurements",
+        verdict=_folder_verdict(done),
         command=done.command,
-        notes=tuple(f"{name}: not scored - {why}" for name, why in done.refused.items()),
-        figures=tuple(figures),
-        tables=(_scores_table(by_name), _worst_table(by_name)),
+        tables=(
+            _errors_table(done.checks),
+            *(_worst_table(check, f"Worst rows of {check.hw}") for check in done.checks),
+            _page_worst_table(done.checks),
+        ),
+        notes=(
+            *(note for check in done.checks for note in _unscored(check)),
+            *(f"{name}: not scored - {why}" for name, why in done.refused.items()),
+        ),
     )
 
 
-def _scores_table(checks: dict[str, Check]) -> Table:
+def named(done: Checks) -> dict[str, Scores]:
+    """The checks of a folder by machine and table."""
+    return {f"{check.hw}: {check.table}": check for check in done.checks}
+
+
+def _folder_verdict(done: Checks) -> str:
+    parts: dict[str, list[float]] = {}
+    for check in done.checks:
+        for part, score in check.scores.items():
+            parts.setdefault(part, []).append(score.mape)
+    if not parts:
+        return "No row could be scored."
+    means = [f"{title_of(part)} by {_range(found)}" for part, found in parts.items()]
+    mape, hw, part = max(
+        (score.mape, check.hw, part)
+        for check in done.checks
+        for part, score in check.scores.items()
+    )
+    tables = count(len(done.checks), "table")
+    return (
+        f"{tables} scored; off on average: {', '.join(means)}; furthest: {title_of(part)} of "
+        f"{hw}, {percent(mape)}."
+    )
+
+
+def _range(shares: Collection[float]) -> str:
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
+
+
+def _percents(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name=name, unit="%", digits=1) for name in names)
+
+
+def _errors_table(checks: Iterable[Scores]) -> Table:
     columns = (
-        Column(name="machine"),
+        Column(name="machine", fold=True),
+        Column(name="table", place="page"),
         Column(name="operation"),
         Column(name="rows", digits=0),
-        *(
-            Column(name=n, unit="%", digits=1)
-            for n in ("mean error", "median", "p90", "bias", "in 80 % interval")
-        ),
-        Column(name="saving off by", unit="points", digits=1),
+        Column(name="mean error", unit="%", digits=1, short="mean"),
+        *_percents("median", "p90"),
+        Column(name="bias", unit="%", digits=1, signed=True),
+        Column(name="in 80 % interval", unit="%", digits=1, short="in 80 %"),
+        Column(name="saving off by", unit="points", digits=1, short="saving pts"),
     )
     rows: list[tuple[Cell, ...]] = [
         (
-            name,
+            check.hw,
+            check.table,
             title_of(part),
             s.rows,
             *(v * 100 for v in (s.mape, s.median_ape, s.p90_ape, s.bias, s.coverage)),
             s.saving_mae_points,
         )
-        for name, check in checks.items()
+        for check in checks
         for part, s in check.scores.items()
     ]
-    return Table(title="Errors", columns=columns, rows=tuple(rows))
+    note = "in 80 %: share of the measurements in their predicted 80 % interval."
+    return Table(title="Errors", columns=columns, rows=tuple(rows), note=note)
 
 
-def _worst_table(checks: dict[str, Check]) -> Table:
-    found = [(name, row) for name, check in checks.items() for row in check.rows]
-    found.sort(key=lambda item: -_factor(item[1]))
+def _groups_table(done: Check) -> Table:
+    """Errors by group; on the page the figure has the table."""
+    columns = (
+        Column(name="operation"),
+        Column(name="group", fold=True),
+        Column(name="rows", digits=0),
+        *_percents("MAPE", "median", "p90"),
+        Column(name="bias", unit="%", digits=1, signed=True),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            title_of(group.part),
+            f"{group.by} {group.group}",
+            group.rows,
+            *(v * 100 for v in (group.mape, group.median_ape, group.p90_ape, group.bias)),
+        )
+        for group in done.groups
+    ]
+    return Table(title="Errors by group", columns=columns, rows=tuple(rows), place="terminal")
+
+
+def _worst_table(done: Scores, title: str) -> Table:
+    """The worst rows of each part, as many as were asked for."""
+    columns = (
+        Column(name="row", short=title.lower(), fold=True),
+        Column(name="line", digits=0),
+        Column(name="predicted", unit="ms", digits=4),
+        Column(name="measured", unit="ms", digits=4),
+        Column(name="error", unit="%", digits=0, signed=True),
+    )
+    cells = tuple(map(_worst_cells, done.worst))
+    return Table(title=title, columns=columns, rows=cells, place="terminal")
+
+
+def _page_worst_table(checks: Iterable[Scores]) -> Table:
+    """The worst of all rows, for the page, which has room for more."""
+    found = [(check.hw, row) for check in checks for row in check.scored]
+    found.sort(key=lambda item: -item[1].factor)
     columns = (
         Column(name="machine"),
         Column(name="row"),
@@ -110,58 +179,10 @@ def _worst_table(checks: dict[str, Check]) -> Table:
         Column(name="measured", unit="ms", digits=4),
         Column(name="error", unit="%", digits=0),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            name,
-            row.row,
-            row.line,
-            row.predicted_s * 1e3,
-            row.measured_s * 1e3,
-            (row.predicted_s / row.measured_s - 1) * 100,
-        )
-        for name, row in found[:_MOST_WORST]
-    ]
-    return Table(title="Worst rows", columns=columns, rows=tuple(rows))
+    rows = tuple((name, *_worst_cells(row)) for name, row in found[:_MOST_WORST])
+    return Table(title="Worst rows", columns=columns, rows=rows, place="page")
 
 
-def _factor(row: Row) -> float:
-    ratio = row.predicted_s / row.measured_s
-    return max(ratio, 1 / ratio)
-
-
-def calibration_section(source: str, done: Calibration) -> Section:
-    """A fit, and what the rows left open."""
-    parts = [
-        f"{fitted(s.section)} by {percent(s.error.mape)} (base: {percent(s.base_error.mape)})"
-        for s in done.sections
-    ]
-    columns = (
-        Column(name="parameter"),
-        Column(name="base, SI", digits=None),
-        Column(name="value, SI", digits=None),
-        Column(name="the rows tell", unit="%", digits=0),
-        Column(name="set by"),
-        Column(name="at its limit"),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            p.path,
-            f"{p.base:.4g}",
-            f"{p.value:.4g}",
-            p.information * 100,
-            "the rows" if p.determined else "the base",
-            "yes" if p.at_limit else "no",
-        )
-        for section in done.sections
-        for p in section.parameters
-    ]
-    return Section(
-        kind="calibration",
-        source=source,
-        title=f"Calibration of {done.name}",
-        verdict=f"{done.name} is off on rows held back from its fit: {', '.join(parts)}.",
-        command=done.command,
-        notes=tuple(f"{count:,} rows unused: {why}" for why, count in done.unused_rows.items()),
-        figures=(fits_figure(done),),
-        tables=(Table(title="Parameters", columns=columns, rows=tuple(rows)),),
-    )
+def _worst_cells(row: CheckedRow) -> tuple[Cell, ...]:
+    times = row.predicted_s * 1e3, row.measured_s * 1e3
+    return (row.row, row.line, *times, row.error * 100)

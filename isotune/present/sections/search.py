@@ -1,209 +1,292 @@
-"""The sections of a search and of a single prediction."""
+"""The sections of a search: for a plan, for deployments, and of a study that several work on."""
 
-from typing import Any
+from collections.abc import Iterator
 
-from isotune.present.figures.accuracy import front_figure, perplexity_figure
-from isotune.present.figures.latency import breakdown_figure, lengths_figure
-from isotune.present.figures.sensitivity import sensitivity_figure
-from isotune.present.figures.study import study_figures
-from isotune.present.figures.timeline import timeline_figure
 from isotune.present.phrases import (
+    count,
     gap_text,
     milliseconds,
     pays_text,
     percent,
     plan_text,
-    strategy_text,
+    treatments_text,
     verdict,
     workload_text,
 )
-from isotune.present.section import Cell, Column, Figure, Section, Table
-from isotune.report.saved import Prediction, Search, Times
+from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.sections.prediction import (
+    head,
+    ops_table,
+    saving_cells,
+    times_table,
+)
+from isotune.results import (
+    Deployments,
+    FrontPoint,
+    Robust,
+    SearchResult,
+    SharedSearch,
+    Times,
+    Trials,
+)
+from isotune.simulator.schedule import Plan
+
+_REASONS = 3
+"""Reasons of failed trials shown, the most frequent first; `--json` has all."""
 
 
-def prediction_section(source: str, result: Prediction) -> Section:
-    """One plan beside the serial run."""
-    return Section(
-        kind="prediction",
-        source=source,
-        title=workload_text(result.model, result.hardware, result.workload),
-        verdict=_verdict(result),
-        plan=plan_text(result.plan),
-        command=result.command,
-        cautions=result.cautions,
-        figures=(
-            timeline_figure({"": _runs(result)}),
-            breakdown_figure({"serial": result.baseline} | _unless_serial(result)),
-        ),
-        tables=(_times_table({"serial": result.baseline} | _unless_serial(result)),),
-    )
-
-
-def _verdict(result: Prediction) -> str:
-    """The verdict; a serial run, which saves nothing, has the interval of its latency."""
-    said = verdict(result)
-    if _unless_serial(result):
-        return said
-    low, high = map(milliseconds, result.latency_interval_s)
-    return f"{said.removesuffix('.')} (80 % interval: {low.removesuffix(' ms')} to {high})."
-
-
-def _unless_serial(result: Prediction) -> dict[str, Times]:
-    serial = not (result.plan.overlaps or result.plan.lossy)
-    return {} if serial else {"this plan": result}
-
-
-def _runs(result: Prediction) -> dict[str, Any]:
-    """The timelines to draw: serial, and the plan's under its technique's name."""
-    runs = dict(result.timelines)
-    if not _unless_serial(result):
-        runs.pop("plan", None)
-    elif "plan" in runs:
-        name = strategy_text(result.plan.strategy) if result.plan.chunks else "this plan"
-        runs[name] = runs.pop("plan")
-    return runs
-
-
-def search_section(source: str, result: Search) -> Section:
-    """The best plan beside serial, each technique and what was tried."""
-    alone = {technique.name: technique for technique in result.techniques}
-    plans: dict[str, Times] = {"serial": result.baseline, **alone}
-    if all(result.plan != technique.plan for technique in result.techniques):
-        plans |= {"best plan": result} if _unless_serial(result) else {}
-    figures: list[Figure] = [timeline_figure({"": _runs(result)}), breakdown_figure(plans)]
-    if any(len(curve.points) > 1 for curve in result.by_length):
-        here = (result.workload.prompt, result.saving, "best plan")
-        shown = here if _unless_serial(result) else None
-        figures.append(
-            lengths_figure(
-                [curve for curve in result.by_length if curve.points],
-                result.iso_pays_from,
-                shown,
-                "ISO pays from",
-            )
-        )
-    fronts = (perplexity_figure(result), front_figure(result))
-    figures += [front for front in fronts if front]
-    if result.sensitivity is not None:
-        why = "Marked: the blocks whose sync the best plan drops."
-        figures.append(sensitivity_figure(result.sensitivity, result.plan.dropped, why))
-    figures += study_figures(result, source)
+def search_section(result: SearchResult) -> Section:
+    """The best plan beside serial, each technique alone, and what was tried."""
+    plans: dict[str, Times] = {"serial": result.baseline, "best plan": result}
+    above = percent(result.latency_s / result.bound_s - 1)
+    note = f"The best plan ends {above} above its lower bound max(C, M)."
     return Section(
         kind="search",
-        source=source,
-        title=workload_text(result.model, result.hardware, result.workload),
-        verdict=_verdict(result),
-        plan=plan_text(result.plan),
-        command=result.command,
-        notes=tuple(_search_notes(result)),
-        cautions=result.cautions,
-        figures=tuple(figures),
-        tables=(_techniques_table(result), *_robust_tables(result), *_front_tables(result)),
+        verdict=verdict(result),
+        tables=(
+            times_table(plans, note),
+            ops_table(result, plans),
+            _techniques_table(result),
+            *_robust_tables(result.robust),
+            *_front_tables(result),
+            *_accuracy_tables(result.accuracy_front),
+        ),
+        notes=tuple(_notes(result)),
+        **head(result),
     )
 
 
-def _search_notes(result: Search) -> list[str]:
-    trials, exact = result.trials, result.exact
-    notes = [
-        f"The best plan ends {percent(result.latency_s / result.bound_s - 1)} above its lower "
-        "bound max(C, M)."
-    ]
-    if not result.baseline.fits:
-        notes.append("Serial does not fit in memory; its times are predicted all the same.")
-    if result.iso_pays_from is not None:
-        notes.append(pays_text(result.iso_pays_from, result.iso_surely_pays_from))
+def _notes(result: SearchResult) -> Iterator[str]:
     if result.accuracy_cost is not None and result.accuracy_budget is not None:
-        notes.append(
+        yield (
             f"Predicted growth of perplexity: {result.accuracy_cost * 100:.2f} % "
             f"(budget {result.accuracy_budget * 100:g} %)."
         )
-    if exact is not None:
-        gap = "" if exact.gap is None else f"; {gap_text(exact.gap)}"
-        notes.append(
-            f"Exact optimum over {exact.compared:,} plans: {milliseconds(exact.latency_s)} "
-            f"(proven to {(exact.latency_s / exact.bound_s - 1) * 100:.2f} %){gap}."
+    if result.iso_asked:
+        yield pays_text(result.iso_pays_from, result.iso_surely_pays_from)
+    yield from _trials_notes(result.trials)
+    exact = result.exact
+    if exact is not None and exact.gap is not None:
+        yield (
+            f"Exact optimum over {exact.compared} plans of up to three chunks: "
+            f"{milliseconds(exact.latency_s)} (proven to {exact.proven_to * 100:.2f} %); "
+            f"{gap_text(exact.gap)}."
         )
-    ended = " It was interrupted." if trials.interrupted else ""
-    notes.append(
-        f"Optuna ran {trials.run} trials (seed {trials.seed}); {trials.pruned} did not fit, "
-        f"{trials.failed} failed.{ended}"
-    )
+    if result.trials.stopped_at_bound:
+        yield "Stopped early: no plan of this space is faster."
     if result.robust is not None:
-        low, high = (percent(end) for end in result.robust.saving_interval)
-        notes.append(
-            f"Robust choice ({result.robust.mode}): saves {low} to {high} (5-95 %), the best plan "
-            f"in {percent(result.robust.best_in)} of the draws of the profile's errors."
+        yield from _robust_notes(result.robust)
+    yield from repair_notes(result.treatments, result.treated_growth)
+
+
+def _trials_notes(trials: Trials) -> Iterator[str]:
+    """What a study did: trials, why some have no result, and what mattered."""
+    best = "none within limits." if trials.best_s is None else ""
+    yield (
+        f"Optuna: {trials.run} trials (seed {trials.seed}, {trials.per_second:.0f}/s), "
+        f"{trials.pruned} did not fit, {trials.failed} failed; "
+        + (best or f"fastest {milliseconds(trials.best_s or 0.0)}.")
+    )
+    yield from why_notes(trials.why)
+    if trials.importances:
+        shares = sorted(trials.importances.items(), key=_by_share)[:4]
+        yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
+    if trials.interrupted:
+        yield "Interrupted: this is the best of what was done."
+
+
+def _by_share(item: tuple[str, float]) -> tuple[float, str]:
+    name, share = item
+    return -round(share, 3), name
+
+
+def why_notes(why: dict[str, int]) -> Iterator[str]:
+    """The most frequent reasons of trials without a result."""
+    often = sorted(why.items(), key=lambda item: -item[1])
+    yield from (f"  {times} x {reason}" for reason, times in often[:_REASONS])
+    if rest := sum(times for _, times in often[_REASONS:]):
+        yield f"  {rest} x for {len(often) - _REASONS} other reasons"
+
+
+def repair_notes(treatments: dict[int, str], growth: float | None) -> Iterator[str]:
+    """How dropped blocks are recovered, where there is something to say."""
+    if treatments and growth is not None:
+        yield (
+            f"Treatments: {treatments_text(treatments)}; together {growth * 100:+.2f} % "
+            "perplexity if costs add up (isotune remeasure checks)."
         )
-    return notes
 
 
-_TIMES = (
-    Column(name="latency", unit="ms", digits=2),
-    Column(name="saving", unit="%", digits=1),
-    Column(name="interval from", unit="%", digits=1),
-    Column(name="interval to", unit="%", digits=1),
-    Column(name="exposed", unit="ms", digits=2),
-    Column(name="compute C", unit="ms", digits=2),
-    Column(name="communication M", unit="ms", digits=2),
-)
-
-
-def _times(times: Times) -> tuple[Cell, ...]:
-    return (
-        times.latency_s * 1e3,
-        times.saving * 100,
-        *(end * 100 for end in times.saving_interval),
-        times.exposed_comm_s * 1e3,
-        times.compute_s * 1e3,
-        times.comm_s * 1e3,
-    )
-
-
-def _times_table(plans: dict[str, Times]) -> Table:
-    rows = tuple((name, *_times(times)) for name, times in plans.items())
-    return Table(title="Times", columns=(Column(name="plan"), *_TIMES), rows=rows)
-
-
-def _techniques_table(result: Search) -> Table:
-    columns = (Column(name="technique"), *_TIMES, Column(name="numbers"), Column(name="plan"))
-    rows: list[tuple[Cell, ...]] = [
-        ("serial", *_times(result.baseline), "same", plan_text(result.baseline.plan))
-    ]
-    for one in result.techniques:
-        kind = ("changed" if one.lossy else "same") + (" (assumed)" if one.assumed else "")
-        rows.append((one.name, *_times(one), kind, plan_text(one.plan)))
-    return Table(
-        title="Each technique alone",
-        columns=columns,
-        rows=tuple(rows),
-        note="C and M: compute and communication with the GPU to themselves. Assumed: no "
-        "sensitivity file says what it costs.",
-    )
-
-
-def _robust_tables(result: Search) -> list[Table]:
-    if result.robust is None:
-        return []
-    rows = tuple((plan_text(w.plan), w.share * 100) for w in result.robust.winners)
-    columns = (Column(name="plan"), Column(name="best in", unit="% of draws", digits=1))
-    return [Table(title="Best plans under the profile's errors", columns=columns, rows=rows)]
-
-
-def _front_tables(result: Search) -> list[Table]:
-    if len(result.objectives) < 2 or not result.front:
-        return []
-    units = {"latency": ("ms", 1e3, 2), "accuracy_cost": ("%", 1e2, 3)}
-    parts = [(name, *units.get(name, ("", 1.0, 4))) for name in result.objectives]
-    columns = tuple(
-        Column(name=name.replace("_", " "), unit=unit, digits=digits)
-        for name, unit, _, digits in parts
+def _techniques_table(result: SearchResult) -> Table:
+    columns = (
+        Column(name="technique", short="technique alone"),
+        Column(name="latency", unit="ms", digits=2),
+        Column(name="saving", unit="%", digits=1),
+        Column(name="80 % interval", unit="%", digits=1),
+        Column(name="exposed", unit="ms", digits=2),
+        Column(name="numbers"),
+        Column(name="plan", place="page"),
     )
     rows: list[tuple[Cell, ...]] = [
         (
-            *(item.values[n] * scale for n, (_, _, scale, _) in enumerate(parts)),
-            plan_text(item.plan),
+            one.name,
+            one.latency_s * 1e3,
+            *saving_cells(one),
+            one.exposed_comm_s * 1e3,
+            ("changed" if one.lossy else "same") + ("*" if one.assumed else ""),
+            plan_text(one.plan),
         )
+        for one in result.techniques
+    ]
+    assumed = any(one.assumed for one in result.techniques)
+    note = "* assumed that the model bears it: never chosen unless asked for" if assumed else ""
+    return Table(title="Each technique alone", columns=columns, rows=tuple(rows), note=note)
+
+
+def _robust_notes(robust: Robust) -> Iterator[str]:
+    low, high = (percent(end) for end in robust.saving_interval)
+    yield (
+        f"Robust ({robust.mode} over {robust.draws} draws of the profile's errors): "
+        f"{plan_text(robust.plan)}."
+    )
+    yield (
+        f"It saves {low} to {high} (5-95 %), is the best plan in {percent(robust.best_in)} of the "
+        f"draws and within 1 % of it in {percent(robust.near_best_in)}."
+    )
+
+
+def _robust_tables(robust: Robust | None) -> list[Table]:
+    if robust is None:
+        return []
+    rows = tuple((plan_text(w.plan), w.share * 100) for w in robust.winners)
+    columns = (
+        Column(name="plan", short="best plans under the profile's errors", fold=True),
+        Column(name="best in", unit="% of draws", digits=1),
+    )
+    title = "Best plans under the profile's errors"
+    return [Table(title=title, columns=columns, rows=rows, most=4, more="other plans")]
+
+
+_UNITS = {"latency": ("ms", 1e3, 2), "accuracy_cost": ("%", 1e2, 3)}
+
+
+def _front_tables(result: SearchResult) -> list[Table]:
+    if len(result.objectives) < 2 or not result.front:
+        return []
+    parts = [(name, *_UNITS.get(name, ("", 1.0, 4))) for name in result.objectives]
+    columns = (
+        Column(name="plan", short="Pareto set", fold=True),
+        *(
+            Column(name=name.replace("_", " "), unit=unit, digits=digits)
+            for name, unit, _, digits in parts
+        ),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (plan_text(item.plan), *(item.values[name] * scale for name, _, scale, _ in parts))
         for item in result.front
         if len(item.values) == len(parts)
     ]
-    return [Table(title="Pareto set", columns=(*columns, Column(name="plan")), rows=tuple(rows))]
+    return [Table(title="Pareto set", columns=columns, rows=tuple(rows))]
+
+
+def _accuracy_tables(front: tuple[FrontPoint, ...]) -> list[Table]:
+    """Latency against perplexity; on the page the figure has the table."""
+    columns = (
+        Column(name="latency", unit="ms", digits=2),
+        Column(name="perplexity", unit="%", digits=2, signed=True),
+        Column(name="dropped", digits=0),
+        Column(name="plan", fold=True),
+        Column(name="treatments", fold=True),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for point in front:
+        made = f"{point.rule}{' (dominated)' if point.dominated else ''}: " if point.rule else ""
+        alone = point.plan.model_copy(update={"dropped": ()})
+        cells = (point.latency_s * 1e3, point.perplexity_growth * 100, len(point.plan.dropped))
+        rows.append((*cells, made + plan_text(alone), treatments_text(point.treatments)))
+    title = "Latency against perplexity"
+    return [Table(title=title, columns=columns, rows=tuple(rows), place="terminal")] * bool(rows)
+
+
+def deployments_section(result: Deployments) -> Section:
+    """The chosen deployment beside its serial run, and the front it was chosen from."""
+    chosen, limit = result.front[0], result.latency_limit_s
+    within = "" if limit is None else f" within {milliseconds(limit)}"
+    first = result.objectives[0].replace("_", " ")
+    return Section(
+        kind="deployments",
+        verdict=(
+            f"Best {first}{within}: tp {chosen.tp}, batch {chosen.batch}: "
+            f"{chosen.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. {verdict(result)}"
+        ),
+        tables=(
+            deployments_table(result),
+            times_table({"serial": result.baseline} | _unless_serial(result)),
+        ),
+        notes=(
+            *_trials_notes(result.trials),
+            *repair_notes(result.treatments, result.treated_growth),
+        ),
+        **head(result),
+    )
+
+
+def _unless_serial(result: Times) -> dict[str, Times]:
+    return {} if result.is_serial else {"this plan": result}
+
+
+def deployments_table(result: Deployments) -> Table:
+    """The front of deployments; the first is chosen."""
+    columns = (
+        Column(name="tp", digits=0),
+        Column(name="batch", digits=0),
+        Column(name="latency", unit="ms", digits=2),
+        Column(name="throughput", unit="tokens/s per GPU", digits=0, short="tokens/s per GPU"),
+        Column(name="plan", fold=True),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            item.tp,
+            item.batch,
+            item.latency_s * 1e3,
+            item.tokens_per_s_per_gpu,
+            plan_text(item.plan),
+        )
+        for item in result.front
+    ]
+    names = " and ".join(result.objectives)
+    return Table(
+        title="Deployments that no other beats",
+        columns=columns,
+        rows=tuple(rows),
+        note=f"No other deployment is better in {names} at once; the first is chosen.",
+    )
+
+
+def shared_section(result: SharedSearch) -> Section:
+    """The best plan that all workers of a study found so far."""
+    best, work = result.best, result.workload
+    title = "" if work is None else workload_text(result.model, result.hardware, work)
+    if best is None:
+        verdict_text = f"Study {result.study}: no plan within the limits so far."
+    else:
+        verdict_text = f"Study {result.study}, best so far: {verdict(best)}"
+    mine = "" if result.mine is None else f", {result.mine} of them here"
+    notes = [
+        f"Study {result.study}: {count(result.run, 'trial')} done{mine}; "
+        f"{result.pruned} did not fit, {result.failed} failed.",
+        *why_notes(result.why),
+        *repair_notes(result.treatments, result.treated_growth),
+    ]
+    if result.interrupted:
+        notes.append(f"Interrupted; go on with: isotune search --join {result.study} --storage URL")
+    return Section(
+        kind="shared search",
+        title=title,
+        verdict=verdict_text,
+        plan=plan_text(result.plan) if isinstance(result.plan, Plan) else "",
+        command=result.command,
+        cautions=() if best is None else best.cautions,
+        tables=() if best is None else (times_table({"serial": best.baseline, "best": best}),),
+        notes=tuple(notes),
+    )

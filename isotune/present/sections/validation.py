@@ -1,76 +1,113 @@
 """The section of a validation: a real run beside its prediction."""
 
-from isotune.present.figures.scatter import Point, scatter_figure
-from isotune.present.figures.timeline import timeline_figure
-from isotune.present.phrases import percent, plan_text, workload_text
+from collections.abc import Iterator
+
+from isotune.present.phrases import count, percent, plan_text, workload_text
 from isotune.present.section import Cell, Column, Section, Table
-from isotune.report.saved import Block
-from isotune.report.saved_measured import Validation
+from isotune.results import Pair, Quality, Validation
 
-_ALIKE = 4.0
-"""Factor up to which blocks are drawn on one time axis."""
+Compared = tuple[str, str, float, float | None]
+"""Which run, what of it, predicted seconds, measured seconds."""
 
 
-def validation_section(source: str, done: Validation) -> Section:
-    """A real run beside its prediction."""
-    points = _validation_points(done)
-    figures = [timeline_figure(_timelines(done))] if done.timelines else []
-    if points:
-        figures.append(scatter_figure(points))
-    weights = "random weights" if done.weights == "random" else f"weights of {done.weights}"
-    notes = [f"Ran on {done.workload.tp} ranks of {done.device}, {weights}.", *done.notes]
+def validation_section(done: Validation) -> Section:
+    """Are the numbers the model's, is the time the prediction's?"""
+    return Section(
+        kind="validation",
+        title=workload_text(done.model, done.hardware, done.workload),
+        verdict=_verdict(done),
+        plan=plan_text(done.plan),
+        command=done.command,
+        lines=tuple(_lines(done)),
+        tables=(_table(done),),
+        notes=tuple(_notes(done)),
+    )
+
+
+def _verdict(done: Validation) -> str:
+    if done.failure is not None:
+        return f"The run ended early: {done.failure}."
+    time, error = done.time, done.time.error
+    checked = (
+        "not checked" if done.numbers is None else "the model's" if done.numbers.ok else "WRONG"
+    )
+    numbers = f"The numbers are {checked}"
+    if done.emulated_tp is not None:
+        numbers = f"Emulation of rank 0 of {done.emulated_tp}; {numbers[0].lower()}{numbers[1:]}"
+    if error is None:
+        return f"{numbers}; no time was measured."
+    said = f"{numbers}; the predicted time is off by {error * 100:+.1f} %"
+    if time.measured_saving is None:
+        return f"{said}; the saving was not measured, since no serial run was."
+    low, high = (end * 100 for end in time.predicted_saving_interval)
+    return (
+        f"{said}; measured saving {percent(time.measured_saving)}, predicted "
+        f"{percent(time.predicted_saving)} (80 % interval: {low:.1f} to {high:.1f} %)."
+    )
+
+
+def _lines(done: Validation) -> Iterator[str]:
+    weights = "random weights"
+    if done.weights != "random":
+        weights = f"weights of {done.weights_folder or done.weights}"
+    yield f"Ran on {_ran_on(done)}, {weights}."
+    yield from (f"Note: {note}" for note in done.notes)
     if done.numbers is not None:
-        notes.append(
+        yield (
             f"Numbers: error {done.numbers.max_rel_error:.1e} of the largest logit in "
             f"{done.numbers.dtype} (allowed {done.numbers.tolerance:.0e}), against "
             f"{done.numbers.reference}."
         )
-    return Section(
-        kind="validation",
-        source=source,
-        title=workload_text(done.model, done.hardware, done.workload),
-        verdict=_validation_verdict(done),
-        plan=plan_text(done.plan),
-        command=done.command,
-        notes=tuple(notes),
-        figures=tuple(figures),
-        tables=(_validation_table(done),),
-    )
 
 
-def _validation_verdict(done: Validation) -> str:
-    if done.failure is not None:
-        return f"The run ended early: {done.failure}."
-    checked = (
-        "not checked" if done.numbers is None else "the model's" if done.numbers.ok else "WRONG"
-    )
+def _ran_on(done: Validation) -> str:
+    if done.emulated_tp is not None:
+        return f"one device ({done.device}) that plays rank 0 of {done.emulated_tp}"
+    return f"{count(done.ranks or done.workload.tp, 'rank')} of {done.device}"
+
+
+def _notes(done: Validation) -> Iterator[str]:
     time = done.time
-    if time.measured_s is None or time.measured_saving is None:
-        return f"The numbers are {checked}; no time was measured."
-    low, high = (end * 100 for end in time.predicted_saving_interval)
-    return (
-        f"The numbers are {checked}; the predicted time is off by "
-        f"{(time.predicted_s / time.measured_s - 1) * 100:+.1f} %; measured saving "
-        f"{percent(time.measured_saving)}, predicted {percent(time.predicted_saving)} "
-        f"(80 % interval: {low:.1f} to {high:.1f} %)."
+    if time.measured_all_s:
+        peak = max(done.memory.peak_bytes, default=0.0) / 1e9
+        yield (
+            f"Medians of {count(len(time.measured_all_s), 'run')} (middle half within "
+            f"{percent(time.measured_spread or 0.0)}); peak memory of a rank {peak:.2f} GB."
+        )
+    yield from _quality(done)
+
+
+def _quality(done: Validation) -> Iterator[str]:
+    if done.quality is not None:
+        yield from quality_lines(done.quality)
+    elif done.plan.lossy:
+        yield "Quality: not judged; this plan is lossy (--quality --text FILE judges it)."
+    else:
+        yield "Quality: the plan changes no numbers."
+
+
+def quality_lines(found: Quality) -> Iterator[str]:
+    """What the quality gate found; the verdict first."""
+    yield "Quality: " + ("good." if found.ok else f"NOT GOOD: {'; '.join(found.exceeded)}.")
+    yield (
+        f"  perplexity {found.perplexity:.4f} instead of {found.original_perplexity:.4f} "
+        f"({found.perplexity_rise * 100:+.2f} %), on {found.tokens:,} tokens"
     )
+    yield (
+        f"  the next token agrees at {found.agreement * 100:.2f} % of positions; a "
+        f"log-probability changes by at most {found.max_logprob_change:.3g} nats"
+    )
+    for score in found.lm_eval:
+        yield (
+            f"  {score.task} {score.metric.removesuffix(',none')}: {score.planned:.4f} instead of "
+            f"{score.original:.4f}"
+        )
 
 
-def _timelines(done: Validation) -> dict[str, dict[str, Block]]:
-    """Predicted and measured blocks; together, too, where one time axis suits both."""
-    views: dict[str, dict[str, Block]] = {}
-    for kind in ("measured", "predicted"):
-        found = {name: block for name, block in done.timelines.items() if name.endswith(kind)}
-        views |= {kind: found} if found else {}
-    lasted = [block.duration_s for block in done.timelines.values()]
-    if len(views) > 1 and max(lasted) < _ALIKE * min(lasted):
-        views = {"predicted and measured": dict(sorted(done.timelines.items()))} | views
-    return views
-
-
-def _pairs(done: Validation) -> list[tuple[str, str, float, float | None]]:
+def compared(done: Validation) -> list[Compared]:
+    """Whole passes and kinds of steps, predicted and measured."""
     time = done.time
-    pairs: list[tuple[str, str, float, float | None]] = [
+    pairs: list[Compared] = [
         ("whole pass", "serial run", time.serial_predicted_s, time.serial_measured_s),
         ("whole pass", "this plan", time.predicted_s, time.measured_s),
         (
@@ -80,27 +117,24 @@ def _pairs(done: Validation) -> list[tuple[str, str, float, float | None]]:
             time.measured_exposed_comm_s,
         ),
     ]
-    for run, kinds in (("serial run", time.serial_kinds), ("this plan", time.kinds)):
-        for kind, pair in kinds.items():
-            pairs.append((run, kind.replace("_", " "), pair.predicted_s, pair.measured_s))
-    return pairs
+    return [*pairs, *_kinds("serial run", time.serial_kinds), *_kinds("this plan", time.kinds)]
 
 
-def _validation_points(done: Validation) -> list[Point]:
+def _kinds(run: str, kinds: dict[str, Pair]) -> list[Compared]:
     return [
-        (group, what, predicted, measured)
-        for group, what, predicted, measured in _pairs(done)
-        if measured is not None and measured > 0 and predicted > 0
+        (run, kind.replace("_", " "), pair.predicted_s, pair.measured_s)
+        for kind, pair in kinds.items()
     ]
 
 
-def _validation_table(done: Validation) -> Table:
+def _table(done: Validation) -> Table:
+    ran = "measured" if done.emulated_tp is None else "emulated"
     columns = (
         Column(name="of"),
-        Column(name="what"),
+        Column(name="what", fold=True),
         Column(name="predicted", unit="ms", digits=3),
-        Column(name="measured", unit="ms", digits=3),
-        Column(name="error", unit="%", digits=1),
+        Column(name=ran, unit="ms", digits=3),
+        Column(name="error", unit="%", digits=1, signed=True),
     )
     rows: list[tuple[Cell, ...]] = [
         (
@@ -110,6 +144,6 @@ def _validation_table(done: Validation) -> Table:
             None if measured is None else measured * 1e3,
             None if not measured else (predicted / measured - 1) * 100,
         )
-        for group, what, predicted, measured in _pairs(done)
+        for group, what, predicted, measured in compared(done)
     ]
-    return Table(title="Predicted beside measured", columns=columns, rows=tuple(rows))
+    return Table(title=f"Predicted beside {ran}", columns=columns, rows=tuple(rows))

@@ -16,7 +16,7 @@ from _support.tiny_models import model_reference, write_config
 from rich.console import Console
 from transformers import AutoModelForCausalLM
 
-from isotune.recovery_view import recovery_view
+from isotune.results import Recovery
 from isotune.simulator.errors import InputError
 from isotune.validation.spd.checkpoint import BlockRecord, StepRecord, read_missing, read_record
 from isotune.validation.spd.model import evaluate, load_network
@@ -141,7 +141,7 @@ def test_a_recovery_tells_each_steps_noise_and_whether_any_helped(models, kept):
     record = record_of(load_network(models["llama"], 2), found, 2)
     record = record.model_copy(update={"blocks": (BlockRecord(block=1, steps=(step,)),)})
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(recovery_view(record))
+    console.print(Recovery.of(record, "recovered"))
     told = console.export_text()
     assert ["1", "bias", "2.50000", "2.43750", "0.03125"] in [
         line.split()[:5] for line in told.splitlines()

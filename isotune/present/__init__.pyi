@@ -1,0 +1,17 @@
+from . import listings as listings
+from .phrases import count as count
+from .phrases import milliseconds as milliseconds
+from .phrases import percent as percent
+from .phrases import plan_text as plan_text
+from .phrases import printable as printable
+from .phrases import scenario_text as scenario_text
+from .phrases import workload_text as workload_text
+from .section import Column as Column
+from .section import Section as Section
+from .section import Table as Table
+from .sections import section_of as section_of
+from .terminal import notebook as notebook
+from .terminal import section_view as section_view
+from .terminal import view as view
+from .trace import predicted as predicted
+from .trace import write_trace as write_trace

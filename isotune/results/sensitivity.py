@@ -1,0 +1,122 @@
+"""What `isotune sensitivity`, `recover` and `remeasure` print: the cost of dropped all-reduces."""
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import ConfigDict
+
+from isotune.results._result import Part, Result
+from isotune.tuner.accuracy import Sensitivity
+from isotune.validation.spd.checkpoint import Record
+
+if TYPE_CHECKING:
+    from isotune.tuner import drop_check
+    from isotune.validation.spd.model import Scan
+
+
+class SensitivityScan(Result, Sensitivity):
+    """A sensitivity table, the file it is in, and what the scan took.
+
+    `block_passes` blocks were run; running every evaluation from the start would have taken
+    `whole_evaluation_passes`.
+    """
+
+    model_config = ConfigDict(**Part.model_config)
+
+    kind: Literal["sensitivity"] = "sensitivity"
+    file: str | None = None
+    block_passes: int | None = None
+    whole_evaluation_passes: int | None = None
+
+    @classmethod
+    def of(cls, table: Sensitivity, file: str | None = None, scan: "Scan | None" = None) -> Self:
+        """A table as it was measured, or as it was read from its file."""
+        return cls(
+            **dict(table),
+            file=file,
+            block_passes=None if scan is None else scan.passes,
+            whole_evaluation_passes=None if scan is None else scan.whole_passes,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per block."""
+        return [
+            {"block": block, "growth": cost}
+            | {name: costs[block] for name, costs in self.treatments.items()}
+            | ({"class": self.classes[block]} if self.classes else {})
+            for block, cost in enumerate(self.blocks)
+        ]
+
+
+class Recovery(Result, Record):
+    """What became of each dropped block of a model, and the perplexities before and after."""
+
+    model_config = ConfigDict(**Part.model_config)
+
+    kind: Literal["recovery"] = "recovery"
+    folder: str
+
+    @classmethod
+    def of(cls, record: Record, folder: str) -> Self:
+        """A recovery whose weights are in `folder`."""
+        return cls(**dict(record), folder=folder)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per step of a block."""
+        return [
+            {"block": block.block} | step.model_dump()
+            for block in self.blocks
+            for step in block.steps
+        ]
+
+
+class Round(Part):
+    """A drop set: its treatments, predicted and measured growth of perplexity, and latency."""
+
+    treatments: dict[int, str]
+    predicted_growth: float
+    measured_growth: float
+    latency_s: float | None
+
+
+class DropCheck(Result):
+    """A plan's drop set measured together, once or after searching again."""
+
+    kind: Literal["drop_check"] = "drop_check"
+    rounds: tuple[Round, ...]
+    budget: float
+    within_budget: bool
+    dropped: int = 0
+    sensitivity_file: str | None = None
+    plan_file: str | None = None
+
+    @classmethod
+    def of(cls, check: "drop_check.DropCheck", **more: Any) -> Self:
+        """The rounds that were measured."""
+        rounds = tuple(
+            Round(
+                treatments=dict(one.treatments),
+                predicted_growth=one.predicted,
+                measured_growth=one.growth,
+                latency_s=one.latency_s,
+            )
+            for one in check.rounds
+        )
+        return cls(
+            rounds=rounds,
+            budget=check.budget,
+            within_budget=check.within_budget,
+            dropped=len(check.file.plan.dropped),
+            **more,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per round."""
+        return [
+            {
+                "dropped": len(one.treatments),
+                "predicted_growth": one.predicted_growth,
+                "measured_growth": one.measured_growth,
+                "latency_s": one.latency_s,
+            }
+            for one in self.rounds
+        ]
