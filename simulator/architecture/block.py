@@ -164,10 +164,10 @@ HOST = Host(name="host", sublayer="head")
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The sublayers that run between two collectives, and the collective after them."""
+    """The sublayers that run between two collectives, and the collective after them, if any."""
 
     sublayers: tuple[tuple[Op, ...], ...]
-    collective: Collective
+    collective: Collective | None
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,8 @@ class Block:
         of the next segment's last product.
         """
         first, second = self.segments[index : index + 2]
+        if first.collective is None:
+            return self
         *before, last = second.sublayers
         *ops, product = last
         add = PartialAdd(

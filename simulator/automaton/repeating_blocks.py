@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from isotune.simulator.architecture import Model
-from isotune.simulator.automaton.walk import END, HEAD, Index, Layout
+from isotune.simulator.automaton.walk import HEAD, Index, Layout
 from isotune.simulator.schedule import (
     STRATEGIES,
     PassSizes,
@@ -45,7 +45,8 @@ class Structure:
     def steps(self, work: PassSizes, sizes: Index) -> list[Step]:
         """A step of each role in the passes of `work` that the rows of `sizes` split."""
         columns = tuple(np.ascontiguousarray(sizes.T))
-        program = expand_sizes(self.model, self.tp, work, self.how, columns, (1,))
+        dropped = (1,) if self.how.drops else ()
+        program = expand_sizes(self.model, self.tp, work, self.how, columns, dropped)
         step_of = {step.role: step for step in program.steps}
         return [step_of[role] for role in self.roles]
 
@@ -66,15 +67,15 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
     small, how = replace(model, num_hidden_layers=2), STRATEGIES[strategy]
     work, sizes = Workload(tp=tp), (1,) * chunks
     whole = expand_sizes(small, tp, work, how, sizes)
-    dropped = expand_sizes(small, tp, work, how, sizes, (0, 1))
+    dropped = expand_sizes(small, tp, work, how, sizes, (0, 1) if how.drops else ())
+    tail = _awaited(whole)
     roles = _Roles()
     parts = [
-        _part(whole, 1, roles),
-        _part(dropped, 1, roles),
-        _part(whole, -1, roles),
-        _part(whole, 2, roles),
+        _part(whole, 1, roles, tail),
+        _part(dropped, 1, roles, tail),
+        _part(whole, -1, roles, tail),
+        _part(whole, 2, roles, tail),
     ]
-    tail = len(parts[END].syncs)
     for part in parts[:HEAD]:
         # What the engine's state rests on: only the last syncs outlive their block.
         assert max(part.needs) >= len(part.syncs) - tail - 1
@@ -100,14 +101,14 @@ class _Roles:
         return self.known.setdefault(step.role, len(self.known))
 
 
-def _part(program: Program, block: int, roles: _Roles) -> _Part:
+def _part(program: Program, block: int, roles: _Roles, awaited: int) -> _Part:
     """The steps of one block; syncs of the block before come first in what is waited for."""
     steps = program.steps
     before = [i for i, s in enumerate(steps) if s.block == block - 1 and s.stream is Stream.COMM]
     here = [index for index, step in enumerate(steps) if step.block == block]
     compute = [index for index in here if steps[index].stream is Stream.COMPUTE]
     syncs = [index for index in here if steps[index].stream is Stream.COMM]
-    tail = _tail(program, before)
+    tail = before[len(before) - awaited :] if before else []
     place = {index: number for number, index in enumerate([*tail, *syncs])}
     order = {index: number for number, index in enumerate(compute)}
     return _Part(
@@ -118,12 +119,12 @@ def _part(program: Program, block: int, roles: _Roles) -> _Part:
     )
 
 
-def _tail(program: Program, syncs: list[int]) -> list[int]:
-    """Of a block's syncs those that the next block waits for: the last segment's."""
-    if not syncs:
-        return []
-    last = program.steps[syncs[-1]].ops
-    return [index for index in syncs if program.steps[index].ops == last]
+def _awaited(program: Program) -> int:
+    """How many of a block's syncs are in flight at its end: from the first that is awaited then."""
+    syncs = [i for i, step in enumerate(program.steps) if step.stream is Stream.COMM]
+    inner = [index for index in syncs if program.steps[index].block == 0]
+    later = {d for step in program.steps if step.block > 0 for d in step.depends_on}
+    return len(inner) - next((at for at, index in enumerate(inner) if index in later), len(inner))
 
 
 def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from isotune.simulator.automaton import (
     structure,
 )
 from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
-from isotune.simulator.predict import Factors, Pricer, Scenario
+from isotune.simulator.predict import Factors, PricedRun, Pricer, Scenario
 from isotune.simulator.schedule import Plan
 
 CUTS_AT_ONCE = 4096
@@ -50,6 +50,8 @@ class Batch:
 
 def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     """Latencies in seconds [plans]; `known` are compute costs of the scenario to use again."""
+    if not batch.plan.how.uniform:
+        return _one_by_one(batch)
     whole = _structure(batch.scenario, batch.plan, batch.cuts)
     drops = batch.drops
     if drops is None:
@@ -67,6 +69,21 @@ def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     firsts = range(0, len(latency), PLANS_AT_ONCE)
     list((_threads().map if len(firsts) > 1 else map)(work, firsts))
     return latency
+
+
+def _one_by_one(batch: Batch) -> Array:
+    """By the reference timeline, where a strategy does not run all blocks alike."""
+    decode = batch.scenario.workload.phase == "decode"
+    prompts = batch.cuts.context if decode else batch.cuts.tokens
+    latency = np.empty(len(batch.cuts))
+    for row, chunks in enumerate(batch.cuts.sizes.tolist()):
+        scenario = batch.scenario.with_workload(
+            batch=int(batch.cuts.batch[row]), prompt=int(prompts[row])
+        )
+        plan = batch.plan.model_copy(update={"chunks": tuple(chunks)})
+        run = PricedRun.of(scenario, plan)
+        latency[row] = run.latency if batch.factors is None else run.under(batch.factors)
+    return latency if batch.cut_of is None else latency[batch.cut_of]
 
 
 def prices_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Structure, Prices]:

@@ -69,6 +69,8 @@ class Timer:
         """
         scenario = self.scenario
         check_plan(plan, scenario.model, scenario.workload)
+        if not plan.how.uniform:
+            return float(self.seconds([plan])[0])
         drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
         priced = self._priced.get(key) or self._price(key)

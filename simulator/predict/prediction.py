@@ -8,10 +8,9 @@ from isotune.simulator.architecture import Op
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
-from isotune.simulator.predict.step_cost import Pricer
+from isotune.simulator.predict.simulated_run import PricedRun
 from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
-from isotune.simulator.schedule import Plan, Program, Timeline, check_plan, expand, simulate
+from isotune.simulator.schedule import Plan, Program, Timeline, check_plan
 
 SERIAL = Plan()
 
@@ -107,8 +106,8 @@ def predict(
         raise InputError(f"plan: comm_sms: the GPU has {sms} SMs, not {plan.comm_sms}")
     memory = GpuMemory(scenario)
     needed = memory.check(plan) if must_fit else memory.of(plan)
-    run = _run(scenario, plan, contention) if plan != SERIAL else _baseline(scenario, contention)
     serial = _baseline(scenario, contention)
+    run = serial if plan == SERIAL else PricedRun.of(scenario, plan, contention)
     return _of_runs(scenario, plan, needed, run, serial)
 
 
@@ -139,7 +138,7 @@ def _baseline(scenario: Scenario, contention: bool) -> PricedRun:
     """The serial run, which every plan of a scenario is compared with."""
     key = "serial run", contention
     if key not in scenario.remembered:
-        scenario.remembered[key] = _run(scenario, SERIAL, contention)
+        scenario.remembered[key] = PricedRun.of(scenario, SERIAL, contention)
     run: PricedRun = scenario.remembered[key]
     return run
 
@@ -149,9 +148,3 @@ def _by_name(seconds: Mapping[Op, float]) -> dict[str, float]:
     for op, value in seconds.items():
         total[op.name] = total.get(op.name, 0.0) + value
     return total
-
-
-def _run(scenario: Scenario, plan: Plan, contention: bool) -> PricedRun:
-    program = expand(scenario.model, scenario.workload, plan)
-    costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
-    return PricedRun(program, costs, simulate(program, costs), plan)

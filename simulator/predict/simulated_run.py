@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -11,8 +12,8 @@ from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
-from isotune.simulator.predict.uncertainty import slower
-from isotune.simulator.schedule import Plan, Program, Timeline, simulate
+from isotune.simulator.predict.uncertainty import Factors
+from isotune.simulator.schedule import Plan, Program, Timeline, expand, simulate
 
 
 class ProgramCosts:
@@ -75,12 +76,14 @@ class ProgramCosts:
 
 
 class _Shifted:
-    """Prices of a program with one operation class slower; see `timeline.StepCosts`."""
+    """Prices of a program whose ops take other factors of time; see `timeline.StepCosts`."""
 
-    def __init__(self, costs: ProgramCosts, name: str, error: float) -> None:
+    def __init__(self, costs: ProgramCosts, factors: Factors) -> None:
         self._costs = costs
-        self._excess = error if name == "contention" else 0.0
-        self.by_role = [slower(ops, name, error) for ops in costs.op_seconds]
+        self._excess = factors.contention - 1.0
+        self.by_role = [
+            sum(factors.of(op) * value for op, value in ops.items()) for ops in costs.op_seconds
+        ]
         self.event_wait = costs.event_wait
 
     def seconds(self, step: int) -> float:
@@ -142,6 +145,17 @@ class PricedRun:
     timeline: Timeline
     plan: Plan | None = None
 
+    @classmethod
+    def of(cls, scenario: Scenario, plan: Plan, contention: bool = True) -> Self:
+        """Expand a plan, price it, and run it on the reference timeline."""
+        program = expand(scenario.model, scenario.workload, plan)
+        costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
+        return cls(program, costs, simulate(program, costs), plan)
+
+    def under(self, factors: Factors) -> float:
+        """Seconds if ops and contention took so many times as long."""
+        return simulate(self.program, _Shifted(self.costs, factors)).latency
+
     @property
     def latency(self) -> float:
         """Seconds as predicted."""
@@ -151,10 +165,10 @@ class PricedRun:
     def shifted(self) -> tuple[float, ...]:
         """Seconds with each operation class slower by one standard error."""
         errors = self.costs.scenario.class_errors()
-        shifted = [_Shifted(self.costs, name, errors[name]) for name in CLASSES]
-        if self.plan is None:
-            return tuple(simulate(self.program, costs).latency for costs in shifted)
-        return _fast(self.costs, self.plan, shifted)
+        factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
+        if self.plan is None or not self.plan.how.uniform:
+            return tuple(map(self.under, factors))
+        return _fast(self.costs, self.plan, [_Shifted(self.costs, one) for one in factors])
 
     def alone(self, syncs: bool) -> float:
         """Seconds of all syncs, or of all compute steps, with the GPU to themselves."""

@@ -156,13 +156,14 @@ class Pricer:
         return StepCost(seconds, ((op, alone),), cost.sms, rate, cost.interference)
 
     def _memory_pass(self, mem_bytes: Array) -> Array:
-        return self._elementwise(1, mem_bytes).seconds
+        return self.memory_kernel(1, mem_bytes).seconds
 
     def elementwise(self, rows: Size, elements: int) -> Cost:
         """A kernel that reads and writes so many activations per row."""
-        return self._elementwise(rows, elements * self.scenario.workload.width)
+        return self.memory_kernel(rows, elements * self.scenario.workload.width)
 
-    def _elementwise(self, rows: Size, row_bytes: float | Array) -> Cost:
+    def memory_kernel(self, rows: Size, row_bytes: float | Array) -> Cost:
+        """A kernel that reads and writes so many bytes per row."""
         gpu, chosen = self.scenario.hardware.gpu, self.scenario.elementwise
         return elementwise_cost(rows, row_bytes, gpu=gpu, parameters=chosen.parameters)
 

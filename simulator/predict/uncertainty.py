@@ -19,18 +19,11 @@ Z80 = 1.2815515594
 """Half width, in standard errors, of the interval that contains 80 % of a normal variable."""
 
 
-def slower(seconds: Mapping[Op, float], name: str, error: float) -> float:
-    """Seconds of a step, given by op, if class `name` is slower by a factor 1 + `error`.
+def _classes(op: Op) -> set[str]:
+    """The operation classes that an op's time depends on: its own, and the engine's.
 
     `runtime` is the clock and so slows all compute; `skew` slows all syncs.
     """
-    return sum(
-        value * (1.0 + error) if name in _classes(op) else value for op, value in seconds.items()
-    )
-
-
-def _classes(op: Op) -> set[str]:
-    """The operation classes that an op's time depends on: its own, and the engine's."""
     return {op.error_class, "skew" if isinstance(op, Collective) else "runtime"}
 
 

@@ -52,8 +52,13 @@ class Plan(Schema):
 
     @property
     def overlaps(self) -> bool:
-        """Whether the blocks are run otherwise than serially."""
-        return self.strategy != "serial"
+        """Whether all-reduces can run beside compute."""
+        return self.how.overlaps
+
+    @property
+    def serial(self) -> bool:
+        """Whether the blocks are run as in the baseline, but for dropped all-reduces."""
+        return self.strategy == "serial"
 
 
 def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
@@ -70,7 +75,11 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         )
     if plan.comm_sms is not None and not plan.overlaps:
         raise InputError(
-            "plan: comm_sms: a serial plan has nothing to share SMs with (allowed: null)"
+            f"plan: comm_sms: a {plan.how.label} plan has nothing to share SMs with (allowed: null)"
+        )
+    if plan.dropped and not plan.how.drops:
+        raise InputError(
+            f"plan: dropped: {plan.strategy} drops no all-reduces of single blocks (allowed: [])"
         )
     _check_chunks(plan, workload)
 

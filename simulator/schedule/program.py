@@ -83,11 +83,17 @@ class Program:
 
         Steps of one role differ only in their block, so they cost the same.
         """
-        seen: dict[Role, int] = {}
+        kinds: dict[tuple[Op, ...], int] = {}
+        kind_of: dict[int, int] = {}
+        seen: dict[tuple[int, int, int | None], int] = {}
         players: list[int] = []
         role_of: list[int] = []
         for index, step in enumerate(self.steps):
-            role = seen.setdefault(step.role, len(players))
+            # Blocks share their ops; the hash of a tuple of ops is taken once for all of them.
+            kind = kind_of.get(id(step.ops))
+            if kind is None:
+                kind = kind_of[id(step.ops)] = kinds.setdefault(step.ops, len(kinds))
+            role = seen.setdefault((kind, step.chunk.index, step.tile), len(players))
             if role == len(players):
                 players.append(index)
             role_of.append(role)
@@ -118,12 +124,12 @@ def expand_sizes(
         dropped: blocks whose attention all-reduce is dropped.
     """
     chunks = how.split(work, sizes)
-    emitter = _Emitter(_sync_stream(tp, how, len(sizes)))
+    emitter = _Emitter(_sync_stream(tp, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
     tiles = how.tiles(sizes)
-    for block, segment in _segments(model, tp, dropped):
+    for block, segment in _segments(model, tp, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
     everything = Chunk(len(chunks), 0, work.batch, 0, 1)
@@ -136,24 +142,29 @@ def _sync_stream(tp: int, how: Strategy, parts: int) -> Stream | None:
     """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
     if tp == 1:
         return None
-    return Stream.COMM if how.overlaps(parts) else Stream.COMPUTE
+    return Stream.COMM if how.beside(parts) else Stream.COMPUTE
 
 
-def _segments(model: Model, tp: int, dropped: frozenset[int]) -> Iterator[tuple[int, Segment]]:
+def _segments(
+    model: Model, tp: int, how: Strategy, dropped: frozenset[int]
+) -> Iterator[tuple[int, Segment]]:
     standard = model.block(tp)
     without_sync = standard.without_collective()
-    for block in range(model.num_hidden_layers):
-        for segment in (without_sync if block in dropped else standard).segments:
-            yield block, segment
+    blocks = model.num_hidden_layers
+    for index in range(blocks):
+        block = without_sync if index in dropped else standard
+        for segment in how.segments(block, index, blocks):
+            yield index, segment
 
 
 class _Emitter:
     """Appends steps and remembers what each chunk's next step must wait for."""
 
-    def __init__(self, sync_stream: Stream | None) -> None:
+    def __init__(self, sync_stream: Stream | None, lag: int) -> None:
         self.steps: list[Step] = []
-        self._sync_stream = sync_stream
+        self._sync_stream, self._lag = sync_stream, lag
         self._pending: dict[int, tuple[int, ...]] = {}
+        self._later: dict[int, tuple[int, ...]] = {}
 
     def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
         """Work on all rows of a chunk."""
@@ -173,15 +184,23 @@ class _Emitter:
             tile = index if len(tiles) > 1 else None
             place = (block, chunk, tile, first_row, rows)
             done = self._compute(last, *place)
-            if self._sync_stream:
+            if self._sync_stream and segment.collective:
                 syncs.append(len(self.steps))
                 self.steps.append(Step(self._sync_stream, (segment.collective,), *place, (done,)))
             first_row = first_row + rows
-        self._pending[chunk.index] = tuple(syncs)
+        self._wait(chunk.index, tuple(syncs))
+
+    def _wait(self, chunk: int, syncs: tuple[int, ...]) -> None:
+        """Have the next segment of a chunk wait for syncs, or the one after it."""
+        if self._lag:
+            self._pending[chunk], self._later[chunk] = self._later.get(chunk, ()), syncs
+        else:
+            self._pending[chunk] = syncs
 
     def join(self, into: Chunk) -> None:
         """Have a chunk wait for all others."""
-        self._pending[into.index] = sum(self._pending.values(), ())
+        waits = (*self._pending.values(), *self._later.values())
+        self._pending[into.index] = sum(waits, ())
 
     def _compute(
         self,

@@ -90,13 +90,13 @@ class EnginePricer(Pricer):
         width = self.scenario.workload.width
         if self.scenario.workload.phase == "prefill":
             scores = op.heads * self.cache * width
-            return self._elementwise(shape.rows, engine.score_passes * scores)
+            return self.memory_kernel(shape.rows, engine.score_passes * scores)
         cache = op.cache_elements * self.cache * width
-        return self._elementwise(shape.rows, engine.cache_passes * cache)
+        return self.memory_kernel(shape.rows, engine.cache_passes * cache)
 
     def _small_kernels(self, engine: Engine) -> Cost:
         runtime = self.scenario.hardware.runtime
-        each = self._elementwise(1, 0.0)
+        each = self.memory_kernel(1, 0.0)
         count = engine.small_kernels[self.scenario.workload.phase == "decode"]
         # The graph hides the overlap of each; `_sustained` will take it off once.
         seconds = count * (each.seconds - runtime.graph_overlap) + runtime.graph_overlap

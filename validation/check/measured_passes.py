@@ -8,9 +8,8 @@ from isotune.simulator.architecture import Model, bundled_models, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import PricedRun, ProgramCosts, Scenario
-from isotune.simulator.schedule import Workload, simulate
+from isotune.simulator.schedule import STRATEGIES, Plan, Workload, expand, simulate
 from isotune.validation.check.measured_engines import LADDER_STATES, Engine, EnginePricer, engine_of
-from isotune.validation.check.measured_strategies import STRATEGIES, program_of
 from isotune.validation.tables import Run
 
 LINKS = {
@@ -26,7 +25,7 @@ HELD_BACK_TP = 4
 """Rank count whose runs `experiments/fit_runtime.py` holds back; they measure a runtime's error."""
 
 _TUNED_SMS = (4, 8)
-"""SM budgets among which a run of split_overlap_fused_norm was tuned."""
+"""SM budgets among which runs of two halves were tuned (TokenWeave)."""
 
 _SUFFIXES = re.compile(r"(-(instruct|chat|hf|v0\.\d+|base))+$")
 
@@ -48,10 +47,9 @@ def priced_run(
             the model or the machine does not allow.
     """
     scenario = _scenario(run, profile)
-    if run.strategy not in STRATEGIES:
-        raise InputError(f"strategy {run.strategy!r:.40} is not known")
-    program = program_of(run.strategy, scenario)
-    budgets = _TUNED_SMS if run.strategy == "split_overlap_fused_norm" else (None,)
+    plan = _plan(run.strategy, scenario.workload)
+    program = expand(scenario.model, scenario.workload, plan)
+    budgets = _TUNED_SMS if plan.chunks else (None,)
     engine = engine_of(run, states)
     cache = run.prompt + (run.generated or 1)
     tried: list[PricedRun] = []
@@ -60,6 +58,22 @@ def priced_run(
         costs = ProgramCosts(program, pricer)
         tried.append(PricedRun(program, costs, simulate(program, costs)))
     return min(tried, key=lambda done: done.latency)
+
+
+def _plan(name: str, workload: Workload) -> Plan:
+    """The plan that a table means by a strategy's name: two halves where it splits prompts.
+
+    Raises:
+        InputError: no strategy of this name, or one whose split a table does not tell.
+    """
+    if name not in STRATEGIES:
+        raise InputError(f"strategy {name!r:.40} is not known")
+    splits = STRATEGIES[name].splits
+    if splits not in ("nothing", "prompt"):
+        raise InputError(f"strategy {name!r:.40}: a table does not say how it splits {splits}")
+    half = workload.tokens // 2
+    halves = (workload.tokens - half, half) if half else (workload.tokens,)
+    return Plan(strategy=name, chunks=halves if splits == "prompt" else ())
 
 
 def _scenario(run: Run, profile: HardwareProfile) -> Scenario:

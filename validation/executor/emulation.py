@@ -41,6 +41,7 @@ def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
     """The all-reduce of the sums of so many rows, as the profile prices it."""
     workload = scenario.workload
     sync = scenario.model.block(workload.tp).segments[-1].collective
+    assert sync is not None
     shape = Rows(rows, workload.batch, rows // workload.batch, 0)
     cost = Pricer(scenario, plan.comm_dtype, plan.comm_sms).step((sync,), shape)
     width = bytes_of(plan.comm_dtype)

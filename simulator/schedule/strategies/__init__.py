@@ -8,16 +8,30 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule.strategies.contract import Strategy
+from isotune.simulator.schedule.strategies.desync import Desync4
+from isotune.simulator.schedule.strategies.drop_mlp_sync import DropMlpSync
+from isotune.simulator.schedule.strategies.fused_norm import FusedNorm
 from isotune.simulator.schedule.strategies.gemm_overlap import GemmOverlap
 from isotune.simulator.schedule.strategies.iso import Iso
+from isotune.simulator.schedule.strategies.ladder import Ladder
+from isotune.simulator.schedule.strategies.no_comm import NoComm
+from isotune.simulator.schedule.strategies.parallel_block import ParallelBlock
 from isotune.simulator.schedule.strategies.request_overlap import RequestOverlap
 from isotune.simulator.schedule.strategies.serial import Serial
+from isotune.simulator.schedule.strategies.spd_all import SpdAll
 
 _ALL: Final[tuple[Strategy, ...]] = (
     Serial(),
     GemmOverlap(),
     RequestOverlap(),
     Iso(),
+    FusedNorm(),
+    Ladder(),
+    ParallelBlock(),
+    Desync4(),
+    DropMlpSync(),
+    SpdAll(),
+    NoComm(),
 )
 STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType({one.name: one for one in _ALL})
 """Every strategy by its name."""

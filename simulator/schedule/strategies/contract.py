@@ -5,9 +5,11 @@ its name. A new strategy is one module here and one line in the registry.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
+from isotune.simulator.architecture import Block, Op, Segment
 from isotune.simulator.schedule.split import Chunk, PassSizes, granularity
 from isotune.simulator.schedule.workload import Workload
 
@@ -27,6 +29,9 @@ class Strategy(ABC):
         searchable: whether a search may choose it.
         enumerable: whether `tuner.exact` compares all its splits.
         executable: whether the executor can run its programs.
+        overlaps: whether all-reduces can run beside compute.
+        uniform: whether it runs all blocks alike, but for dropped all-reduces.
+        lag: segments that a chunk runs before it waits for an all-reduce.
         drops: whether attention all-reduces of single blocks can be dropped under it.
         most_parts: chunks up to which even splits are worth comparing.
         swept_parts: chunks of the even split that stands for it in a sweep.
@@ -42,6 +47,9 @@ class Strategy(ABC):
     searchable: ClassVar[bool] = False
     enumerable: ClassVar[bool] = False
     executable: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = True
+    uniform: ClassVar[bool] = True
+    lag: ClassVar[int] = 0
     drops: ClassVar[bool] = False
     most_parts: ClassVar[int] = 2
     swept_parts: ClassVar[int] = 2
@@ -61,9 +69,14 @@ class Strategy(ABC):
         del sizes
         return ()
 
-    def overlaps(self, parts: int) -> bool:
+    def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:
+        """What the strategy makes of block `index` of `blocks`."""
+        del index, blocks
+        return block.segments
+
+    def beside(self, parts: int) -> bool:
         """Whether the all-reduces of a plan with this many chunks run beside compute."""
-        return parts > 1
+        return self.overlaps and (parts > 1 or self.splits == "nothing")
 
     def grain(self, total: int) -> int:
         """The unit's smallest step between split points worth comparing."""
@@ -157,3 +170,14 @@ class SplitTiles(Strategy):
     def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
         """The chunks are the tiles."""
         return sizes
+
+
+def without(segment: Segment, unwanted: Callable[[Op], bool]) -> Segment:
+    """The segment without some of its ops."""
+    kept = (tuple(op for op in ops if not unwanted(op)) for ops in segment.sublayers)
+    return replace(segment, sublayers=tuple(ops for ops in kept if ops))
+
+
+def unsynced(segment: Segment) -> Segment:
+    """The segment without the collective after it."""
+    return replace(segment, collective=None)
