@@ -65,8 +65,8 @@ def _plans(
         strategy=strategy,
         chunks=() if serial else draw(_chunks(total, most_chunks)),
         comm_dtype=draw(st.sampled_from(COMM_DTYPES)),
-        comm_sms=None if serial else draw(st.none() | st.integers(1, 40)),
-        dropped=tuple(sorted(draw(st.sets(blocks)))),
+        comm_sms=None if not how.overlaps else draw(st.none() | st.integers(1, 40)),
+        dropped=tuple(sorted(draw(st.sets(blocks)))) if how.drops else (),
     )
 
 

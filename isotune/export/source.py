@@ -89,8 +89,16 @@ def read_source(path: Path) -> Source:
 
 
 def lost_everywhere(source: Source) -> list[str]:
-    """What no serving engine's format has: drop sets and quantised transfers of this kind."""
+    """What no serving engine's format has: drop sets and quantised transfers of this kind.
+
+    Raises:
+        InputError: a strategy that no engine runs.
+    """
     plans = [plan for _, _, plan in source.cases()]
+    for plan in plans:
+        if plan.how.splits == "nothing" and not plan.serial:
+            reason = plan.how.caveat or "no engine has a switch for it"
+            raise InputError(f"export: {plan.strategy} has no flags: {reason}")
     dropped = {block for plan in plans for block in plan.dropped}
     found = []
     if dropped:

@@ -165,7 +165,7 @@ def gap_text(gap: float) -> str:
 def verdict(prediction: Timed) -> str:
     """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
-    if not (prediction.plan.overlaps or prediction.plan.lossy):
+    if prediction.plan.serial and not prediction.plan.lossy:
         low, high = map(milliseconds, prediction.latency_interval_s)
         return (
             f"Serial takes {now}; {percent(_share(prediction))} of it is communication "
@@ -187,6 +187,7 @@ def loss_text(plan: Plan) -> str:
         return ""
     parts = [count(len(plan.dropped), "dropped sync")] if plan.dropped else []
     parts += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
+    parts += [plan.how.caveat] if plan.how.caveat else []
     return f"; the model's numbers change ({', '.join(parts)})"
 
 

@@ -49,7 +49,7 @@ class Times(Part):
     @property
     def is_serial(self) -> bool:
         """Whether nothing is overlapped, dropped or quantised."""
-        return not (self.plan.overlaps or self.plan.lossy)
+        return self.plan.serial and not self.plan.lossy
 
     def row(self, name: str) -> dict[str, Any]:
         """A row of a data frame."""
@@ -147,7 +147,7 @@ class Predicted(Times, Result):
             model=scenario.model.name,
             hardware=hardware.name,
             workload=scenario.workload,
-            cautions=tuple(scenario.cautions()),
+            cautions=found.cautions,
             memory=Memory.of(found.memory),
             baseline=Baseline(
                 **times_of(serial), fits=serial.memory.fits, memory=Memory.of(serial.memory)

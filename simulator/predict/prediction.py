@@ -77,6 +77,12 @@ class Prediction:
         return low > 0.0 or high < 0.0
 
     @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader must know: of the machine's figures, and of the strategy."""
+        caveat, label = self.plan.how.caveat, self.plan.how.label
+        return (*self.scenario.cautions(), *((f"{label}: {caveat}",) if caveat else ()))
+
+    @property
     def saving(self) -> float:
         """Share of the serial latency that the plan saves."""
         return 1.0 - self.latency_s / self.serial_latency_s

@@ -8,7 +8,7 @@ from isotune.simulator.architecture import bundled_models, check_tp, model_confi
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, locate, scenario_of
 from isotune.simulator.predict import SERIAL, GpuMemory, Scenario
-from isotune.simulator.schedule import Plan, check_plan
+from isotune.simulator.schedule import STRATEGIES, Plan, check_plan
 from isotune.validation.choices import CheckDtype, Device
 from isotune.validation.spd.checkpoint import check_ranks, read_record
 from isotune.validation.weights import check_family
@@ -66,6 +66,7 @@ class Setup:
         check_family(scenario.model)
         scenario, plan, notes = _cut(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
+        _check_executable(plan)
         GpuMemory(scenario).check(plan)
         baseline, without = _baseline(scenario)
         notes = (*notes, *without)
@@ -132,6 +133,15 @@ def _emulating(scenario: Scenario, tp: int) -> Scenario:
         raise InputError(f"--emulate-tp: {tp} ranks have no all-reduce (allowed: 2 or more)")
     check_tp(scenario.model, tp)
     return scenario.with_workload(tp=tp)
+
+
+def _check_executable(plan: Plan) -> None:
+    if not plan.how.executable:
+        able = ", ".join(name for name, how in STRATEGIES.items() if how.executable)
+        reason = plan.how.caveat or "its kernels are an engine's own"
+        raise InputError(
+            f"plan: strategy: {plan.strategy} cannot be run here: {reason} (allowed: {able})"
+        )
 
 
 def _cut(

@@ -11,7 +11,7 @@ from isotune.simulator.batch import Batch, Cuts, DropSets, Timer
 from isotune.simulator.batch import many_plans as batch
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Pricer, ProgramCosts, Scenario, predict
-from isotune.simulator.schedule import STRATEGIES, Plan, Workload, expand, simulate
+from isotune.simulator.schedule import SEARCHABLE, Plan, Workload, expand, simulate
 
 MODELS = ("llama-2-7b", "mixtral-8x22b", "opt-6.7b")
 
@@ -132,7 +132,7 @@ def test_plans_in_any_order_and_number_find_their_own_cut_and_drop_set():
         )
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SEARCHABLE)
 @settings(max_examples=40)
 @given(data=st.data())
 def test_it_equals_the_reference_on_any_plan(make_scenario, plans, strategy, data):

@@ -1,0 +1,102 @@
+"""The strategies: what all keep to, and what tells the measured ones apart."""
+
+from collections.abc import Callable
+
+import pytest
+from _support.strategy_contract import StrategyContract
+
+from isotune.simulator.architecture import Collective, Norm, PartialAdd
+from isotune.simulator.errors import InputError
+from isotune.simulator.predict import Scenario
+from isotune.simulator.schedule import (
+    STRATEGIES,
+    Plan,
+    Program,
+    Strategy,
+    Stream,
+    expand,
+    strategy_named,
+    technique_label,
+    technique_named,
+)
+
+BLOCKS = 4
+
+
+class TestStrategies(StrategyContract):
+    @pytest.fixture(params=STRATEGIES)
+    def how(self, request: pytest.FixtureRequest) -> Strategy:
+        return STRATEGIES[request.param]
+
+
+@pytest.fixture
+def program_of(make_scenario: Callable[..., Scenario]) -> Callable[[str], Program]:
+    scenario = make_scenario("llama-2-70b", "h100", blocks=BLOCKS, tp=8, prompt=1024)
+
+    def expanded(name: str) -> Program:
+        chunks = (512, 512) if STRATEGIES[name].splits == "prompt" else ()
+        return expand(scenario.model, scenario.workload, Plan(strategy=name, chunks=chunks))
+
+    return expanded
+
+
+def collectives(program: Program) -> list[Collective]:
+    return [op for step in program.steps for op in step.ops if isinstance(op, Collective)]
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("serial", 2 * BLOCKS),
+        ("no_comm", 0),
+        ("spd_all", BLOCKS),
+        ("drop_mlp_sync", BLOCKS),
+        ("parallel_block", BLOCKS),
+        ("desync4", BLOCKS // 2),
+        ("ladder", 2 * BLOCKS),
+        ("split_overlap_fused_norm", 4 * BLOCKS),
+    ],
+)
+def test_all_reduces_left(program_of: Callable[[str], Program], name: str, left: int) -> None:
+    assert len(collectives(program_of(name))) == left
+
+
+def test_which_all_reduces_are_left(program_of: Callable[[str], Program]) -> None:
+    for name in ("spd_all", "desync4", "parallel_block"):
+        assert {op.sublayer for op in collectives(program_of(name))} == {"mlp"}
+    assert {op.sublayer for op in collectives(program_of("drop_mlp_sync"))} == {"attention"}
+    everywhere = [op for step in program_of("spd_all").steps for op in step.ops]
+    assert not any(isinstance(op, PartialAdd) for op in everywhere)
+
+
+def test_in_a_ladder_a_module_awaits_the_sync_of_the_one_before_the_last(
+    program_of: Callable[[str], Program],
+) -> None:
+    steps = program_of("ladder").steps
+    modules = [step for step in steps if not step.is_sync]
+    assert all(step.stream is Stream.COMM for step in steps if step.is_sync)
+    _, first, second, third, *_, head = modules
+    assert first.depends_on == second.depends_on == ()
+    awaited = steps[third.depends_on[0]]
+    assert (awaited.block, awaited.ops[0].sublayer) == (0, "attention")
+    assert steps[head.depends_on[-1]].block == BLOCKS - 1
+
+
+def test_the_fused_norm_leaves_the_compute_stream(program_of: Callable[[str], Program]) -> None:
+    program = program_of("split_overlap_fused_norm")
+    assert not any(type(op) is Norm for step in program.steps for op in step.ops)
+    assert [chunk.tokens for chunk in program.chunks] == [512, 512]
+
+
+def test_an_unknown_name_fails_with_the_names_there_are() -> None:
+    with pytest.raises(InputError, match=r"unknown 'magic' .*serial, gemm_overlap"):
+        strategy_named("magic")
+    with pytest.raises(InputError, match=r"unknown technique 'ladder_spd' .*iso_spd"):
+        technique_named("ladder_spd")
+
+
+def test_a_technique_is_a_strategy_with_or_without_spd() -> None:
+    assert technique_named("spd") == (STRATEGIES["serial"], True)
+    assert technique_named("iso_spd") == (STRATEGIES["iso"], True)
+    assert technique_named("ladder") == (STRATEGIES["ladder"], False)
+    assert [technique_label(name) for name in ("spd", "iso_spd")] == ["SPD", "ISO with SPD"]
