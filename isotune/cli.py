@@ -4,54 +4,89 @@ import io
 import os
 import sys
 import time
-from typing import Annotated, NoReturn
+from typing import Annotated, ClassVar, NoReturn
 
 import typer
 
 from isotune._version import __version__
-from isotune.commands import hw, imports, models, search
-from isotune.commands.calibrate import Calibrate
-from isotune.commands.check import Check
-from isotune.commands.export import Export
-from isotune.commands.group import HelpfulGroup
-from isotune.commands.measure import Measure
+from isotune.commands.group import Entry, LazyGroup
 from isotune.commands.output import invoked
-from isotune.commands.predict import Predict
-from isotune.commands.recover import Recover
-from isotune.commands.remeasure import Remeasure
-from isotune.commands.report import Report
-from isotune.commands.request import command, still_taking
-from isotune.commands.sensitivity import Sensitivity
-from isotune.commands.sweep import Sweep
-from isotune.commands.validate import Validate
-from isotune.present.phrases import printable
 from isotune.simulator.errors import IsotuneError
+
+_ENTRIES = (
+    (
+        "Plan",
+        {
+            "search": "Find the best plan for a machine, and what each technique would save by "
+            "itself.",
+            "predict": "Predict one plan: latency, exposed communication, and where the time goes.",
+            "sweep": "Predict every combination of hardware, model, tp, batch, length and "
+            "strategy.",
+        },
+    ),
+    (
+        "Machine and model",
+        {
+            "hw": "Hardware profiles: list, show, compare, write.",
+            "models": "Models that isotune knows.",
+            "measure": "Measure GEMMs, attention, norms, all-reduces and their contention into a "
+            "table.",
+            "calibrate": "Fit a profile to measurements, and print its errors and what the rows "
+            "leave open.",
+            "check": "Score a profile against measurements: how large are its errors on this GPU?",
+            "import": "Read what other tools wrote.",
+        },
+    ),
+    (
+        "Real runs",
+        {
+            "validate": "Run a plan for real: does it compute what the model computes, in the time "
+            "predicted?",
+        },
+    ),
+    (
+        "Accuracy of dropped all-reduces (SPD)",
+        {
+            "sensitivity": "Measure the perplexity that each dropped attention all-reduce of a "
+            "checkpoint costs.",
+            "recover": "Recover the accuracy of blocks whose all-reduces are dropped; writes a "
+            "model folder.",
+            "remeasure": "Measure the perplexity of a plan's drop set and correct the sensitivity "
+            "table.",
+        },
+    ),
+    (
+        "Results",
+        {
+            "report": "Make one self-contained HTML page of saved results: no network, opens from "
+            "disk.",
+            "export": "Write a plan or a policy for a serving engine, and say what its format "
+            "cannot express.",
+        },
+    ),
+)
+
+
+class CommandLine(LazyGroup):
+    """The commands of isotune, each in a module of its name."""
+
+    ENTRIES: ClassVar = {
+        name: Entry(
+            panel=panel,
+            summary=summary,
+            module=f"isotune.commands.{'imports' if name == 'import' else name}",
+        )
+        for panel, commands in _ENTRIES
+        for name, summary in commands.items()
+    }
+
 
 app = typer.Typer(
     name="isotune",
-    help="What overlapping (ISO) or dropping (SPD) all-reduces brings on your hardware.",
-    cls=HelpfulGroup,
+    help="What overlapping (ISO) or dropping (SPD) all-reduces saves on your hardware.",
+    cls=CommandLine,
     pretty_exceptions_enable=False,
 )
-app.command("search", context_settings=still_taking(search.RENAMED))(search.search)
-for request, renamed in (
-    (Predict, {}),
-    (Sweep, {}),
-    (Calibrate, {}),
-    (Check, {}),
-    (Measure, {}),
-    (Validate, {}),
-    (Sensitivity, {"batch": "eval-batch", "budget": "accuracy-budget"}),
-    (Recover, {"batch": "eval-batch", "held-back": "held-back-share"}),
-    (Remeasure, {"batch": "eval-batch"}),
-    (Report, {}),
-    (Export, {}),
-):
-    name = request.__name__.lower()
-    app.command(name, context_settings=still_taking(renamed))(command(request))
-app.add_typer(hw.app, name="hw")
-app.add_typer(models.app, name="models")
-app.add_typer(imports.app, name="import")
 
 _FIRST_RANK_S = 30.0
 """How long the other ranks leave a complaint to the first one of their machine."""
@@ -90,6 +125,8 @@ def _in_one_line(error: typer.BadParameter) -> str:
 
 
 def _fail(message: str) -> NoReturn:
+    from isotune.present.phrases import printable
+
     _let_the_first_rank_say_it()
     print(f"isotune: {printable(message)}", file=sys.stderr)
     sys.exit(2)
@@ -117,4 +154,4 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What overlapping (ISO) or dropping (SPD) all-reduces brings on your hardware."""
+    """What overlapping (ISO) or dropping (SPD) all-reduces saves on your hardware."""

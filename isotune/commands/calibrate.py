@@ -10,6 +10,7 @@ import typer
 import isotune
 from isotune.commands.options import OutputOptions, profile_name
 from isotune.commands.parsers import iso_date, option, whole
+from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
 
@@ -132,3 +133,6 @@ def _header(done: "Calibrated", command: str) -> str:
         "Every figure has its source at the end.\n"
         f"Fitted with: {command}"
     )
+
+
+app = application(command(Calibrate))

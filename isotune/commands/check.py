@@ -11,6 +11,7 @@ from isotune import results
 from isotune.commands.options import OutputOptions, hardware_option
 from isotune.commands.output import progress
 from isotune.commands.parsers import option, whole
+from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,3 +87,6 @@ def _machine(path: Path, names: set[str]) -> str:
         return named[0]
     listed = f"names {', '.join(named)}" if named else "names none"
     raise InputError(f"{path}: column hw {listed}; give the profile with --hw")
+
+
+app = application(command(Check))

@@ -9,6 +9,7 @@ import typer
 from isotune.commands.options import OutputOptions
 from isotune.commands.output import print_json
 from isotune.commands.parsers import choice, option, sizes
+from isotune.commands.request import application, command
 from isotune.export import TARGETS, read_source
 from isotune.present.phrases import printable
 from isotune.simulator.io import check_writable, write_text
@@ -58,3 +59,6 @@ class Export(OutputOptions):
             typer.echo(f"lost: {printable(lost)}", err=True)
         if done.hint:
             typer.echo(f"note: {printable(done.hint)}", err=True)
+
+
+app = application(command(Export))

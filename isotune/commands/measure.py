@@ -18,6 +18,7 @@ from isotune.commands.parsers import (
     real,
     whole,
 )
+from isotune.commands.request import application, command
 from isotune.simulator.architecture import check_tp, load_model
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.choices import OPS
@@ -159,3 +160,6 @@ class Measure(_Shapes, OutputOptions):
                 write_text(path, csv_of(rows, **about))
                 written[str(path)] = count
         return written
+
+
+app = application(command(Measure))

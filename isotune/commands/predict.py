@@ -16,6 +16,7 @@ from isotune.commands.options import (
 )
 from isotune.commands.output import write_timelines
 from isotune.commands.parsers import blocks, choice, option, sizes, tokens, whole
+from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan, read_policy, scenario_of
 from isotune.simulator.io import check_writable, checked
@@ -195,3 +196,6 @@ class Predict(_PlanOptions, _Case, OutputOptions):
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+app = application(command(Predict))

@@ -19,6 +19,7 @@ from isotune.commands.parsers import (
     whole,
 )
 from isotune.commands.parsers import steps as read_steps
+from isotune.commands.request import application, command
 from isotune.commands.text_options import TextOptions, resumable
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import locate, read_plan
@@ -303,3 +304,6 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
 
         training = Training(rate=self.rate, epochs=self.epochs, seed=self.seed)
         return Settings(batch=self.eval_batch, seed=self.seed, training=training)
+
+
+app = application(command(Recover), renamed={"batch": "eval-batch", "held-back": "held-back-share"})

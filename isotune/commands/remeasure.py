@@ -11,6 +11,7 @@ from isotune import results
 from isotune.commands.options import OutputOptions
 from isotune.commands.output import progress
 from isotune.commands.parsers import fraction, option, whole
+from isotune.commands.request import application, command
 from isotune.commands.text_options import TextOptions
 from isotune.simulator.files import locate, read_plan, scenario_of
 from isotune.simulator.io import check_writable, write_text
@@ -102,3 +103,6 @@ class Remeasure(TextOptions, OutputOptions):
         corpus, dtype = self.corpus(folder, self.text, tp, self.dtype)
         network = load_network(folder, tp, dtype=dtype, device=device)
         return self.measurement(network, corpus, epochs=self.epochs)
+
+
+app = application(command(Remeasure), renamed={"batch": "eval-batch"})

@@ -9,6 +9,7 @@ import typer
 from rich.console import RenderableType
 
 from isotune.commands.options import OutputOptions
+from isotune.commands.request import application, command
 from isotune.simulator.io import check_writable, write_text
 
 
@@ -60,3 +61,6 @@ class Report(OutputOptions):
             yield f"wrote {self.output} ({size / 1e6:.1f} MB)"
 
         self.emit_plain(data, views)
+
+
+app = application(command(Report))

@@ -34,9 +34,16 @@ def command(request: type[Request]) -> Callable[..., None]:
     return with_signature(run, parameters(request), request.__doc__)
 
 
-def still_taking(renamed: dict[str, str]) -> dict[str, Any]:
-    """Settings of a command that takes options by earlier names too; its help has the new ones."""
-    return {"token_normalize_func": lambda name: renamed.get(name, name)}
+def application(
+    function: Callable[..., None], renamed: dict[str, str] | None = None
+) -> typer.Typer:
+    """A command by itself; it takes options by earlier names too, its help has the new ones."""
+    names = renamed or {}
+    app = typer.Typer(add_completion=False)
+    app.command(context_settings={"token_normalize_func": lambda name: names.get(name, name)})(
+        function
+    )
+    return app
 
 
 def with_signature(

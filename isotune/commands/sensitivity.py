@@ -19,6 +19,7 @@ from isotune.commands.parsers import (
     two_fractions,
     whole,
 )
+from isotune.commands.request import application, command
 from isotune.commands.text_options import TextOptions, resumable
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
@@ -243,3 +244,8 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
                 dtype=self.dtype,
             ),
         )
+
+
+app = application(
+    command(Sensitivity), renamed={"batch": "eval-batch", "budget": "accuracy-budget"}
+)

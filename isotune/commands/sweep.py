@@ -24,6 +24,7 @@ from isotune.commands.parsers import (
     sizes_or_range,
     whole,
 )
+from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
 from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES
@@ -159,3 +160,6 @@ class Sweep(_Axes, OutputOptions):
             {"model": (DEFAULT_MODEL,)} if self.grid is None else read_grid(self.grid).model_dump()
         )
         return checked(Grid, base | self.axes(), self.grid or "sweep")
+
+
+app = application(command(Sweep))

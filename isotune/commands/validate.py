@@ -11,6 +11,7 @@ from isotune.commands.options import DeviceOption, OutputOptions, end, hardware_
 from isotune.commands.output import progress
 from isotune.commands.parsers import choice, option, real, whole
 from isotune.commands.quality import QualityOptions
+from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan
 from isotune.simulator.io import check_writable
@@ -161,3 +162,6 @@ def _end(result: "Validation", quality: "Quality | None") -> None:
         end("the numbers are not the model's")
     if quality is not None and not quality.ok:
         end(f"the plan is not good enough: {'; '.join(quality.exceeded)}")
+
+
+app = application(command(Validate))

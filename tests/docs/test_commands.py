@@ -158,7 +158,7 @@ def _check_isotune(arguments: list[str], block: Block) -> None:
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         name, arguments = arguments[0], arguments[1:]
         assert name in command.commands, f"{block.where}: no command {name}"
-        command = command.commands[name]
+        command = command.get_command(None, name)
     known = {option for parameter in command.params for option in parameter.opts}
     known |= {"--help", "--install-completion", "--show-completion"}
     for word in arguments:

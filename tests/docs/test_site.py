@@ -62,7 +62,8 @@ def test_an_equation_becomes_mathml():
 
 
 def commands(command, path):
-    for name, child in command.commands.items():
+    for name in command.list_commands(None):
+        child = command.get_command(None, name)
         yield f"{path} {name}", child
         if hasattr(child, "commands"):
             yield from commands(child, f"{path} {name}")

@@ -30,7 +30,7 @@ def refused(outcome, *parts):
     [
         (["search"], ["--hw"]),
         (["serach"], ["serach"]),
-        (["search", "--hw", "a801"], ["'a801'", "nearest", "a800"]),
+        (["search", "--hw", "a801"], ["'a801'", "did you mean", "a800"]),
         (["search", "--hw", "nowhere/a800.yaml"], ["nowhere/a800.yaml"]),
         (["predict", "--hw", "a800", "--model", "llama-2-71b"], ["llama-2-71b", "llama-2-70b"]),
         (["predict"], ["--hw", "--plan"]),

@@ -1,6 +1,9 @@
 """What holds for every command: help, completion, and no text lost on the way to either."""
 
+import ast
 import re
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -11,7 +14,8 @@ from isotune.cli import app
 def commands(command=None, path=()):
     """Every command with its words."""
     command = command or typer.main.get_command(app)
-    for name, child in getattr(command, "commands", {}).items():
+    for name in command.list_commands(None) if hasattr(command, "commands") else ():
+        child = command.get_command(None, name)
         yield (*path, name), child
         yield from commands(child, (*path, name))
 
@@ -50,6 +54,12 @@ def test_a_group_of_commands_without_more_prints_its_help(isotune, words):
         ("isotune hw ", {"list", "show", "diff", "new"}),
         ("isotune search --ro", {"--robust"}),
         ("isotune hw new --fr", {"--from"}),
+        ("isotune search --hw a100", {"a100", "a100-lbw", "a100-pcie"}),
+        ("isotune predict --phase ", {"prefill", "decode"}),
+        ("isotune search --strategies iso,gemm", {"iso,gemm_overlap"}),
+        ("isotune search --sampler ", {"auto", "tpe"}),
+        ("isotune hw show h2", {"h20", "h200"}),
+        ("isotune export plan.yaml --to vl", {"vllm"}),
     ],
 )
 def test_tab_offers_commands_and_options(complete, line, offered):
@@ -67,3 +77,37 @@ def test_help_prints_every_word_that_was_written(isotune, monkeypatch, words):
         text = re.sub(r"\s", "", getattr(parameter, "help", None) or "")
         for word in re.findall(r"\[[^\]]*\]", text):
             assert word in shown, f"{parameter.name}: {word} is taken for markup"
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself():
+    listed = typer.main.get_command(app).commands
+    for name, line in listed.items():
+        first = (COMMANDS[(name,)].help or "").split("\n\n")[0]
+        assert line.help == " ".join(first.split())
+
+
+def test_a_list_of_commands_imports_none_of_them():
+    code = (
+        "import sys\nfrom isotune.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print([n for n in sys.modules if n.startswith('isotune.commands.')], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ast.literal_eval(done.stderr))
+    assert loaded == {"isotune.commands.group", "isotune.commands.output"}
+
+
+@pytest.mark.parametrize(
+    ("words", "old", "new"),
+    [
+        (("search",), "--front", "pareto"),
+        (("search",), "--budget 1h", "time_budget"),
+        (("sensitivity",), "--budget 1%", "accuracy_budget"),
+        (("recover",), "--held-back 10%", "held_back_share"),
+        (("remeasure",), "--batch 2", "eval_batch"),
+    ],
+)
+def test_an_earlier_name_of_an_option_is_still_taken(words, old, new):
+    command = COMMANDS[words]
+    context = command.make_context(words[0], old.split(), resilient_parsing=True)
+    assert context.params[new] != command.make_context("", [], resilient_parsing=True).params[new]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import typer
 
-from isotune.commands.request import CONTEXT, given, parameters, with_signature
+from isotune.commands.request import CONTEXT, application, given, parameters, with_signature
 from isotune.commands.search.deployments import DeploymentSearch
 from isotune.commands.search.measured import MeasuredSearch
 from isotune.commands.search.options import (
@@ -23,10 +23,7 @@ from isotune.commands.search.policy import PolicySearch
 from isotune.commands.search.shared import JoinedSearch, SharedSearch
 from isotune.simulator.errors import InputError
 
-__all__ = ["RENAMED", "search"]
-
-RENAMED = {"front": "pareto", "budget": "time-budget"}
-"""Earlier names of options, still taken."""
+__all__ = ["app"]
 
 
 class Kind(Protocol):
@@ -84,8 +81,11 @@ def _search(context: typer.Context, **options: Any) -> None:
     kind(**{name: options[name] for name in _options(kind)}).run()
 
 
-search = with_signature(
-    _search,
-    [CONTEXT, *parameters(SearchCase, TuningOptions, LossyOptions, *reversed(KINDS))],
-    "Find the best plan for a machine, and what each technique would save by itself.",
+app = application(
+    with_signature(
+        _search,
+        [CONTEXT, *parameters(SearchCase, TuningOptions, LossyOptions, *reversed(KINDS))],
+        "Find the best plan for a machine, and what each technique would save by itself.",
+    ),
+    renamed={"front": "pareto", "budget": "time-budget"},
 )

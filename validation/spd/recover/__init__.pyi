@@ -5,6 +5,7 @@ from .outcome import record_of as record_of
 from .recovery import Recovery as Recovery
 from .recovery import Settings as Settings
 from .recovery import recover as recover
+from .repair import block_record as block_record
 from .resume import Kept as Kept
 from .treatments import Measurement as Measurement
 from .treatments import single_gains as single_gains
