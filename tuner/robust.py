@@ -90,8 +90,8 @@ def robust_choice(
             plan = batch.plan.model_copy(update={"dropped": base.dropped})
             batches.append(replace(batch, plan=plan))
     timer, baseline = Timer(scenario), _single(scenario, Plan())
-    times = np.stack([_times(timer, batches, factors) for factors in drawn])
-    serial = np.array([timer.run(replace(baseline, factors=some))[0] for some in drawn])
+    times = np.concatenate([timer.run_with(batch, drawn) for batch in batches], axis=1)
+    serial = timer.run_with(baseline, drawn)[:, 0]
     return _choose(batches, times, serial, mode)
 
 
@@ -136,7 +136,3 @@ def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[Factors]:
 def _single(scenario: Scenario, plan: Plan) -> Batch:
     sizes = np.array([plan.chunks], dtype=np.int64)
     return Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
-
-
-def _times(timer: Timer, batches: list[Batch], factors: Factors) -> Array:
-    return np.concatenate([timer.run(replace(batch, factors=factors)) for batch in batches])

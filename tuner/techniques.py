@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,6 +59,8 @@ def techniques(
         strategies: overlap strategies to show.
         spd: whether dropping is among the techniques to show.
     """
+    if scenario.workload.tp == 1:
+        return []
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
         plans += _overlapped(scenario, name, found)
@@ -71,7 +73,7 @@ def techniques(
     plans.append(("all combined", _fastest(scenario, candidates)))
     shown: list[Technique] = []
     for name, plan in plans:
-        if plan is not None and scenario.workload.tp > 1:
+        if plan is not None:
             with suppress(DoesNotFitError):
                 prediction, guess = predict(scenario, plan), _assumed(plan, drop_costs)
                 shown.append(Technique(name=name, prediction=prediction, assumed=guess))
@@ -139,74 +141,93 @@ def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
     return _fastest(scenario, plans) if plans else None
 
 
-def pays_from(scenario: Scenario) -> int | None:
-    """Smallest prompt (tokens) from which on a two-chunk ISO prefill beats the serial one.
+class IsoGains:
+    """Whether a two-chunk ISO prefill gains at one prompt length after another.
 
-    None where no prompt up to `LONGEST_PROMPT` gains, or there is nothing to overlap.
+    Each length is solved once, by coarse splits with every SM budget.
     """
-    return _from(scenario, gains)
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._solved: dict[int, _AtLength] = {}
+
+    def pays_from(self) -> int | None:
+        """Smallest prompt (tokens) from which on it beats the serial prefill.
+
+        None where no prompt up to `LONGEST_PROMPT` gains, or there is nothing to overlap.
+        """
+        return self._from(self.gains)
+
+    def surely_pays_from(self) -> int | None:
+        """Smallest prompt (tokens) from which on that gain is larger than the model's error.
+
+        That is, the 80 % interval of the saving lies above zero. None as for `pays_from`.
+        """
+        return self._from(self.surely_gains)
+
+    def gains(self, prompt: int) -> bool:
+        """Whether some coarse split of a prompt of this length beats serial."""
+        return self._at(prompt).gains
+
+    def surely_gains(self, prompt: int) -> bool:
+        """Whether the saving of the best coarse split is larger than the model's error."""
+        solved = self._at(prompt)
+        if not solved.gains:
+            return False
+        both = passes(solved.scenario, solved.plan), passes(solved.scenario, SERIAL)
+        return saving_interval(*both)[0] > 0.0
+
+    def _from(self, gaining: Callable[[int], bool]) -> int | None:
+        """The shortest prompt from which on every tried one gains.
+
+        Doubling finds the shortest power of two above which every longer one gains; bisection at
+        tile granularity refines it.
+        """
+        workload = self._scenario.workload
+        if workload.phase != "prefill" or workload.tp == 1:
+            return None
+        lengths = [TILE << power for power in range((LONGEST_PROMPT // TILE).bit_length())]
+        first = len(lengths)
+        while first and gaining(lengths[first - 1]):
+            first -= 1
+        if first == len(lengths):
+            return None
+        if first == 0:
+            return lengths[0]
+        low, high = lengths[first - 1], lengths[first]
+        while high - low > TILE:
+            middle = (low + high) // 2 // TILE * TILE
+            low, high = (low, middle) if gaining(middle) else (middle, high)
+        return high
+
+    def _at(self, prompt: int) -> "_AtLength":
+        if prompt not in self._solved:
+            self._solved[prompt] = _AtLength.of(self._scenario.with_workload(prompt=prompt))
+        return self._solved[prompt]
 
 
-def surely_pays_from(scenario: Scenario) -> int | None:
-    """Smallest prompt (tokens) from which on that gain is larger than the model's error.
+@dataclass(frozen=True, kw_only=True)
+class _AtLength:
+    """The best coarse split of a prompt, and whether it beats serial."""
 
-    That is, the 80 % interval of the saving lies above zero. None as for `pays_from`.
-    """
-    return _from(scenario, surely_gains)
+    scenario: Scenario
+    plan: Plan
+    gains: bool
 
-
-def _from(scenario: Scenario, gaining: Callable[[Scenario, int], bool]) -> int | None:
-    """The shortest prompt from which on every tried one gains.
-
-    Doubling finds the shortest power of two above which every longer one gains; bisection at
-    tile granularity refines it.
-    """
-    if scenario.workload.phase != "prefill" or scenario.workload.tp == 1:
-        return None
-    lengths = [TILE << power for power in range((LONGEST_PROMPT // TILE).bit_length())]
-    first = len(lengths)
-    while first and gaining(scenario, lengths[first - 1]):
-        first -= 1
-    if first == len(lengths):
-        return None
-    if first == 0:
-        return lengths[0]
-    low, high = lengths[first - 1], lengths[first]
-    while high - low > TILE:
-        middle = (low + high) // 2 // TILE * TILE
-        low, high = (low, middle) if gaining(scenario, middle) else (middle, high)
-    return high
-
-
-def gains(scenario: Scenario, prompt: int) -> bool:
-    """Whether some coarse two-chunk split of a prompt of this length beats serial."""
-    there = scenario.with_workload(prompt=prompt)
-    return _coarse(there)[1] < latency(there, SERIAL)
-
-
-def surely_gains(scenario: Scenario, prompt: int) -> bool:
-    """Whether the saving of the best coarse two-chunk split is larger than the model's error."""
-    there = scenario.with_workload(prompt=prompt)
-    plan, seconds = _coarse(there)
-    if seconds >= latency(there, SERIAL):
-        return False
-    return saving_interval(passes(there, plan), passes(there, SERIAL))[0] > 0.0
-
-
-def _coarse(scenario: Scenario) -> tuple[Plan, float]:
-    """The best of some two-chunk splits with every SM budget, and its seconds."""
-    sizes = split_sizes(scenario.workload.tokens)
-    sizes = sizes[:: max(1, len(sizes) // 16)]
-    timer, cuts = Timer(scenario), Cuts.of(scenario.workload, sizes)
-    found: list[tuple[float, Plan]] = []
-    for sms in scenario.sm_budgets:
-        plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
-        times = timer.run(Batch(scenario=scenario, plan=plan, cuts=cuts))
-        best = int(times.argmin())
-        chunks = tuple(sizes[best].tolist())
-        found.append((float(times[best]), plan.model_copy(update={"chunks": chunks})))
-    seconds, plan = min(found, key=lambda item: item[0])
-    return plan, seconds
+    @classmethod
+    def of(cls, scenario: Scenario) -> "_AtLength":
+        sizes = split_sizes(scenario.workload.tokens)
+        sizes = sizes[:: max(1, len(sizes) // 16)]
+        timer, cuts = Timer(scenario), Cuts.of(scenario.workload, sizes)
+        best, least = SERIAL, float("inf")
+        for sms in scenario.sm_budgets:
+            plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
+            times = timer.run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+            fastest = int(times.argmin())
+            if times[fastest] < least:
+                chunks = tuple(sizes[fastest].tolist())
+                best, least = plan.model_copy(update={"chunks": chunks}), float(times[fastest])
+        return cls(scenario=scenario, plan=best, gains=least < float(timer.seconds([SERIAL])[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,11 +241,8 @@ class Passes:
 def passes(scenario: Scenario, plan: Plan) -> Passes:
     """A plan's passes, by the compiled engine."""
     sizes = np.array([plan.chunks], dtype=np.int64)
-    timer = Timer(scenario)
     batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
     errors = scenario.class_errors()
-    factors = (Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES)
-    return Passes(
-        latency=float(timer.run(batch)[0]),
-        shifted=tuple(float(timer.run(replace(batch, factors=some))[0]) for some in factors),
-    )
+    factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
+    latency, *shifted = Timer(scenario).run_with(batch, [None, *factors])[:, 0].tolist()
+    return Passes(latency=latency, shifted=tuple(shifted))

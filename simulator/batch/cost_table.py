@@ -79,18 +79,48 @@ class Prices:
         return cls(np.full((cuts, roles), np.nan), np.full((cuts, 2 * pairs), np.nan))
 
 
-def price(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoleCosts:
+    """Costs of the roles that occur, and how much slower each pair that can meet becomes.
+
+    `alike` are roles by their ops, which share one cost [cuts, roles]; `slower` are columns of
+    pairs with the slowdowns of compute and communication [cuts, columns].
+    """
+
+    structure: Structure
+    cuts: int
+    alike: dict[tuple[Op, ...], list[int]]
+    costs: dict[tuple[Op, ...], StepCost]
+    slower: list[tuple[list[int], Array, Array]]
+
+    def prices(self, factors: Factors | None = None) -> Prices:
+        """Seconds and slowdowns; `factors` asks what if ops and contention took more or less.
+
+        Roles that do not occur stay NaN, so that an engine that used them would show it.
+        """
+        structure = self.structure
+        prices = Prices.unknown(self.cuts, len(structure.roles), len(structure.pairs))
+        for ops, roles in self.alike.items():
+            prices.seconds[:, roles] = _seconds(self.costs[ops], factors)
+        share = factors.contention if factors else 1.0
+        for columns, compute, sync in self.slower:
+            first = [2 * column for column in columns]
+            second = [2 * column + 1 for column in columns]
+            prices.slowdowns[:, first] = 1.0 + share * (compute - 1.0)
+            prices.slowdowns[:, second] = 1.0 + share * (sync - 1.0)
+        return prices
+
+
+def role_costs(
     pricer: Pricer,
     structure: Structure,
     cuts: Cuts,
     kinds: frozenset[int],
-    factors: Factors | None = None,
     known: ComputeCosts | None = None,
-) -> Prices:
+) -> RoleCosts:
     """Costs of the roles that occur where only blocks of the given `kinds` do.
 
-    `factors` asks what if ops and contention took more or less; `known` are costs to use again.
-    Roles of the other kind stay NaN, so that an engine that used them would show it.
+    `known` are costs to use again.
     """
     unused = {SYNCED, DROPPED} - kinds
     used = frozenset().union(
@@ -101,7 +131,6 @@ def price(
     alike: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):
         alike.setdefault(steps[role].ops, []).append(role)
-    prices = Prices.unknown(len(cuts), len(steps), len(structure.pairs))
     costs: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in alike.items():
         rows = _rows([steps[role] for role in roles], len(cuts))
@@ -109,19 +138,14 @@ def price(
             costs[ops] = pricer.step(ops, rows)
         else:
             costs[ops] = known.step(pricer, cuts, (structure.how, tuple(roles), ops), rows)
-        prices.seconds[:, roles] = _seconds(costs[ops], factors)
     place = {role: index for roles in alike.values() for index, role in enumerate(roles)}
-    share = factors.contention if factors else 1.0
+    slower: list[tuple[list[int], Array, Array]] = []
     for (ops, sync_ops), columns in _meetings(structure, used).items():
         pairs = [structure.pairs[column] for column in columns]
         compute = _take(costs[ops], [place[role] for role, _ in pairs])
         sync = _take(costs[sync_ops], [place[sync] for _, sync in pairs])
-        slower, slower_sync = pricer.slowdowns(compute, sync)
-        prices.slowdowns[:, [2 * column for column in columns]] = 1.0 + share * (slower - 1.0)
-        prices.slowdowns[:, [2 * column + 1 for column in columns]] = 1.0 + share * (
-            slower_sync - 1.0
-        )
-    return prices
+        slower.append((columns, *pricer.slowdowns(compute, sync)))
+    return RoleCosts(structure=structure, cuts=len(cuts), alike=alike, costs=costs, slower=slower)
 
 
 def _meetings(
@@ -155,7 +179,8 @@ def _take(cost: Any, roles: list[int]) -> Any:
 
 def _rows(steps: list[Step], cuts: int) -> Rows:
     """The rows of some steps in every split [cuts, steps]."""
-    shapes = zip(*map(rows_of, steps), strict=True)
-    return Rows(
-        *(np.stack([np.broadcast_to(size, cuts) for size in sizes], axis=-1) for sizes in shapes)
-    )
+    shapes = np.empty((len(Rows._fields), cuts, len(steps)), dtype=np.int64)
+    for column, step in enumerate(steps):
+        for row, size in enumerate(rows_of(step)):
+            shapes[row, :, column] = size
+    return Rows(*shapes)

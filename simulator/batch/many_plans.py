@@ -7,6 +7,7 @@ their number, only `PLANS_AT_ONCE` of them are in flight.
 """
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +23,7 @@ from isotune.simulator.automaton import (
     compiled,
     structure,
 )
-from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
+from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, RoleCosts, role_costs
 from isotune.simulator.predict import Factors, PricedRun, Pricer, Scenario
 from isotune.simulator.schedule import Plan
 
@@ -37,7 +38,6 @@ class Batch:
     `plan` gives strategy, transfer type and SM budget; plan i cuts the work as `cuts` says in row
     `cut_of[i]` (row i if absent) and drops the syncs of `drops[i]` (`plan.dropped` if absent).
     Cuts may belong to any workloads that agree with the scenario's in tp and number types.
-    `factors` asks what if ops and contention took so many times as much as the model says.
     """
 
     scenario: Scenario
@@ -45,21 +45,16 @@ class Batch:
     cuts: Cuts
     cut_of: Index | None = None
     drops: DropSets | None = None
-    factors: Factors | None = None
 
 
 def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     """Latencies in seconds [plans]; `known` are compute costs of the scenario to use again."""
-    if not batch.plan.how.uniform:
-        return _one_by_one(batch)
-    whole = _structure(batch.scenario, batch.plan, batch.cuts)
-    drops = batch.drops
-    if drops is None:
-        drops = DropSets.repeated(batch.plan.dropped, batch.scenario.model.num_hidden_layers)
     cut_of = batch.cut_of
-    if cut_of is None:
-        return _by_cut(batch, whole, drops, known)
-    prices = _prices(batch, whole, drops, batch.cuts, known)
+    if cut_of is None or not batch.plan.how.uniform:
+        seconds = run_with(batch, (None,), known).reshape(-1)
+        return seconds if cut_of is None else seconds[cut_of]
+    whole, drops = _structure(batch.scenario, batch.plan, batch.cuts), _drops(batch)
+    prices = _costs(batch, whole, drops, batch.cuts, known).prices()
     latency = np.empty(len(cut_of))
 
     def work(first: int) -> None:
@@ -71,37 +66,53 @@ def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     return latency
 
 
-def _one_by_one(batch: Batch) -> Array:
+def _drops(batch: Batch) -> DropSets:
+    if batch.drops is not None:
+        return batch.drops
+    return DropSets.repeated(batch.plan.dropped, batch.scenario.model.num_hidden_layers)
+
+
+def _one_by_one(batch: Batch, factors: Sequence[Factors | None]) -> Array:
     """By the reference timeline, where a strategy does not run all blocks alike."""
     decode = batch.scenario.workload.phase == "decode"
     prompts = batch.cuts.context if decode else batch.cuts.tokens
-    latency = np.empty(len(batch.cuts))
-    for row, chunks in enumerate(batch.cuts.sizes.tolist()):
+    latency = np.empty((len(factors), len(batch.cuts)))
+    for column, chunks in enumerate(batch.cuts.sizes.tolist()):
         scenario = batch.scenario.with_workload(
-            batch=int(batch.cuts.batch[row]), prompt=int(prompts[row])
+            batch=int(batch.cuts.batch[column]), prompt=int(prompts[column])
         )
         plan = batch.plan.model_copy(update={"chunks": tuple(chunks)})
         run = PricedRun.of(scenario, plan)
-        latency[row] = run.latency if batch.factors is None else run.under(batch.factors)
-    return latency if batch.cut_of is None else latency[batch.cut_of]
+        latency[:, column] = [run.under(some) if some else run.latency for some in factors]
+    return latency
 
 
 def prices_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Structure, Prices]:
     """The structure of a batch's programs, and the costs of its cuts for any drop set."""
     whole = _structure(batch.scenario, batch.plan, batch.cuts)
     both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
-    return whole, _prices(batch, whole, both, batch.cuts, known)
+    return whole, _costs(batch, whole, both, batch.cuts, known).prices()
 
 
-def _by_cut(batch: Batch, whole: Structure, drops: DropSets, known: ComputeCosts | None) -> Array:
-    """One plan per cut: cuts are priced and forgotten part by part."""
-    latency = np.empty(len(batch.cuts))
-    for first in range(0, len(latency), CUTS_AT_ONCE):
+def run_with(
+    batch: Batch, factors: Sequence[Factors | None], known: ComputeCosts | None = None
+) -> Array:
+    """Seconds [factors, plans] of a plan per cut, if ops and contention took more or less.
+
+    Cuts are priced and forgotten part by part; the costs are those of every factor.
+    """
+    if not batch.plan.how.uniform:
+        return _one_by_one(batch, factors)
+    whole, drops = _structure(batch.scenario, batch.plan, batch.cuts), _drops(batch)
+    latency = np.empty((len(factors), len(batch.cuts)))
+    for first in range(0, len(batch.cuts), CUTS_AT_ONCE):
         part = slice(first, first + CUTS_AT_ONCE)
-        times, here = latency[part], drops.part(part)
-        cuts = batch.cuts if len(latency) <= CUTS_AT_ONCE else batch.cuts.part(part)
-        prices = _prices(batch, whole, here, cuts, known)
-        _walk(batch.scenario, whole, prices, np.arange(len(times)), here, times)
+        some = drops.part(part)
+        cuts = batch.cuts if len(batch.cuts) <= CUTS_AT_ONCE else batch.cuts.part(part)
+        costs = _costs(batch, whole, some, cuts, known)
+        for row, factor in enumerate(factors):
+            rows = np.arange(len(cuts))
+            _walk(batch.scenario, whole, costs.prices(factor), rows, some, latency[row, part])
     return latency
 
 
@@ -109,11 +120,11 @@ def _structure(scenario: Scenario, plan: Plan, cuts: Cuts) -> Structure:
     return structure(scenario.model, scenario.workload.tp, plan.strategy, cuts.sizes.shape[1])
 
 
-def _prices(
+def _costs(
     batch: Batch, whole: Structure, drops: DropSets, cuts: Cuts, known: ComputeCosts | None
-) -> Prices:
+) -> RoleCosts:
     pricer = Pricer(batch.scenario, batch.plan.comm_dtype, batch.plan.comm_sms)
-    return price(pricer, whole, cuts, drops.kinds(), batch.factors, known)
+    return role_costs(pricer, whole, cuts, drops.kinds(), known)
 
 
 def _walk(

@@ -20,9 +20,9 @@ from isotune.simulator.automaton import (
     compiled,
     structure,
 )
-from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, price
-from isotune.simulator.batch.many_plans import Batch, prices_of, run
-from isotune.simulator.predict import Pricer, Scenario
+from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, role_costs
+from isotune.simulator.batch.many_plans import Batch, prices_of, run, run_with
+from isotune.simulator.predict import Factors, Pricer, Scenario
 from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
 
 _NEIGHBOURS = 128
@@ -109,6 +109,10 @@ class Timer:
         """Seconds [plans] of a batch of this scenario."""
         return run(batch, self._compute)
 
+    def run_with(self, batch: Batch, factors: Sequence[Factors | None]) -> Array:
+        """Seconds [factors, plans] of a plan per split, if ops and contention took more or less."""
+        return run_with(batch, factors, self._compute)
+
     def costs(self, batch: Batch) -> tuple[Structure, Prices]:
         """The structure of a batch's programs, and the costs of its splits for any drop set."""
         return prices_of(batch, self._compute)
@@ -136,7 +140,7 @@ class Timer:
         whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
         pricer = Pricer(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
-        prices = price(pricer, whole, Cuts.of(scenario.workload, sizes), kinds)
+        prices = role_costs(pricer, whole, Cuts.of(scenario.workload, sizes), kinds).prices()
         automaton = Automaton.empty(whole.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)

@@ -11,14 +11,11 @@ from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split
 from isotune.tuner.techniques import (
     LONGEST_PROMPT,
+    IsoGains,
     Technique,
     best_even,
-    gains,
     latency,
     passes,
-    pays_from,
-    surely_gains,
-    surely_pays_from,
     techniques,
 )
 
@@ -133,16 +130,17 @@ def test_iso_pays_from_the_length_given_and_not_a_tile_before(
     make_scenario: MakeScenario, hardware: str
 ) -> None:
     scenario = make_scenario("llama-2-70b", hardware, blocks=4, tp=2)
-    first = pays_from(scenario)
+    iso = IsoGains(scenario)
+    first = iso.pays_from()
     assert first is not None
     assert first % TILE == 0
     assert TILE <= first < LONGEST_PROMPT
-    assert gains(scenario, first)
+    assert iso.gains(first)
     if first > TILE:
-        assert not gains(scenario, first - TILE)
+        assert not iso.gains(first - TILE)
     length = 1 << first.bit_length()
     while length <= LONGEST_PROMPT:
-        assert gains(scenario, length), "and from every longer power of two on"
+        assert iso.gains(length), "and from every longer power of two on"
         length *= 2
 
 
@@ -150,7 +148,8 @@ def test_iso_gains_more_than_the_error_of_the_model_later_than_it_gains_at_all(
     make_scenario: MakeScenario,
 ) -> None:
     scenario = make_scenario("llama-2-70b", "h100", blocks=4, tp=8)
-    first, surely = pays_from(scenario), surely_pays_from(scenario)
+    iso = IsoGains(scenario)
+    first, surely = iso.pays_from(), iso.surely_pays_from()
     assert first is not None
     assert surely is None or surely >= first
     for prompt in (512, 4096):
@@ -161,10 +160,10 @@ def test_iso_gains_more_than_the_error_of_the_model_later_than_it_gains_at_all(
         )
         best = best_split(there, chunks=2)
         assert best is not None
-        if surely_gains(scenario, prompt):
+        if iso.surely_gains(prompt):
             assert predict(there, best.plan).saving_interval[1] > 0.0
         if predict(there, best.plan).saving <= 0.0:
-            assert not surely_gains(scenario, prompt)
+            assert not iso.surely_gains(prompt)
 
 
 def test_the_quick_interval_is_the_predictions(make_scenario: MakeScenario) -> None:
@@ -178,12 +177,13 @@ def test_the_quick_interval_is_the_predictions(make_scenario: MakeScenario) -> N
 
 def test_where_iso_gains_the_exact_split_beats_serial(make_scenario: MakeScenario) -> None:
     scenario = make_scenario("llama-2-70b", blocks=4)
+    iso = IsoGains(scenario)
     for prompt in (128, 512, 4096):
         workload = scenario.workload.model_copy(update={"prompt": prompt})
         there = Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
         best = best_split(there)
         assert best is not None
-        if gains(scenario, prompt):
+        if iso.gains(prompt):
             assert best.latency_s < predict(there).latency_s
 
 
@@ -191,4 +191,4 @@ def test_where_iso_gains_the_exact_split_beats_serial(make_scenario: MakeScenari
 def test_where_there_is_nothing_to_overlap_no_length_pays(
     make_scenario: MakeScenario, workload: dict[str, object]
 ) -> None:
-    assert pays_from(make_scenario("llama-2-70b", blocks=4, **workload)) is None
+    assert IsoGains(make_scenario("llama-2-70b", blocks=4, **workload)).pays_from() is None

@@ -18,7 +18,7 @@ from isotune.tuner.search.objectives import (
 from isotune.tuner.search.samplers import check_sampler
 from isotune.tuner.search.study import AT_ONCE, Progress, Settings, Trials, run_study
 from isotune.tuner.space import MAX_CHUNKS, Space
-from isotune.tuner.techniques import Technique, pays_from, surely_pays_from, techniques
+from isotune.tuner.techniques import IsoGains, Technique, techniques
 
 __all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
 _AT_BOUND = 1e-9
@@ -139,6 +139,7 @@ def search(
     chosen = _chosen(scenario, trials, exact, options)
     work = scenario.workload
     iso_asked = options.splits_prompt and work.phase == "prefill" and work.tp > 1
+    iso = IsoGains(scenario)
     return SearchResult(
         best=predict(scenario, chosen),
         baseline=baseline,
@@ -153,8 +154,8 @@ def search(
             spd=options.spd,
         ),
         iso_asked=iso_asked,
-        iso_pays_from=pays_from(scenario) if iso_asked else None,
-        iso_surely_pays_from=surely_pays_from(scenario) if iso_asked else None,
+        iso_pays_from=iso.pays_from() if iso_asked else None,
+        iso_surely_pays_from=iso.surely_pays_from() if iso_asked else None,
         accuracy_cost=_accuracy_cost(scenario, options, chosen),
         options=options,
     )
