@@ -31,7 +31,6 @@ class Strategy(ABC):
         executable: whether the executor can run its programs.
         overlaps: whether all-reduces can run beside compute.
         uniform: whether it runs all blocks alike, but for dropped all-reduces.
-        messages: elements in collectives for each in the all-reduces of the serial pass.
         lag: segments that a chunk runs before it waits for an all-reduce.
         drops: whether attention all-reduces of single blocks can be dropped under it.
         most_parts: chunks up to which even splits are worth comparing.
@@ -50,7 +49,6 @@ class Strategy(ABC):
     executable: ClassVar[bool] = False
     overlaps: ClassVar[bool] = True
     uniform: ClassVar[bool] = True
-    messages: ClassVar[int] = 1
     lag: ClassVar[int] = 0
     drops: ClassVar[bool] = False
     most_parts: ClassVar[int] = 2
@@ -75,11 +73,6 @@ class Strategy(ABC):
         """What the strategy makes of block `index` of `blocks`."""
         del index, blocks
         return block.segments
-
-    def rows(self, op: Op, rows: Any, tp: int) -> Any:
-        """How many of a chunk's rows an op works on, on one rank."""
-        del op, tp
-        return rows
 
     def beside(self, parts: int) -> bool:
         """Whether the all-reduces of a plan with this many chunks run beside compute."""
