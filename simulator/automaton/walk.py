@@ -219,9 +219,9 @@ def walk(  # noqa: PLR0915
         period, here, block, total = periods[row], 0, -1, 0.0
         place, last_here, last_total = 0, -1, 0.0
         while block <= blocks:
-            kind = part = 2  # the head
+            kind = part = HEAD
             if block == blocks:
-                part = 3  # the end
+                part = END
             elif block >= 0:
                 if place == period:
                     place = 0

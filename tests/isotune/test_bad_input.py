@@ -5,6 +5,7 @@ import json
 import pytest
 import yaml
 
+import isotune as isotune_api
 from isotune import hw_profiles
 
 CONFIG = {
@@ -69,6 +70,8 @@ def refused(outcome, *parts):
         (["predict", "--hw", "a800", "--drop", "x"], ["--drop", "'x'"]),
         (["search", "--hw", "a800", "--trials", "0"], ["--trials"]),
         (["search", "--hw", "a800", "--strategies", "iso,magic"], ["'magic'", "spd"]),
+        (["search", "--hw", "a800", "--strategies", "ladder"], ["ladder", "never", "trained"]),
+        (["predict", "--hw", "a800", "--strategy", "ladder", "--drop", "3"], ["dropped", "ladder"]),
         (["search", "--hw", "a800", "--accuracy-budget", "1%"], ["--sensitivity"]),
         (
             ["search", "--hw", "a800", "-o", "no/such/folder/plan.yaml"],
@@ -90,6 +93,19 @@ def test_a_model_that_does_not_fit_says_what_it_needs_and_which_tp_fits(isotune)
         "has 25.8 GB",
         "smallest tp that fits is 8",
     )
+
+
+@pytest.mark.parametrize("command", [["validate"], ["export", "--to", "tokenweave"]])
+def test_a_plan_that_needs_a_retrained_model_is_neither_run_nor_exported(
+    isotune, tmp_path, command
+):
+    path = tmp_path / "plan.yaml"
+    plan = isotune_api.Plan(strategy="ladder")
+    prediction = isotune_api.predict(isotune_api.scenario("llama-2-7b", "a800", prompt=512), plan)
+    assert any("trained with ladder residuals" in text for text in prediction.cautions)
+    isotune_api.write_plan(prediction, path)
+    name, *rest = command
+    refused(isotune(name, str(path), *rest), "ladder", "trained with ladder residuals")
 
 
 def test_a_plan_for_another_model_is_refused(isotune, tmp_path):
