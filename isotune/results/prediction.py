@@ -152,7 +152,7 @@ class Predicted(Times, Result):
             baseline=Baseline(
                 **times_of(serial), fits=serial.memory.fits, memory=Memory.of(serial.memory)
             ),
-            sources={name: hardware.source_of(name) for name in sections},
+            sources={name: scenario.source_of(name) for name in sections},
             **more,
         )
         result._simulated = found

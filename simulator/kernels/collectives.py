@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from isotune.simulator.architecture import CollectiveKind
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Bytes, BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array
@@ -169,22 +168,33 @@ class Kind(NamedTuple):
 
     `sent` is the bytes a rank sends per message byte, by pattern and ranks. `share` is its part
     of the all-reduce's device-memory traffic and of its time between nodes. `adds` says whether
-    numbers are added up on the way.
+    numbers are added up on the way, `source` where its figures come from if not from the profile.
     """
 
     sent: Callable[[Pattern, int], float]
     share: float
     adds: bool
+    source: str = ""
 
 
-KINDS: Final[Mapping[CollectiveKind, Kind]] = {
+_DERIVED = "derived from the all-reduce's lines: their latency, (n-1)/n of the message sent"
+
+
+def _half_ring(_pattern: Pattern, ranks: int) -> float:
+    """Half a ring's all-reduce; kernels that read their peers' shards move the same."""
+    return (ranks - 1) / ranks
+
+
+KINDS: Final[Mapping[str, Kind]] = {
     "all_reduce": Kind(sent=sent_per_byte, share=1.0, adds=True),
+    "reduce_scatter": Kind(sent=_half_ring, share=0.5, adds=True, source=_DERIVED),
+    "all_gather": Kind(sent=_half_ring, share=0.5, adds=False, source=_DERIVED),
 }
 """The kinds that have a cost."""
 
 
 def collective_cost(
-    kind: CollectiveKind,
+    kind: str,
     message_bytes: npt.ArrayLike,
     ranks: int,
     *,

@@ -133,7 +133,7 @@ def _of_runs(
         overlapped_s=run.timeline.overlapped,
         bound_s=max(min(compute, serial.alone(syncs=False)), comm),
         op_seconds=_by_name(ops),
-        op_sections={op.name: scenario.section(op.section) for op in ops},
+        op_sections={op.name: scenario.section_of(op) for op in ops},
         memory=needed,
         run=run,
         serial=serial,

@@ -5,9 +5,10 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
-from isotune.simulator.architecture import Model, check_tp
+from isotune.simulator.architecture import Collective, Model, Op, check_tp
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
+    KINDS,
     AttentionParameters,
     ElementwiseParameters,
     GemmParameters,
@@ -79,6 +80,19 @@ class Scenario:
         """Path of the profile's figures behind a section: that of the set in use."""
         chosen = dict(self._chosen).get(name)
         return name if chosen is None else chosen.path(name)
+
+    def section_of(self, op: Op) -> str:
+        """Path of the profile's figures behind an op; of a collective, with its kind if derived."""
+        if isinstance(op, Collective) and KINDS[op.kind].source:
+            return f"{op.section}.{op.kind}"
+        return self.section(op.section)
+
+    def source_of(self, section: str) -> str:
+        """Where the figures at a path of `section_of` come from."""
+        known = self.hardware.source_of(section)
+        kind = section.rpartition(".")[2]
+        derived = KINDS[kind].source if kind in KINDS else ""
+        return "; ".join(filter(None, (derived, known)))
 
     def class_errors(self) -> dict[str, float]:
         """Relative standard error by operation class, those of the sets in use included."""

@@ -75,6 +75,52 @@ class PlainAllReduce:
 
 
 @dataclass(frozen=True)
+class ReduceScatter:
+    """The library's reduce-scatter. A rank's own part of the message is summed, no other."""
+
+    ranks: int
+    group: Any = None
+
+    def __call__(self, message: Tensor) -> None:
+        """See `InPlace`."""
+        padded, own = _parts(message, self.ranks, self.group)
+        total = torch.empty_like(padded[own])
+        _reduce_scatter(total, padded.view(-1), group=self.group)
+        _put(message, own * total.numel(), total)
+
+
+@dataclass(frozen=True)
+class AllGather:
+    """The library's all-gather of every rank's own part of the message."""
+
+    ranks: int
+    group: Any = None
+
+    def __call__(self, message: Tensor) -> None:
+        """See `InPlace`."""
+        padded, own = _parts(message, self.ranks, self.group)
+        gathered = torch.empty_like(padded)
+        dist.all_gather(list(gathered), padded[own].clone(), group=self.group)
+        _put(message, 0, gathered.view(-1))
+
+
+_reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+
+def _parts(message: Tensor, ranks: int, group: Any) -> tuple[Tensor, int]:
+    """A message, padded, as one part per rank [ranks, elements], and which part is this rank's."""
+    flat = message.view(-1)
+    padded = torch.nn.functional.pad(flat, (0, -flat.numel() % ranks))
+    return padded.view(ranks, -1), dist.get_rank(group)
+
+
+def _put(message: Tensor, first: int, values: Tensor) -> None:
+    """Store values in a message from its element `first` on, without what padding added."""
+    place = message.view(-1)[first : first + values.numel()]
+    place.copy_(values[: place.numel()])
+
+
+@dataclass(frozen=True)
 class QuantisedAllReduce:
     """Quantise, exchange shards, sum and requantise the own one, gather, dequantise."""
 
@@ -122,6 +168,8 @@ def group_of(ranks: list[int] | None, *, cuda: bool, sms: int | None = None) -> 
 
 _PLAIN: Final[Mapping[str, Callable[[int, Any], InPlace]]] = {
     "all_reduce": lambda _, group: PlainAllReduce(group),
+    "reduce_scatter": ReduceScatter,
+    "all_gather": AllGather,
 }
 """What runs each kind in the activations' own type, among so many ranks of a group."""
 

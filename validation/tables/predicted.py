@@ -59,13 +59,12 @@ def kernel_seconds(rows: Rows, profile: HardwareProfile) -> Array:
 
 
 def _collective(rows: Rows, profile: HardwareProfile) -> Array:
-    (kind,) = (kind for kind in KINDS if kind == rows.op)
     seconds = np.empty(len(rows))
     ranks = rows.sizes["ranks"]
     for count in np.unique(ranks):
         here = ranks == count
         seconds[here] = collective_cost(
-            kind,
+            rows.op,
             rows.sizes["bytes"][here],
             int(count),
             parameters=profile.collectives,

@@ -1,5 +1,6 @@
 """What holds of every kind of collective that has a cost; a new kind is tested by being listed."""
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -54,6 +55,17 @@ def test_every_kind_that_is_measured_has_a_cost():
 def test_a_kind_without_a_cost_is_refused_by_name(kind):
     with pytest.raises(TypeError, match=kind):
         cost(kind, "a800")
+
+
+def test_a_derived_kind_says_so_beside_its_figures_source(make_scenario):
+    scenario = make_scenario("llama-2-70b", "a800", tp=8)
+    sync = Collective(name="sync", sublayer="mlp", elements=1)
+    for kind in KINDS:
+        section = scenario.section_of(replace(sync, kind=kind))
+        assert section.startswith("collectives")
+        source = scenario.source_of(section)
+        assert source.endswith(scenario.hardware.source_of("collectives"))
+        assert ("derived" in source) == (kind != "all_reduce")
 
 
 def test_a_collective_is_an_all_reduce_unless_it_says_otherwise():
