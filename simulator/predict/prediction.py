@@ -120,7 +120,7 @@ def predict(
 def _of_runs(
     scenario: Scenario, plan: Plan, needed: Memory, run: PricedRun, serial: PricedRun
 ) -> Prediction:
-    compute, comm = run.alone(syncs=False), run.alone(syncs=True)
+    compute, comm = run.alone
     ops = run.op_seconds()
     return Prediction(
         scenario=scenario,
@@ -131,7 +131,7 @@ def _of_runs(
         comm_s=comm,
         exposed_comm_s=run.timeline.latency - run.computing,
         overlapped_s=run.timeline.overlapped,
-        bound_s=max(min(compute, serial.alone(syncs=False)), comm),
+        bound_s=max(min(compute, serial.alone[0]), comm),
         op_seconds=_by_name(ops),
         op_sections={op.name: scenario.section_of(op) for op in ops},
         memory=needed,

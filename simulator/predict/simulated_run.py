@@ -170,10 +170,13 @@ class PricedRun:
             return tuple(map(self.under, factors))
         return _fast(self.costs, self.plan, [_Shifted(self.costs, one) for one in factors])
 
-    def alone(self, syncs: bool) -> float:
-        """Seconds of all syncs, or of all compute steps, with the GPU to themselves."""
-        steps = enumerate(self.program.steps)
-        return sum(self.costs.seconds(index) for index, step in steps if step.is_sync is syncs)
+    @cached_property
+    def alone(self) -> tuple[float, float]:
+        """Seconds of all compute steps and of all syncs, with the GPU to themselves."""
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for index, step in enumerate(self.program.steps):
+            seconds[step.is_sync].append(self.costs.seconds(index))
+        return sum(seconds[False]), sum(seconds[True])
 
     @cached_property
     def computing(self) -> float:
@@ -183,9 +186,13 @@ class PricedRun:
 
     def op_seconds(self) -> dict[Op, float]:
         """Seconds of each op, all steps together."""
-        total: dict[Op, float] = {}
-        by_role = self.costs.op_seconds
+        place: dict[Op, int] = {}
+        by_role = [
+            [(place.setdefault(op, len(place)), value) for op, value in seconds.items()]
+            for seconds in self.costs.op_seconds
+        ]
+        total = [0.0] * len(place)
         for index in range(len(self.program.steps)):
-            for op, seconds in by_role[self.costs.role_of(index)].items():
-                total[op] = total.get(op, 0.0) + seconds
-        return total
+            for at, seconds in by_role[self.costs.role_of(index)]:
+                total[at] += seconds
+        return {op: total[at] for op, at in place.items()}
