@@ -228,13 +228,14 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
         steps = self.by_block(target)
         require_validate_extra()
         from isotune.results import Recovery
-        from isotune.validation.spd.checkpoint import FOLDER, RECORD, read_record
+        from isotune.validation.spd.checkpoint import FOLDER, RECORD, PartialRun, read_record
         from isotune.validation.spd.model import digest_of, load_network
         from isotune.validation.spd.recover import (
-            Kept,
             check_target,
             record_of,
             recover,
+            save_block,
+            saved_blocks,
             write_recovered,
         )
 
@@ -258,7 +259,7 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
             device,
         )
         network = load_network(target.folder, target.tp, dtype=texts.dtype, device=device)
-        kept = Kept(folder=self.output.with_name(f".{self.output.name}.partial"), digest=digest)
+        partial = PartialRun.beside(self.output, digest)
         with resumable(), progress("recovering", not self.as_json) as report:
             recovery = recover(
                 network,
@@ -267,8 +268,8 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
                 target.dropped,
                 steps,
                 settings=settings,
-                done=kept.load(network),
-                on_block=kept.add,
+                done=saved_blocks(partial, network),
+                on_block=lambda block: save_block(partial, block),
                 on_progress=report,
             )
         record = record_of(
@@ -281,7 +282,7 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
             seed=self.seed,
         )
         write_recovered(target.folder, self.output, network, recovery.blocks, record)
-        kept.remove()
+        partial.remove()
         self.emit(Recovery.of(record, str(self.output)), f"wrote {self.output}")
 
     def _texts(self, target: Target) -> Texts:

@@ -1,8 +1,6 @@
 """`isotune sensitivity`: what each dropped attention all-reduce costs a checkpoint."""
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -28,6 +26,7 @@ from isotune.validation.extra import require_validate_extra
 if TYPE_CHECKING:
     from isotune.tuner.accuracy import Sensitivity as Table
     from isotune.tuner.accuracy import Thresholds
+    from isotune.validation.spd.checkpoint import PartialRun
     from isotune.validation.spd.model import Corpus, Network, Scan, Windows
 
 _DEFAULT_QUANTILES = (0.6, 0.9)
@@ -137,16 +136,15 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         check_writable(self.output)
         require_validate_extra()
         from isotune.results import SensitivityScan
-        from isotune.validation.spd.model import Partial, load_network, scan
+        from isotune.validation.spd.checkpoint import PartialRun
+        from isotune.validation.spd.model import load_network, scan
 
         device = self.torch_device()
         corpus, torch_dtype = self.corpus(self.model, self.text, self.tp, self.dtype)
         windows = corpus.windows(
             self.context, stride=self.stride, count=self.windows, seed=self.seed
         )
-        key = self._digest(corpus, device)
-        partial = Partial(path=self.output.with_name(f".{self.output.name}.partial"), digest=key)
-        partial.load()
+        partial = PartialRun.beside(self.output, self._digest(corpus, device))
         network = load_network(self.model, self.tp, dtype=torch_dtype, device=device)
         with resumable(), progress("scanning", not self.as_json) as report:
             found = scan(
@@ -154,7 +152,7 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
             )
         gains: Mapping[str, tuple[float, ...]] = {}
         if self.treatments:
-            gains = self._gains(network, corpus, f"{key}:repairs")
+            gains = self._gains(network, corpus, partial)
         table = self._table(network, found, corpus, gains, windows)
         write_text(self.output, table.model_dump_json(indent=2) + "\n")
         partial.remove()
@@ -179,31 +177,19 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         )
 
     def _gains(
-        self, network: "Network", corpus: "Corpus", key: str
+        self, network: "Network", corpus: "Corpus", partial: "PartialRun"
     ) -> dict[str, tuple[float, ...]]:
         """What each of the treatments gains; an interrupted run goes on where it was."""
         from isotune.validation.spd.recover import single_gains
 
         assert self.treatments is not None
-        kept = self.output.with_name(f".{self.output.name}.gains")
-        done: dict[str, float] = {}
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            saved = json.loads(kept.read_text())
-            done = dict(saved["gains"]) if saved["key"] == key else {}
-
-        def keep(gains: Mapping[str, float]) -> None:
-            write_text(kept, json.dumps({"key": key, "gains": dict(gains)}))
-
         with resumable(), progress("repairing", not self.as_json) as report:
-            gains = single_gains(
+            return single_gains(
                 self.measurement(network, corpus),
                 self.treatments,
-                done=done,
-                on_gain=keep,
+                partial=partial,
                 on_progress=report,
             )
-        kept.unlink(missing_ok=True)
-        return gains
 
     def _table(
         self,

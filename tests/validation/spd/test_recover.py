@@ -8,8 +8,9 @@ from _support.learned import windows
 from _support.recovering import DROPPED, FAMILIES, SETTINGS
 
 from isotune.simulator.schedule import STEPS
+from isotune.validation.spd.checkpoint import PartialRun
 from isotune.validation.spd.model import evaluate, load_network
-from isotune.validation.spd.recover import Kept, Training, recover
+from isotune.validation.spd.recover import Training, recover, save_block, saved_blocks
 from isotune.validation.spd.recover.distil import distil
 from isotune.validation.spd.recover.paired import Change
 
@@ -134,7 +135,8 @@ def test_the_student_learns_what_its_teacher_gives_and_stops_when_it_does_not(mo
 def test_an_interrupted_recovery_goes_on_to_the_same_result_bit_for_bit(
     models, recovered, tmp_path, family
 ):
-    network, kept = load_network(models[family], 4), Kept(folder=tmp_path / "kept", digest="a")
+    network = load_network(models[family], 4)
+    partial = PartialRun(folder=tmp_path / "kept", digest="a")
     texts, told = (windows(48, 1), windows(32, 2)), []
 
     def run(most):
@@ -142,12 +144,12 @@ def test_an_interrupted_recovery_goes_on_to_the_same_result_bit_for_bit(
         end = len(told) + most
 
         def stop(block):
-            kept.add(block)
+            save_block(partial, block)
             told.append((block.index, len(block.steps)))
             if len(told) == end:
                 raise KeyboardInterrupt
 
-        done = kept.load(network)
+        done = saved_blocks(partial, network)
         return recover(network, *texts, DROPPED, STEPS, settings=SETTINGS, done=done, on_block=stop)
 
     # In the first of the four stages, in the second, after it, and in the last.
@@ -165,8 +167,9 @@ def test_an_interrupted_recovery_goes_on_to_the_same_result_bit_for_bit(
         if one.layer is not None:
             pairs = zip(one.layer.parameters(), other.layer.parameters(), strict=True)
             assert all(same(*pair) for pair in pairs)
-    assert Kept(folder=tmp_path / "kept", digest="b").load(network) == {}
-    kept.remove()
+    other = PartialRun(folder=tmp_path / "kept", digest="b")
+    assert saved_blocks(other, network) == {}
+    partial.remove()
     assert not (tmp_path / "kept").exists()
 
 
@@ -175,19 +178,20 @@ def same(one, other) -> bool:
 
 
 def test_blocks_with_steps_of_their_own_go_on_after_an_interruption_too(models, tmp_path):
-    network, kept = load_network(models["opt"], 4), Kept(folder=tmp_path / "kept", digest="a")
+    network = load_network(models["opt"], 4)
+    partial = PartialRun(folder=tmp_path / "kept", digest="a")
     steps = {0: ("heads", "distil"), 1: (), 2: ("bias", "distil")}
     texts, told = (windows(48, 1), windows(32, 2)), []
 
     def stop(block):
-        kept.add(block)
+        save_block(partial, block)
         told.append((block.index, [step.step for step in block.steps]))
         if len(told) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         recover(network, *texts, DROPPED, steps, settings=SETTINGS, on_block=stop)
-    done = kept.load(network)
+    done = saved_blocks(partial, network)
     again = recover(network, *texts, DROPPED, steps, settings=SETTINGS, done=done, on_block=stop)
     assert told == [
         (2, ["bias"]),

@@ -7,7 +7,8 @@ from _support.learned import CONTEXT, save_learned_model, windows
 
 from isotune.simulator.architecture import read_model
 from isotune.tuner.accuracy import read_sensitivity
-from isotune.validation.spd.model import Partial, evaluate, load_network, scan
+from isotune.validation.spd.checkpoint import PartialRun
+from isotune.validation.spd.model import evaluate, load_network, scan
 from isotune.validation.spd.model import sensitivity_scan as scanning
 
 BLOCKS = 4
@@ -64,7 +65,7 @@ def test_both_scans_are_whole_evaluations_for_fewer_block_passes(folder):
 
 def test_an_interrupted_scan_goes_on_to_the_same_numbers(folder, tmp_path):
     network, text = load_network(folder, 2), windows(6, seed=1)
-    partial = Partial(path=tmp_path / "partial", digest="a")
+    partial = PartialRun(folder=tmp_path / "partial", digest="a")
 
     def stop(done, total):
         if done > total // 2:
@@ -72,15 +73,13 @@ def test_an_interrupted_scan_goes_on_to_the_same_numbers(folder, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         scan(network, text, batch=2, partial=partial, on_progress=stop)
-    again = Partial(path=tmp_path / "partial", digest="a")
-    again.load()
-    assert len(again.done) == 1
-    resumed, whole = scan(network, text, batch=2, partial=again), scan(network, text, batch=2)
+    assert len(list((tmp_path / "partial").iterdir())) == 1
+    resumed, whole = scan(network, text, batch=2, partial=partial), scan(network, text, batch=2)
     assert resumed.nats == whole.nats
     assert resumed.passes < whole.passes
-    other = Partial(path=tmp_path / "partial", digest="b")
-    other.load()
-    assert other.done == []
+    other = PartialRun(folder=tmp_path / "partial", digest="b")
+    assert other.read("batch-0") is None
+    assert partial.read("batch-0") is not None
 
 
 def test_the_command_writes_a_table_that_search_reads_and_the_same_one_again(

@@ -1,4 +1,4 @@
-"""What `isotune recover` leaves in a model folder, as its readers see it."""
+"""What `isotune recover` writes into a model folder, and what an interrupted run leaves."""
 
 import lazy_loader
 

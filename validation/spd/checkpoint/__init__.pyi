@@ -1,4 +1,5 @@
 from .corrections import read_missing as read_missing
+from .partial_run import PartialRun as PartialRun
 from .record import FOLDER as FOLDER
 from .record import RECORD as RECORD
 from .record import TENSORS as TENSORS

@@ -4,7 +4,6 @@ from .network import Quality as Quality
 from .network import Stream as Stream
 from .network import evaluate as evaluate
 from .network import load_network as load_network
-from .sensitivity_scan import Partial as Partial
 from .sensitivity_scan import Scan as Scan
 from .sensitivity_scan import digest_of as digest_of
 from .sensitivity_scan import scan as scan

@@ -7,13 +7,12 @@ passes replace the (2 L + 1) L of as many whole evaluations.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import write_text
+from isotune.validation.spd.checkpoint import PartialRun
 from isotune.validation.spd.model.network import Network, Stream, perplexity
 from isotune.validation.spd.model.text import Windows
 from isotune.validation.weights import weight_files
@@ -70,65 +69,35 @@ class Scan:
         return perplexity(nats, self.tokens)
 
 
-@dataclass(kw_only=True)
-class Partial:
-    """The batches already scanned, in a file; one of other inputs is not continued."""
-
-    path: Path
-    digest: str
-    done: list[Nats] = field(default_factory=list)
-
-    def load(self) -> None:
-        """Take up what an interrupted scan of the same inputs left."""
-        try:
-            data = json.loads(self.path.read_text())
-            if data["digest"] != self.digest:
-                return
-            self.done = [
-                Nats(
-                    whole=float(one["whole"]),
-                    single=tuple(map(float, one["single"])),
-                    cumulative=tuple(map(float, one["cumulative"])),
-                )
-                for one in data["done"]
-            ]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-
-    def add(self, nats: Nats) -> None:
-        """Keep one more batch."""
-        self.done.append(nats)
-        data = {"digest": self.digest, "done": [asdict(one) for one in self.done]}
-        write_text(self.path, json.dumps(data))
-
-    def remove(self) -> None:
-        """Nothing is left to continue."""
-        self.path.unlink(missing_ok=True)
-
-
 def scan(
     network: Network,
     windows: Windows,
     *,
     batch: int = 4,
-    partial: Partial | None = None,
+    partial: PartialRun | None = None,
     on_progress: Progress | None = None,
 ) -> Scan:
     """Drop every block alone, and with all after it; windows by `batch`, states of one at a time.
+
+    `partial` keeps the batches, for a scan that is interrupted.
 
     Raises:
         InputError: a loss is not finite.
     """
     blocks, parts = len(network), windows.batches(batch)
     each = blocks + blocks * blocks
-    done = list(partial.done) if partial else []
-    resumed = len(done)
-    for number in range(resumed, len(parts)):
+    done: list[Nats] = []
+    resumed = 0
+    for number, part in enumerate(parts):
+        kept = partial.read(f"batch-{number}") if partial else None
+        if kept is not None:
+            done.append(Nats(**kept[0]))
+            resumed += 1
+            continue
         ticks = _Ticks(number * each, len(parts) * each, on_progress)
-        nats = _scan(network, network.enter(parts[number]), ticks)
-        done.append(nats)
+        done.append(_scan(network, network.enter(part), ticks))
         if partial:
-            partial.add(nats)
+            partial.save(f"batch-{number}", asdict(done[-1]))
     return Scan(
         tokens=windows.tokens,
         nats=Nats(

@@ -6,6 +6,7 @@ from .recovery import Recovery as Recovery
 from .recovery import Settings as Settings
 from .recovery import recover as recover
 from .repair import block_record as block_record
-from .resume import Kept as Kept
+from .resume import save_block as save_block
+from .resume import saved_blocks as saved_blocks
 from .treatments import Measurement as Measurement
 from .treatments import single_gains as single_gains

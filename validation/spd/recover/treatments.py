@@ -1,9 +1,10 @@
 """What a dropped block costs after each treatment, and what a drop set costs as a whole."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from isotune.simulator.schedule import steps_of
+from isotune.validation.spd.checkpoint import PartialRun
 from isotune.validation.spd.model import Network, Windows
 from isotune.validation.spd.recover.recovery import Progress, Recovery, Settings, recover
 
@@ -47,25 +48,35 @@ def single_gains(
     measurement: Measurement,
     treatments: Sequence[str],
     *,
-    done: Mapping[str, float] | None = None,
-    on_gain: Callable[[Mapping[str, float]], object] = lambda _: None,
+    partial: PartialRun | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """By treatment, what it changes in the growth of perplexity when a block alone is dropped.
 
-    Negative where it helps. `done` has gains of an interrupted run by `treatment:block`;
-    `on_gain` is given all so far.
+    Negative where it helps. `partial` keeps the gains, for a run that is interrupted.
     """
-    blocks, known = len(measurement.network), dict(done or {})
-    keys = [f"{name}:{block}" for name in treatments for block in range(blocks)]
-    for number, key in enumerate(keys, 1):
-        if key not in known:
-            name, _, block = key.partition(":")
-            known[key] = _gain(measurement, int(block), steps_of(name))
-            on_gain(known)
-        if on_progress:
-            on_progress(number, len(keys))
-    return {name: tuple(known[f"{name}:{block}"] for block in range(blocks)) for name in treatments}
+    blocks, gains = len(measurement.network), dict[str, tuple[float, ...]]()
+    for number, name in enumerate(treatments):
+        row = []
+        for block in range(blocks):
+            row.append(_kept_gain(measurement, block, name, partial))
+            if on_progress:
+                on_progress(number * blocks + block + 1, len(treatments) * blocks)
+        gains[name] = tuple(row)
+    return gains
+
+
+def _kept_gain(
+    measurement: Measurement, block: int, treatment: str, partial: PartialRun | None
+) -> float:
+    part = f"{treatment}-{block}"
+    kept = partial.read(part) if partial else None
+    if kept is not None:
+        return float(kept[0])
+    gain = _gain(measurement, block, steps_of(treatment))
+    if partial:
+        partial.save(part, gain)
+    return gain
 
 
 def _gain(measurement: Measurement, block: int, steps: Sequence[str]) -> float:
