@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -12,7 +13,9 @@ from rich.text import Text
 from isotune.present.phrases import milliseconds, printable
 from isotune.present.section import Cell, Column, Section, Table, cell_text
 from isotune.present.sections import section_of
-from isotune.results import Result
+
+if TYPE_CHECKING:
+    from isotune.results import Result
 
 WIDTH = 8
 _EIGHTHS = " \N{LEFT ONE EIGHTH BLOCK}\N{LEFT ONE QUARTER BLOCK}\N{LEFT THREE EIGHTHS BLOCK}"
@@ -43,7 +46,7 @@ class Bar:
         return Measurement(WIDTH, WIDTH)
 
 
-def view(result: Result) -> RenderableType:
+def view(result: "Result") -> RenderableType:
     """A result: verdict, what it is of, tables with their notes, and what else there is to say."""
     return section_view(section_of(result))
 
@@ -53,7 +56,7 @@ def section_view(section: Section) -> RenderableType:
     return Group(*_parts(section))
 
 
-def notebook(result: Result) -> dict[str, str]:
+def notebook(result: "Result") -> dict[str, str]:
     """Text and HTML of a result, 80 columns wide; names in it are escaped."""
     console = Console(
         record=True, width=_COLUMNS, file=io.StringIO(), highlight=False, force_jupyter=False
