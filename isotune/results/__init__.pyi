@@ -7,6 +7,7 @@ from .calibration import FittedSection as FittedSection
 from .check import Check as Check
 from .check import CheckedRow as CheckedRow
 from .check import Checks as Checks
+from .check import Errors as Errors
 from .check import Group as Group
 from .check import Score as Score
 from .check import Scores as Scores

@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from isotune.validation import check as checked
 
 
-class Score(Part):
-    """Errors of a set of rows, as fractions of the measurement; savings in percentage points."""
+class Errors(Part):
+    """Errors of a set of rows, as fractions of the measurement."""
 
     rows: int
     mape: float
     median_ape: float
     p90_ape: float
     bias: float
+
+
+class Score(Errors):
+    """Errors and their intervals' coverage; savings are off by percentage points."""
+
     coverage: float = 0.0
     saving_mae_points: float | None = None
     saving_coverage: float | None = None
@@ -34,7 +39,7 @@ class Score(Part):
         )
 
 
-class Group(Score):
+class Group(Errors):
     """Errors of the rows that have something in common."""
 
     part: str

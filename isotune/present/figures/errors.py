@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
 from isotune.present.phrases import fitted_text, title_of
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
-from isotune.results import Calibration, Group, Score
+from isotune.results import Calibration, Errors, Group, Score
 
 
 def errors_figure(
-    views: Mapping[str, Sequence[tuple[str, Score]]], title: str = "Errors by group"
+    views: Mapping[str, Sequence[tuple[str, Errors]]], title: str = "Errors by group"
 ) -> Figure:
     """Mean error and the 90th percentile of each group; one view per part."""
     longest = max(len(found) for found in views.values())
@@ -38,7 +38,7 @@ def errors_figure(
     )
 
 
-def _errors_view(part: str, found: Sequence[tuple[str, Score]]) -> View:
+def _errors_view(part: str, found: Sequence[tuple[str, Errors]]) -> View:
     labels = [f"{shown(label, 36)} ({score.rows})" for label, score in found]
     rows = list(range(len(labels)))
     bars: Json = {
@@ -78,7 +78,7 @@ def _errors_view(part: str, found: Sequence[tuple[str, Score]]) -> View:
 
 def groups_of(
     groups: Sequence[Group], scores: Mapping[str, Score]
-) -> dict[str, list[tuple[str, Score]]]:
+) -> dict[str, list[tuple[str, Errors]]]:
     """Each part's errors: all its rows first, then its groups."""
     return {
         part: [("all", score)] + [(f"{g.by} {g.group}", g) for g in groups if g.part == part]

@@ -24,11 +24,11 @@ from isotune.results import (
     Check,
     Checks,
     Deployments,
+    Errors,
     FoundPolicy,
     MeasuredSearch,
     Predicted,
     Result,
-    Score,
     SearchResult,
     SensitivityScan,
     SharedSearch,
@@ -163,7 +163,7 @@ def _check(done: Check) -> list[Figure | None]:
 
 
 def _checks(done: Checks) -> list[Figure | None]:
-    scores: dict[str, list[tuple[str, Score]]] = {}
+    scores: dict[str, list[tuple[str, Errors]]] = {}
     for name, check in named(done).items():
         for part, score in check.scores.items():
             scores.setdefault(part, []).append((name, score))
