@@ -12,22 +12,17 @@ rules are chosen anew.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from isotune.simulator.batch import Array
-from isotune.simulator.errors import DoesNotFitError, InputError
+from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.files import Bucket, Rule
-from isotune.simulator.io import AboveZero, Count, CsvRow, read_rows
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import TILE, CommDtype, Plan
-from isotune.tuner.exact import solve as lengths_solved
-from isotune.tuner.exact import times as seconds_of
+from isotune.tuner.exact import Solved, solve, times
+from isotune.tuner.prompt_lengths import Lengths
 
-LENGTHS = 64
-"""Lengths of a range that are solved exactly at first."""
 _AT_ONCE = 128
 _PROBES = 24
 """Random lengths on which the rules are tried in each round, beside those that look suspect."""
@@ -37,61 +32,6 @@ _STEP = TILE // 2
 """The smallest tile's rows: between its multiples, costs are smooth in the length."""
 _MARGIN = 0.9
 """Share of the loss that solved lengths may use; what is left is for those between them."""
-
-_LONGEST = 10_000_000
-"""The longest prompt in tokens that a table may name."""
-_Memo = dict[Rule, dict[int, float]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lengths:
-    """Prompt lengths in tokens, ascending, and the share of requests each stands for."""
-
-    tokens: tuple[int, ...]
-    weights: tuple[float, ...]
-
-    @classmethod
-    def between(cls, first: int, last: int) -> "Lengths":
-        """Lengths spread evenly over their logarithm, each as likely as another."""
-        if not 1 <= first <= last:
-            raise InputError(f"--prompt: {first}:{last} is not a range of prompt lengths")
-        spread = np.geomspace(first, last, LENGTHS).round().astype(int)
-        tokens = tuple(np.unique(spread).tolist())
-        return cls(tokens=tokens, weights=(1 / len(tokens),) * len(tokens))
-
-
-class LengthRow(CsvRow):
-    """A prompt length, and how many requests had it."""
-
-    tokens: Count
-    count: AboveZero = 1.0
-
-
-def read_lengths(path: Path) -> Lengths:
-    """Lengths from a CSV: a length per line, and optionally how many requests had it.
-
-    Many lengths are gathered into `LENGTHS` groups of neighbours, by their longest.
-
-    Raises:
-        InputError: unreadable file, or a line that is not a length (with its number).
-    """
-    counts: dict[int, float] = {}
-    for row in read_rows(path, LengthRow, columns=("tokens", "count")):
-        if row.tokens > _LONGEST:
-            raise InputError(
-                f"{path}: row {row.line}: column tokens: {row.tokens} (allowed: 1 to {_LONGEST})"
-            )
-        counts[row.tokens] = counts.get(row.tokens, 0.0) + row.count
-    tokens = np.array(sorted(counts))
-    weights = np.array([counts[length] for length in tokens])
-    if len(tokens) > LENGTHS:
-        ends = np.unique(np.linspace(1, len(tokens), LENGTHS).round().astype(int))
-    else:
-        ends = np.arange(1, len(tokens) + 1)
-    sums = np.diff(np.cumsum(weights)[ends - 1], prepend=0.0)
-    return Lengths(
-        tokens=tuple(tokens[ends - 1].tolist()), weights=tuple((sums / weights.sum()).tolist())
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +48,6 @@ class PolicyResult:
     """Whether the lengths between the solved ones were left unchecked."""
 
 
-class _Solved(NamedTuple):
-    """Serial baseline and optimum of a length in seconds, and the optimum's rule."""
-
-    serial: float
-    optimum: float
-    rule: Rule
-
-
 def find_policy(
     scenario: Scenario,
     lengths: Lengths,
@@ -130,53 +62,161 @@ def find_policy(
     Raises:
         DoesNotFitError: not even the shortest fits.
     """
-    tokens = _fitting(scenario, lengths.tokens)
-    solved: dict[int, _Solved] = {}
-    memo: _Memo = {}
-    edges = _tile_edges(tokens[0], tokens[-1])
-    expected = len({*tokens, *edges}) + _PROBES
-
     plain = Plan(comm_dtype=comm_dtype, dropped=dropped)
+    return _PolicySearch(scenario, lengths, plain, loss, progress).result()
 
-    def solve(new: Sequence[int]) -> None:
-        for first in range(0, len(new), _AT_ONCE):
-            some = new[first : first + _AT_ONCE]
-            for length, best in zip(some, lengths_solved(scenario, some, plain), strict=True):
-                solved[length] = _Solved(best.serial, best.optimum, Rule.of(best.plan))
-            if progress:
-                progress(len(solved), max(len(solved), expected))
 
-    solve(sorted({*tokens, *edges}))
-    rng = np.random.default_rng(0)
-    interrupted = False
-    try:
+class _PolicySearch:
+    """Lengths as they are solved, rules as they are timed, and the buckets that follow.
+
+    `plain` gives the transfer type and the drop set of every rule.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        lengths: Lengths,
+        plain: Plan,
+        loss: float,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._scenario, self._plain, self._allowed = scenario, plain, loss
+        self._progress = progress
+        self._tokens = _fitting(scenario, lengths.tokens)
+        self._weights = np.array(lengths.weights[: len(self._tokens)])
+        self._solved: dict[int, Solved] = {}
+        self._seconds: dict[Rule, dict[int, float]] = {}
+        first = {*self._tokens, *_tile_edges(self._tokens[0], self._tokens[-1])}
+        self._expected = len(first) + _PROBES
+        self._solve(sorted(first))
+
+    def result(self) -> PolicyResult:
+        """The policy, once no length that is tried loses too much, or after Ctrl-C."""
+        interrupted = False
+        try:
+            self._refine()
+        except KeyboardInterrupt:  # a policy of what is solved; less is checked between
+            interrupted = True
+        buckets = self._with_losses(self._buckets())
+        tokens = self._tokens
+        chosen = [self._solved[n].optimum * (1 + self._loss(buckets, n)) for n in tokens]
+        serial = [self._solved[n].serial for n in tokens]
+        return PolicyResult(
+            buckets=tuple(buckets),
+            serial_below=_crossover(buckets),
+            expected_saving=1.0 - float(self._weights @ chosen / (self._weights @ serial)),
+            worst_loss=max(bucket.loss for bucket in buckets),
+            longest=tokens[-1],
+            solved=len(self._solved),
+            interrupted=interrupted,
+        )
+
+    def _refine(self) -> None:
+        """Solve lengths at which the rules may lose too much, and random ones, and choose anew."""
+        rng, (first, *_, last) = np.random.default_rng(0), (*self._tokens, self._tokens[-1])
         for _ in range(_ROUNDS):
-            buckets = _buckets(scenario, solved, loss, memo)
-            probes = np.exp(rng.uniform(np.log(tokens[0]), np.log(tokens[-1]), _PROBES))
-            suspects = _suspects(scenario, buckets, solved, loss, memo)
-            new = sorted({*suspects, *(int(length) for length in probes)} - set(solved))
-            solve(new)
-            if all(
-                _loss(scenario, buckets, length, solved[length], memo) <= loss for length in new
-            ):
+            buckets = self._buckets()
+            probes = np.exp(rng.uniform(np.log(first), np.log(last), _PROBES))
+            tried = {*self._suspects(buckets), *(int(length) for length in probes)}
+            new = sorted(tried - set(self._solved))
+            self._solve(new)
+            if all(self._loss(buckets, length) <= self._allowed for length in new):
                 break
-    except KeyboardInterrupt:  # a policy of what is solved; less is checked between
-        interrupted = True
-    buckets = _with_losses(scenario, _buckets(scenario, solved, loss, memo), solved, memo)
-    weights = np.array(lengths.weights[: len(tokens)])
-    chosen = [
-        solved[n].optimum * (1 + _loss(scenario, buckets, n, solved[n], memo)) for n in tokens
-    ]
-    serial = [solved[n].serial for n in tokens]
-    return PolicyResult(
-        buckets=tuple(buckets),
-        serial_below=_crossover(buckets),
-        expected_saving=1.0 - float(weights @ chosen / (weights @ serial)),
-        worst_loss=max(bucket.loss for bucket in buckets),
-        longest=tokens[-1],
-        solved=len(solved),
-        interrupted=interrupted,
-    )
+
+    def _solve(self, lengths: Sequence[int]) -> None:
+        for first in range(0, len(lengths), _AT_ONCE):
+            some = lengths[first : first + _AT_ONCE]
+            self._solved |= zip(some, solve(self._scenario, some, self._plain), strict=True)
+            if self._progress:
+                done = len(self._solved)
+                self._progress(done, max(done, self._expected))
+
+    def _buckets(self) -> list[Bucket]:
+        tokens = sorted(self._solved)
+        optima = np.array([self._solved[length].optimum for length in tokens])
+        rules = self._candidates()
+        self._time(rules, tokens)
+        excess = np.stack([self._times(rule, tokens) for rule in rules]) / optima - 1.0
+        buckets: list[Bucket] = []
+        begin = 0
+        while begin < len(tokens):
+            chosen, reach = _furthest(excess[:, begin:], _MARGIN * self._allowed)
+            rule = rules[chosen]
+            if not reach:  # no candidate will do here: its own rule, which does at least here
+                rule = Rule.of(self._solved[tokens[begin]].plan)
+                own = self._times(rule, tokens) / optima - 1.0
+                _, reach = _furthest(own[None, begin:], _MARGIN * self._allowed)
+            end = begin + reach
+            first = buckets[-1].last + 1 if buckets else tokens[0]
+            last = tokens[-1] if end == len(tokens) else (tokens[end - 1] + tokens[end]) // 2
+            buckets.append(Bucket(first=first, last=last, rule=rule))
+            begin = end
+        return buckets
+
+    def _candidates(self) -> list[Rule]:
+        """The rules worth trying everywhere: of those alike to a hundredth, the longest's."""
+        alike: dict[tuple[object, ...], Rule] = {}
+        for length in sorted(self._solved):
+            rule = Rule.of(self._solved[length].plan)
+            alike[rule.comm_sms, *(round(share, 2) for share in rule.shares)] = rule
+        return list(alike.values())
+
+    def _loss(self, buckets: Sequence[Bucket], length: int) -> float:
+        rule = next(bucket.rule for bucket in buckets if bucket.first <= length <= bucket.last)
+        return max(0.0, float(self._times(rule, [length])[0]) / self._solved[length].optimum - 1.0)
+
+    def _suspects(self, buckets: Sequence[Bucket]) -> set[int]:
+        """Lengths at which a rule may lose too much, by the optimum between solved neighbours.
+
+        Of each stretch of such lengths the worst, and its ends with the lengths just outside, so
+        that a bucket can end there.
+        """
+        known = sorted(self._solved)
+        optima = [self._solved[length].optimum for length in known]
+        suspects: set[int] = set()
+        for bucket in buckets:
+            turns = _turns(bucket)
+            excess = self._times(bucket.rule, turns) / np.interp(turns, known, optima) - 1.0
+            high = np.flatnonzero((excess > _MARGIN * self._allowed) & ~np.isin(turns, known))
+            for stretch in np.split(high, np.flatnonzero(np.diff(high) > 1) + 1):
+                if len(stretch):
+                    ends = max(0, stretch[0] - 1), stretch[0], stretch[-1], stretch[-1] + 1
+                    worst = stretch[excess[stretch].argmax()]
+                    suspects |= {turns[index] for index in (*ends, worst) if index < len(turns)}
+        return suspects
+
+    def _with_losses(self, buckets: Sequence[Bucket]) -> list[Bucket]:
+        """The buckets, each with the largest loss at a solved length inside."""
+        told: list[Bucket] = []
+        for bucket in buckets:
+            inside = [length for length in self._solved if bucket.first <= length <= bucket.last]
+            losses = [self._loss([bucket], length) for length in inside]
+            told.append(bucket.model_copy(update={"loss": max(losses)}))
+        return told
+
+    def _times(self, rule: Rule, tokens: Sequence[int]) -> Array:
+        """Seconds of a rule at every length [lengths]; what was timed before is remembered."""
+        self._time([rule], tokens)
+        return np.array([self._seconds[rule][length] for length in tokens])
+
+    def _time(self, rules: Sequence[Rule], tokens: Sequence[int]) -> None:
+        """Time every rule at every length; rules of one shape go into one batch."""
+        groups: dict[tuple[Rule, int], list[tuple[Rule, int, tuple[int, ...]]]] = {}
+        for rule in rules:
+            known = self._seconds.setdefault(rule, {})
+            shape = rule.model_copy(update={"shares": ()})
+            for length in tokens:
+                if length not in known:
+                    sizes = rule.sizes(length)
+                    groups.setdefault((shape, len(sizes)), []).append((rule, length, sizes))
+        for (_, count), members in groups.items():
+            lengths = [length for _, length, _ in members]
+            none = np.empty((len(members), 0), dtype=np.int64)
+            splits = np.array([sizes for _, _, sizes in members]) if count > 1 else none
+            rule, length, _ = members[0]
+            seconds = times(self._scenario, rule.plan(length), lengths, splits)
+            for (rule, length, _), time in zip(members, seconds.tolist(), strict=True):
+                self._seconds[rule][length] = time
 
 
 def _tile_edges(first: int, last: int) -> list[int]:
@@ -186,74 +226,6 @@ def _tile_edges(first: int, last: int) -> list[int]:
     around = {TILE * tile + offset for tile in tiles for offset in (0, 1, _STEP, _STEP + 1)}
     short = set(range(16, 4 * TILE, 16))
     return [length for length in around | short if first <= length <= last]
-
-
-def _buckets(
-    scenario: Scenario, solved: dict[int, _Solved], loss: float, memo: _Memo
-) -> list[Bucket]:
-    tokens = sorted(solved)
-    optima = np.array([solved[length].optimum for length in tokens])
-    rules = _candidates(solved)
-    _ask(scenario, rules, tokens, memo)
-    excess = np.stack([_times(scenario, rule, tokens, memo) for rule in rules]) / optima - 1.0
-    buckets: list[Bucket] = []
-    begin = 0
-    while begin < len(tokens):
-        chosen, reach = _furthest(excess[:, begin:], _MARGIN * loss)
-        rule = rules[chosen]
-        if not reach:  # no candidate will do here: its own rule, which does at least here
-            rule = solved[tokens[begin]].rule
-            own = _times(scenario, rule, tokens, memo) / optima - 1.0
-            _, reach = _furthest(own[None, begin:], _MARGIN * loss)
-        end = begin + reach
-        first = buckets[-1].last + 1 if buckets else tokens[0]
-        last = tokens[-1] if end == len(tokens) else (tokens[end - 1] + tokens[end]) // 2
-        buckets.append(Bucket(first=first, last=last, rule=rule))
-        begin = end
-    return buckets
-
-
-def _candidates(solved: dict[int, _Solved]) -> list[Rule]:
-    """The rules worth trying everywhere: of those alike to a hundredth, the longest prompt's."""
-    alike: dict[tuple[object, ...], Rule] = {}
-    for length in sorted(solved):
-        rule = solved[length].rule
-        alike[rule.comm_sms, *(round(share, 2) for share in rule.shares)] = rule
-    return list(alike.values())
-
-
-def _loss(
-    scenario: Scenario, buckets: Sequence[Bucket], length: int, best: _Solved, memo: _Memo
-) -> float:
-    rule = next(bucket.rule for bucket in buckets if bucket.first <= length <= bucket.last)
-    return max(0.0, float(_times(scenario, rule, [length], memo)[0]) / best.optimum - 1.0)
-
-
-def _suspects(
-    scenario: Scenario,
-    buckets: Sequence[Bucket],
-    solved: dict[int, _Solved],
-    loss: float,
-    memo: _Memo,
-) -> set[int]:
-    """Lengths at which a rule may lose too much, by the optimum between solved neighbours.
-
-    Of each stretch of such lengths the worst, and its ends with the lengths just outside, so
-    that a bucket can end there.
-    """
-    known = sorted(solved)
-    optima = [solved[length].optimum for length in known]
-    found: set[int] = set()
-    for bucket in buckets:
-        turns = _turns(bucket)
-        excess = _times(scenario, bucket.rule, turns, memo) / np.interp(turns, known, optima) - 1.0
-        high = np.flatnonzero((excess > _MARGIN * loss) & ~np.isin(turns, known))
-        for stretch in np.split(high, np.flatnonzero(np.diff(high) > 1) + 1):
-            if len(stretch):
-                ends = max(0, stretch[0] - 1), stretch[0], stretch[-1], stretch[-1] + 1
-                worst = stretch[excess[stretch].argmax()]
-                found |= {turns[index] for index in (*ends, worst) if index < len(turns)}
-    return found
 
 
 def _turns(bucket: Bucket) -> list[int]:
@@ -273,17 +245,6 @@ def _turns(bucket: Bucket) -> list[int]:
     return [int(length) for length in lengths[starts | np.append(turned, True)]]
 
 
-def _with_losses(
-    scenario: Scenario, buckets: Sequence[Bucket], solved: dict[int, _Solved], memo: _Memo
-) -> list[Bucket]:
-    found: list[Bucket] = []
-    for bucket in buckets:
-        inside = [length for length in solved if bucket.first <= length <= bucket.last]
-        losses = [_loss(scenario, [bucket], length, solved[length], memo) for length in inside]
-        found.append(bucket.model_copy(update={"loss": max(losses)}))
-    return found
-
-
 def _fitting(scenario: Scenario, tokens: Sequence[int]) -> list[int]:
     GpuMemory(scenario.with_workload(prompt=tokens[0])).check(Plan())
     fitting = [tokens[0]]
@@ -294,32 +255,6 @@ def _fitting(scenario: Scenario, tokens: Sequence[int]) -> list[int]:
             break
         fitting.append(length)
     return fitting
-
-
-def _times(scenario: Scenario, rule: Rule, tokens: Sequence[int], memo: _Memo) -> Array:
-    """Seconds of a rule at every length [lengths]; `memo` keeps what was asked before."""
-    _ask(scenario, [rule], tokens, memo)
-    return np.array([memo[rule][length] for length in tokens])
-
-
-def _ask(scenario: Scenario, rules: Sequence[Rule], tokens: Sequence[int], memo: _Memo) -> None:
-    """Have `memo` know every rule at every length; rules of one shape go into one batch."""
-    groups: dict[tuple[Rule, int], list[tuple[Rule, int, tuple[int, ...]]]] = {}
-    for rule in rules:
-        known = memo.setdefault(rule, {})
-        shape = rule.model_copy(update={"shares": ()})
-        for length in tokens:
-            if length not in known:
-                sizes = rule.sizes(length)
-                groups.setdefault((shape, len(sizes)), []).append((rule, length, sizes))
-    for (_, count), members in groups.items():
-        lengths = [length for _, length, _ in members]
-        none = np.empty((len(members), 0), dtype=np.int64)
-        cuts = np.array([sizes for _, _, sizes in members]) if count > 1 else none
-        rule, length, _ = members[0]
-        seconds = seconds_of(scenario, rule.plan(length), lengths, cuts)
-        for (rule, length, _), time in zip(members, seconds.tolist(), strict=True):
-            memo[rule][length] = time
 
 
 def _furthest(excess: Array, loss: float) -> tuple[int, int]:

@@ -142,7 +142,8 @@ def test_a_plan_written_is_read_and_predicted_to_the_last_digit(found, tmp_path)
 
 def test_a_policy_and_a_profile_are_written_and_read(tmp_path):
     from isotune.simulator.files import ModelReference
-    from isotune.tuner.policy import Lengths, find_policy
+    from isotune.tuner.policy import find_policy
+    from isotune.tuner.prompt_lengths import Lengths
 
     scenario = isotune.scenario("llama-2-7b", "rtx4090", prompt=2048)
     result = find_policy(scenario, Lengths.between(1024, 1100))

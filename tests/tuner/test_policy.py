@@ -13,7 +13,8 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload, check_plan, granularity
 from isotune.tuner.exact import best_split
-from isotune.tuner.policy import Lengths, find_policy, read_lengths
+from isotune.tuner.policy import find_policy
+from isotune.tuner.prompt_lengths import Lengths, read_lengths
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),

@@ -1,6 +1,6 @@
 """Exact optima of small spaces: splits, drop sets, and splits by prompt length."""
 
-from isotune.tuner.exact.by_length import solve, times
+from isotune.tuner.exact.by_length import Solved, solve, times
 from isotune.tuner.exact.drop_set import joint_optimum
 from isotune.tuner.exact.enumeration import (
     Best,
@@ -14,6 +14,7 @@ from isotune.tuner.exact.enumeration import (
 
 __all__ = [
     "Best",
+    "Solved",
     "best_split",
     "chosen_plan",
     "even_sizes",

@@ -15,7 +15,8 @@ from isotune.simulator.files import ModelReference, Policy
 from isotune.simulator.schedule import Plan
 
 if TYPE_CHECKING:
-    from isotune.tuner.policy import Lengths, PolicyResult
+    from isotune.tuner.policy import PolicyResult
+    from isotune.tuner.prompt_lengths import Lengths
     from isotune.tuner.search import Options
 
 
@@ -99,7 +100,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         Raises:
             InputError: both ways of saying them, an unreadable file, or an empty range.
         """
-        from isotune.tuner.policy import Lengths, read_lengths
+        from isotune.tuner.prompt_lengths import Lengths, read_lengths
 
         if self.prompts is None:
             assert self.prompt is not None
