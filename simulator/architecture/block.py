@@ -164,10 +164,14 @@ HOST = Host(name="host", sublayer="head")
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The sublayers that run between two collectives, and the collective after them, if any."""
+    """The sublayers that run between two collectives, and the collective after them, if any.
+
+    In a `sharded` segment each rank works on its own share of the rows.
+    """
 
     sublayers: tuple[tuple[Op, ...], ...]
     collective: Collective | None
+    sharded: bool = False
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def expand_sizes(
         dropped: blocks whose attention all-reduce is dropped.
     """
     chunks = how.split(work, sizes)
-    emitter = _Emitter(_sync_stream(tp, how, len(sizes)), how.lag)
+    emitter = _Emitter(tp, _sync_stream(tp, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
@@ -160,9 +160,9 @@ def _segments(
 class _Emitter:
     """Appends steps and remembers what each chunk's next step must wait for."""
 
-    def __init__(self, sync_stream: Stream | None, lag: int) -> None:
+    def __init__(self, tp: int, sync_stream: Stream | None, lag: int) -> None:
         self.steps: list[Step] = []
-        self._sync_stream, self._lag = sync_stream, lag
+        self._tp, self._sync_stream, self._lag = tp, sync_stream, lag
         self._pending: dict[int, tuple[int, ...]] = {}
         self._later: dict[int, tuple[int, ...]] = {}
 
@@ -173,8 +173,9 @@ class _Emitter:
     def segment(self, chunk: Chunk, block: int, segment: Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.sublayers
+        ranks = self._tp if segment.sharded else 1
         for ops in whole:
-            self.compute(chunk, block, ops)
+            self._compute(ops, block, chunk, None, 0, -(-chunk.rows // ranks))
         if len(tiles) > 1:
             self.compute(chunk, block, last[:-1])
             last = last[-1:]
@@ -183,7 +184,7 @@ class _Emitter:
         for index, rows in enumerate(tiles):
             tile = index if len(tiles) > 1 else None
             place = (block, chunk, tile, first_row, rows)
-            done = self._compute(last, *place)
+            done = self._compute(last, *place[:-1], -(-rows // ranks))
             if self._sync_stream and segment.collective:
                 syncs.append(len(self.steps))
                 self.steps.append(Step(self._sync_stream, (segment.collective,), *place, (done,)))

@@ -82,7 +82,8 @@ class StrategyContract:
             expected: dict[Any, int] = {}
             for segment in how.segments(scenario.model.block(work.tp), block, BLOCKS):
                 ops = (op for sublayer in segment.sublayers for op in sublayer)
-                expected |= dict.fromkeys(ops, work.batch * work.tokens)
+                ranks = work.tp if segment.sharded else 1
+                expected |= dict.fromkeys(ops, -(-work.batch * work.tokens // ranks))
                 if segment.collective and work.tp > 1:
                     expected[segment.collective] = work.batch * work.tokens
             assert expected

@@ -17,6 +17,7 @@ from isotune.simulator.schedule.strategies.ladder import Ladder
 from isotune.simulator.schedule.strategies.no_comm import NoComm
 from isotune.simulator.schedule.strategies.parallel_block import ParallelBlock
 from isotune.simulator.schedule.strategies.request_overlap import RequestOverlap
+from isotune.simulator.schedule.strategies.sequence_parallel import SequenceParallel
 from isotune.simulator.schedule.strategies.serial import Serial
 from isotune.simulator.schedule.strategies.spd_all import SpdAll
 
@@ -26,6 +27,7 @@ _ALL: Final[tuple[Strategy, ...]] = (
     RequestOverlap(),
     Iso(),
     FusedNorm(),
+    SequenceParallel(),
     Ladder(),
     ParallelBlock(),
     Desync4(),
