@@ -52,7 +52,8 @@ def with_signature(
     """The function with the parameters that Typer shall read."""
     function.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
     function.__annotations__ = {item.name: item.annotation for item in signature}
-    function.__doc__ = doc
+    paragraphs = inspect.cleandoc(doc or "").split("\n\n")
+    function.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
     return function
 
 
