@@ -5,7 +5,7 @@ from dataclasses import replace
 from isotune.simulator.predict import predict
 from isotune.simulator.schedule import Plan
 from isotune.tuner.savings_by_length import best_iso, by_length
-from isotune.tuner.techniques import pays_from
+from isotune.tuner.techniques import IsoGains
 
 
 def test_each_point_is_the_prediction_of_its_plan(make_scenario):
@@ -21,7 +21,7 @@ def test_each_point_is_the_prediction_of_its_plan(make_scenario):
 
 def test_from_where_overlap_is_said_to_pay_on_no_length_loses(make_scenario):
     scenario = make_scenario(hardware="h100", prompt=4096)
-    crossover = pays_from(scenario)
+    crossover = IsoGains(scenario).pays_from()
     assert crossover is not None
     points = list(by_length(scenario, best_iso()))
     assert all(point.saving > 0 for point in points if point.prompt >= crossover)

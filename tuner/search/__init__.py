@@ -18,7 +18,7 @@ from isotune.tuner.search.distributed import (
     open_storage,
     work,
 )
-from isotune.tuner.search.history import History, Tried, study_of
+from isotune.tuner.search.history import History, TrialRecord, study_of
 from isotune.tuner.search.measured import Bench, MeasuredStudy, StudyAddress, candidates_of
 from isotune.tuner.search.objectives import Evaluator, Outcome
 from isotune.tuner.search.pareto import Point, accuracy_front
@@ -41,8 +41,8 @@ __all__ = [
     "Settings",
     "SharedStudy",
     "StudyAddress",
+    "TrialRecord",
     "Trials",
-    "Tried",
     "accuracy_front",
     "candidates_of",
     "create",

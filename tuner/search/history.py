@@ -13,7 +13,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TrialRecord:
     """One trial: its state (`COMPLETE`, `PRUNED`, `FAIL`), parameters and objective values.
 
     `feasible` is whether it kept to the limits of the search; `accuracy_cost` the predicted
@@ -32,7 +32,7 @@ class History:
     """Trials in their order, and the range of each parameter in Optuna's own JSON."""
 
     distributions: dict[str, Any] = field(default_factory=dict)
-    trials: tuple[Tried, ...] = ()
+    trials: tuple[TrialRecord, ...] = ()
 
 
 def history_of(trials: Iterable[FrozenTrial], over: str, cost: str) -> History:
@@ -41,7 +41,7 @@ def history_of(trials: Iterable[FrozenTrial], over: str, cost: str) -> History:
     `over` and `cost` name the attributes with what exceeds the limits and with the accuracy cost.
     """
     distributions: dict[str, Any] = {}
-    tried: list[Tried] = []
+    tried: list[TrialRecord] = []
     for trial in trials:
         if trial.state not in _FINISHED:
             continue
@@ -49,7 +49,7 @@ def history_of(trials: Iterable[FrozenTrial], over: str, cost: str) -> History:
             distributions[name] = json.loads(distribution_to_json(distribution))
         excesses = trial.user_attrs.get(over, ())
         tried.append(
-            Tried(
+            TrialRecord(
                 state=trial.state.name,
                 params=dict(trial.params),
                 values=tuple(trial.values or ()),

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from isotune.tuner.accuracy import Recovery, Sensitivity
-from isotune.tuner.search import History, Options, Tried, search, study_of
+from isotune.tuner.search import History, Options, TrialRecord, search, study_of
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,15 @@ def test_every_trial_is_kept_with_its_plan_s_cost_and_whether_it_keeps_to_the_li
 
 def test_a_study_made_again_from_json_has_the_same_trials(trials):
     data = json.loads(json.dumps(asdict(trials.history)))
-    tried = tuple(Tried(**{**trial, "values": tuple(trial["values"])}) for trial in data["trials"])
+    tried = tuple(
+        TrialRecord(**{**trial, "values": tuple(trial["values"])}) for trial in data["trials"]
+    )
     study = study_of(History(distributions=data["distributions"], trials=tried), 2)
     again = [(trial.params, tuple(trial.values)) for trial in study.get_trials()]
     assert again == [(trial.params, trial.values) for trial in trials.history.trials]
 
 
 def test_a_trial_outside_its_ranges_is_refused(trials):
-    wrong = Tried(state="COMPLETE", params={"chunks": 10_000}, values=(1.0,), feasible=True)
+    wrong = TrialRecord(state="COMPLETE", params={"chunks": 10_000}, values=(1.0,), feasible=True)
     with pytest.raises(ValueError, match="10000"):
         study_of(History(distributions=trials.history.distributions, trials=(wrong,)), 1)
