@@ -22,7 +22,7 @@ from functools import partial
 import numpy as np
 
 import isotune
-from isotune.simulator.batch import Array, Batch, Cuts, DropSets, Index, Timer
+from isotune.simulator.batch import Array, Batch, DropSets, Index, Splits, Timer
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan
 
@@ -56,20 +56,20 @@ def batch(scenario: Scenario, plans: int, chunks: int, periodic: bool) -> Batch:
     return Batch(
         scenario=scenario,
         plan=Plan(strategy="iso", chunks=(1,) * chunks, comm_sms=8),
-        cuts=Cuts.of(scenario.workload, sizes),
-        cut_of=rng.integers(0, len(sizes), plans),
+        splits=Splits.of(scenario.workload, sizes),
+        split_of=rng.integers(0, len(sizes), plans),
         drops=DropSets(masks=masks, periods=periods),
     )
 
 
 def latencies(scenario: Scenario, plan: Plan, sizes: Index) -> Array:
     """Seconds of a plan split by each row of `sizes`, each priced anew."""
-    cuts = Cuts.of(scenario.workload, sizes)
-    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+    splits = Splits.of(scenario.workload, sizes)
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, splits=splits))
 
 
 def any_sizes(total: int, chunks: int, count: int) -> Index:
-    """Random cuts at single tokens, so that next to no kernel has a shape of another cut's."""
+    """Random splits at single tokens, so that next to no kernel has a shape of another split's."""
     rng = np.random.default_rng(2)
     edges = [np.sort(rng.choice(total - 1, chunks - 1, replace=False)) + 1 for _ in range(count)]
     return np.diff(np.array(edges), prepend=0, append=total, axis=1)
@@ -180,7 +180,7 @@ def main_figures(scenario: Scenario, plans: int, single: int) -> dict[str, float
 
 
 def growth(scenario: Scenario, plans: int) -> list[dict[str, float]]:
-    """Nanoseconds per plan and microseconds per priced cut, one size varied at a time."""
+    """Nanoseconds per plan and microseconds per priced split, one size varied at a time."""
     rows = []
     for layers, chunks, prompt in (
         *((layers, 2, 4096) for layers in (20, 80, 320)),

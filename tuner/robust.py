@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isotune.simulator.batch import Array, Batch, Cuts, Timer
+from isotune.simulator.batch import Array, Batch, Splits, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import Factors, GpuMemory, Scenario
@@ -98,9 +98,9 @@ def robust_choice(
 def _choose(batches: list[Batch], times: Array, serial: Array, mode: str) -> RobustChoice:
     """Choose a column of `times` [draws, plans] beside `serial` [draws]."""
     plans = [
-        chosen_plan(batch, cut, batch.plan.dropped)
+        chosen_plan(batch, split, batch.plan.dropped)
         for batch in batches
-        for cut in range(len(batch.cuts))
+        for split in range(len(batch.splits))
     ]
     score = times.mean(axis=0) if mode == "expected" else times.max(axis=0)
     chosen = int(score.argmin())
@@ -135,4 +135,4 @@ def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[Factors]:
 
 def _single(scenario: Scenario, plan: Plan) -> Batch:
     sizes = np.array([plan.chunks], dtype=np.int64)
-    return Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
+    return Batch(scenario=scenario, plan=plan, splits=Splits.of(scenario.workload, sizes))

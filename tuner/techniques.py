@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isotune.simulator.batch import Batch, Cuts, Timer
+from isotune.simulator.batch import Batch, Splits, Timer
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import (
@@ -218,11 +218,11 @@ class _AtLength:
     def of(cls, scenario: Scenario) -> "_AtLength":
         sizes = split_sizes(scenario.workload.tokens)
         sizes = sizes[:: max(1, len(sizes) // 16)]
-        timer, cuts = Timer(scenario), Cuts.of(scenario.workload, sizes)
+        timer, splits = Timer(scenario), Splits.of(scenario.workload, sizes)
         best, least = SERIAL, float("inf")
         for sms in scenario.sm_budgets:
             plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
-            times = timer.run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+            times = timer.run(Batch(scenario=scenario, plan=plan, splits=splits))
             fastest = int(times.argmin())
             if times[fastest] < least:
                 chunks = tuple(sizes[fastest].tolist())
@@ -241,7 +241,7 @@ class Passes:
 def passes(scenario: Scenario, plan: Plan) -> Passes:
     """A plan's passes, by the compiled engine."""
     sizes = np.array([plan.chunks], dtype=np.int64)
-    batch = Batch(scenario=scenario, plan=plan, cuts=Cuts.of(scenario.workload, sizes))
+    batch = Batch(scenario=scenario, plan=plan, splits=Splits.of(scenario.workload, sizes))
     errors = scenario.class_errors()
     factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
     latency, *shifted = Timer(scenario).run_with(batch, [None, *factors])[:, 0].tolist()

@@ -8,7 +8,7 @@ from isotune.results._result import Interval, Part, Result, Seconds, Word
 from isotune.results.timeline import Block
 from isotune.simulator import predict as simulated
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import PricedRun, Scenario
+from isotune.simulator.predict import Scenario, SimulatedRun
 from isotune.simulator.schedule import Plan, Workload
 
 if TYPE_CHECKING:
@@ -162,7 +162,10 @@ class Predicted(Times, Result):
         """The prediction with one block of each timeline."""
         if self.timelines or self._simulated is None:
             return self
-        runs: dict[str, PricedRun] = {"serial": self.simulated.serial, "plan": self.simulated.run}
+        runs: dict[str, SimulatedRun] = {
+            "serial": self.simulated.serial,
+            "plan": self.simulated.run,
+        }
         blocks = {name: Block.of_run(run) for name, run in runs.items()}
         return self.model_copy(update={"timelines": blocks})
 

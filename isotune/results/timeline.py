@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from isotune.results._result import Part, Seconds, Word
-from isotune.simulator.predict import PricedRun
+from isotune.simulator.predict import SimulatedRun
 from isotune.simulator.schedule import Program, Timeline, kind_of
 
 
@@ -41,7 +41,7 @@ class Block(Part):
     steps: tuple[Step, ...] = Field(min_length=1, max_length=5_000)
 
     @classmethod
-    def of_run(cls, run: PricedRun) -> Self:
+    def of_run(cls, run: SimulatedRun) -> Self:
         """The middle block of a predicted run, with what each step takes alone."""
         return cls._of(run.program, run.timeline, run)
 
@@ -51,7 +51,7 @@ class Block(Part):
         return cls._of(program, timeline, None)
 
     @classmethod
-    def _of(cls, program: Program, timeline: Timeline, run: PricedRun | None) -> Self:
+    def _of(cls, program: Program, timeline: Timeline, run: SimulatedRun | None) -> Self:
         block = (program.steps[-1].block) // 2
         steps = range(len(program.steps))
         inside = [index for index in steps if program.steps[index].block == block]

@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int64]
 
 STATES = 32
-"""Distinct states remembered per cut; past them the automaton starts anew."""
+"""Distinct states remembered per split; past them the automaton starts anew."""
 HEAD_FIELDS = 3
 """Fields of a state before its times: done, started, left."""
 SYNCED, DROPPED, HEAD, END = range(4)
@@ -186,22 +186,22 @@ def walk(  # noqa: PLR0915
     seconds: Array,
     slowdowns: Array,
     wait: float,
-    cut_of: Index,
+    split_of: Index,
     masks: Index,
     periods: Index,
     order: Index,
     automaton: Automaton,
     latency: Array,
 ) -> None:
-    """Fill `latency` [plans] for the plans that `order` names; fastest where cuts follow in runs.
+    """Fill `latency` [plans] for the plans that `order` names; fastest where splits follow in runs.
 
     Args:
         layout: the program's parts.
         blocks: decoder blocks.
-        seconds: of each role of each cut [cuts, roles].
-        slowdowns: of each pair of each cut [cuts, 2 * pairs], compute first.
+        seconds: of each role of each split [splits, roles].
+        slowdowns: of each pair of each split [splits, 2 * pairs], compute first.
         wait: delay of a step that waits for the other stream, in seconds.
-        cut_of: the cut of each plan [plans].
+        split_of: the split of each plan [plans].
         masks: the drop set of each plan, one bit per block of a period [plans or 1, words].
         periods: after how many blocks a plan's drop set repeats [plans or 1].
         order: indices of plans.
@@ -210,11 +210,11 @@ def walk(  # noqa: PLR0915
     """
     states, following, elapsed = automaton
     scratch, times = states[STATES], np.empty(layout.syncs.shape[1])
-    known, cut = 0, -1
+    known, split = 0, -1
     for plan in order:
         row = plan if len(periods) > 1 else 0
-        if cut_of[plan] != cut:
-            cut, known = cut_of[plan], 1
+        if split_of[plan] != split:
+            split, known = split_of[plan], 1
             _begin(states, following, layout.tail)
         period, here, block, total = periods[row], 0, -1, 0.0
         place, last_here, last_total = 0, -1, 0.0
@@ -252,7 +252,9 @@ def walk(  # noqa: PLR0915
                 took = elapsed[here, kind]
             else:
                 _copy(states[here], scratch)
-                took = run_part(part, layout, seconds[cut], slowdowns[cut], wait, scratch, times)
+                took = run_part(
+                    part, layout, seconds[split], slowdowns[split], wait, scratch, times
+                )
                 then = _find(states, known, scratch)
                 if then == STATES:  # full: keep the first state, forget the others
                     _begin(states, following, layout.tail)

@@ -8,20 +8,20 @@ from isotune.simulator.automaton import (
     Transitions,
     transitions,
 )
-from isotune.simulator.batch.cost_table import Cuts, Prices
-from isotune.simulator.batch.many_plans import CUTS_AT_ONCE, Batch
+from isotune.simulator.batch.cost_table import CostTable, Splits
+from isotune.simulator.batch.many_plans import SPLITS_AT_ONCE, Batch
 from isotune.simulator.batch.timer import Predictor, Timer
 
 __all__ = [
-    "CUTS_AT_ONCE",
+    "SPLITS_AT_ONCE",
     "Array",
     "Batch",
-    "Cuts",
+    "CostTable",
     "DropSets",
     "Index",
     "Layout",
     "Predictor",
-    "Prices",
+    "Splits",
     "Timer",
     "Transitions",
     "transitions",

@@ -1,6 +1,6 @@
-"""Prices of every role of a program for many cuts at once: what the compiled engine reads.
+"""Costs of every role of a program for many splits at once: what the compiled engine reads.
 
-A *cut* is one way to cut one pass: its requests, tokens and context, and the chunk sizes. Roles
+A *split* is one way to split one pass: its requests, tokens and context, and the chunk sizes. Roles
 that run the same ops are priced in one call, whatever their number.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 
 from isotune.simulator.architecture import Collective, Op
 from isotune.simulator.automaton import DROPPED, SYNCED, Array, Index, Structure
-from isotune.simulator.predict import Factors, Pricer, Rows, StepCost, rows_of
+from isotune.simulator.predict import CostModel, Factors, Rows, StepCost, rows_of
 from isotune.simulator.schedule import Step, Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cuts:
-    """Requests, tokens each puts through, and tokens each holds [cuts]; `sizes` [cuts, chunks]."""
+class Splits:
+    """Requests, tokens each puts through and holds [splits]; `sizes` [splits, chunks]."""
 
     batch: Index
     tokens: Index
@@ -27,7 +27,7 @@ class Cuts:
 
     @classmethod
     def of(cls, workload: Workload, sizes: Index) -> Self:
-        """Cuts of one workload by the rows of `sizes`."""
+        """Splits of one workload by the rows of `sizes`."""
         ones = np.ones(len(sizes), dtype=np.int64)
         return cls(
             batch=workload.batch * ones,
@@ -39,9 +39,9 @@ class Cuts:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def part(self, rows: slice) -> "Cuts":
-        """Some of the cuts."""
-        return Cuts(
+    def part(self, rows: slice) -> "Splits":
+        """Some of the splits."""
+        return Splits(
             batch=self.batch[rows],
             tokens=self.tokens[rows],
             context=self.context[rows],
@@ -56,50 +56,52 @@ class ComputeCosts:
     """
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Cuts, dict[tuple[Any, ...], StepCost]] = WeakKeyDictionary()
+        self._of: WeakKeyDictionary[Splits, dict[tuple[Any, ...], StepCost]] = WeakKeyDictionary()
 
-    def step(self, pricer: Pricer, cuts: Cuts, key: tuple[Any, ...], rows: Rows) -> StepCost:
-        """Cost of compute ops, the last of `key`, on rows [cuts, roles] of some roles."""
-        known = self._of.setdefault(cuts, {})
+    def step(
+        self, cost_model: CostModel, splits: Splits, key: tuple[Any, ...], rows: Rows
+    ) -> StepCost:
+        """Cost of compute ops, the last of `key`, on rows [splits, roles] of some roles."""
+        known = self._of.setdefault(splits, {})
         if key not in known:
-            known[key] = pricer.step(key[-1], rows)
+            known[key] = cost_model.step(key[-1], rows)
         return known[key]
 
 
 @dataclass(frozen=True, eq=False)
-class Prices:
-    """Seconds [cuts, roles] alone, and slowdowns [cuts, 2 * pairs] of the pairs that can meet."""
+class CostTable:
+    """Seconds [splits, roles] alone, and slowdowns [splits, 2 * pairs] of pairs that can meet."""
 
     seconds: Array
     slowdowns: Array
 
     @classmethod
-    def unknown(cls, cuts: int, roles: int, pairs: int) -> Self:
+    def unknown(cls, splits: int, roles: int, pairs: int) -> Self:
         """Nothing is priced yet."""
-        return cls(np.full((cuts, roles), np.nan), np.full((cuts, 2 * pairs), np.nan))
+        return cls(np.full((splits, roles), np.nan), np.full((splits, 2 * pairs), np.nan))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RoleCosts:
     """Costs of the roles that occur, and how much slower each pair that can meet becomes.
 
-    `alike` are roles by their ops, which share one cost [cuts, roles]; `slower` are columns of
-    pairs with the slowdowns of compute and communication [cuts, columns].
+    `alike` are roles by their ops, which share one cost [splits, roles]; `slower` are columns of
+    pairs with the slowdowns of compute and communication [splits, columns].
     """
 
     structure: Structure
-    cuts: int
+    splits: int
     alike: dict[tuple[Op, ...], list[int]]
     costs: dict[tuple[Op, ...], StepCost]
     slower: list[tuple[list[int], Array, Array]]
 
-    def prices(self, factors: Factors | None = None) -> Prices:
+    def prices(self, factors: Factors | None = None) -> CostTable:
         """Seconds and slowdowns; `factors` asks what if ops and contention took more or less.
 
         Roles that do not occur stay NaN, so that an engine that used them would show it.
         """
         structure = self.structure
-        prices = Prices.unknown(self.cuts, len(structure.roles), len(structure.pairs))
+        prices = CostTable.unknown(self.splits, len(structure.roles), len(structure.pairs))
         for ops, roles in self.alike.items():
             prices.seconds[:, roles] = _seconds(self.costs[ops], factors)
         share = factors.contention if factors else 1.0
@@ -112,9 +114,9 @@ class RoleCosts:
 
 
 def role_costs(
-    pricer: Pricer,
+    cost_model: CostModel,
     structure: Structure,
-    cuts: Cuts,
+    splits: Splits,
     kinds: frozenset[int],
     known: ComputeCosts | None = None,
 ) -> RoleCosts:
@@ -126,26 +128,28 @@ def role_costs(
     used = frozenset().union(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
-    steps = structure.steps(cuts, cuts.sizes)
+    steps = structure.steps(splits, splits.sizes)
     known = known or ComputeCosts()
     alike: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):
         alike.setdefault(steps[role].ops, []).append(role)
     costs: dict[tuple[Op, ...], StepCost] = {}
     for ops, roles in alike.items():
-        rows = _rows([steps[role] for role in roles], len(cuts))
+        rows = _rows([steps[role] for role in roles], len(splits))
         if isinstance(ops[0], Collective):
-            costs[ops] = pricer.step(ops, rows)
+            costs[ops] = cost_model.step(ops, rows)
         else:
-            costs[ops] = known.step(pricer, cuts, (structure.how, tuple(roles), ops), rows)
+            costs[ops] = known.step(cost_model, splits, (structure.how, tuple(roles), ops), rows)
     place = {role: index for roles in alike.values() for index, role in enumerate(roles)}
     slower: list[tuple[list[int], Array, Array]] = []
     for (ops, sync_ops), columns in _meetings(structure, used).items():
         pairs = [structure.pairs[column] for column in columns]
         compute = _take(costs[ops], [place[role] for role, _ in pairs])
         sync = _take(costs[sync_ops], [place[sync] for _, sync in pairs])
-        slower.append((columns, *pricer.slowdowns(compute, sync)))
-    return RoleCosts(structure=structure, cuts=len(cuts), alike=alike, costs=costs, slower=slower)
+        slower.append((columns, *cost_model.slowdowns(compute, sync)))
+    return RoleCosts(
+        structure=structure, splits=len(splits), alike=alike, costs=costs, slower=slower
+    )
 
 
 def _meetings(
@@ -177,9 +181,9 @@ def _take(cost: Any, roles: list[int]) -> Any:
     return cost
 
 
-def _rows(steps: list[Step], cuts: int) -> Rows:
-    """The rows of some steps in every split [cuts, steps]."""
-    shapes = np.empty((len(Rows._fields), cuts, len(steps)), dtype=np.int64)
+def _rows(steps: list[Step], splits: int) -> Rows:
+    """The rows of some steps in every split [splits, steps]."""
+    shapes = np.empty((len(Rows._fields), splits, len(steps)), dtype=np.int64)
     for column, step in enumerate(steps):
         for row, size in enumerate(rows_of(step)):
             shapes[row, :, column] = size

@@ -20,9 +20,9 @@ from isotune.simulator.automaton import (
     compiled,
     structure,
 )
-from isotune.simulator.batch.cost_table import ComputeCosts, Cuts, Prices, role_costs
-from isotune.simulator.batch.many_plans import Batch, prices_of, run, run_with
-from isotune.simulator.predict import Factors, Pricer, Scenario
+from isotune.simulator.batch.cost_table import ComputeCosts, CostTable, Splits, role_costs
+from isotune.simulator.batch.many_plans import Batch, cost_table_of, run, run_with
+from isotune.simulator.predict import CostModel, Factors, Scenario
 from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
 
 _NEIGHBOURS = 128
@@ -41,7 +41,7 @@ class _Key(NamedTuple):
 
 
 class _Priced(NamedTuple):
-    """A cut with its prices [1, roles] and [1, 2 * pairs]."""
+    """A split with its prices [1, roles] and [1, 2 * pairs]."""
 
     structure: Structure
     seconds: Array
@@ -113,21 +113,21 @@ class Timer:
         """Seconds [factors, plans] of a plan per split, if ops and contention took more or less."""
         return run_with(batch, factors, self._compute)
 
-    def costs(self, batch: Batch) -> tuple[Structure, Prices]:
+    def costs(self, batch: Batch) -> tuple[Structure, CostTable]:
         """The structure of a batch's programs, and the costs of its splits for any drop set."""
-        return prices_of(batch, self._compute)
+        return cost_table_of(batch, self._compute)
 
     def _together(self, plans: list[Plan]) -> Array:
         blocks = self.scenario.model.num_hidden_layers
-        cuts = {plan.chunks: None for plan in plans}
-        place = {chunks: index for index, chunks in enumerate(cuts)}
-        sizes = np.array(list(cuts), dtype=np.int64).reshape(len(cuts), -1)
+        splits = {plan.chunks: None for plan in plans}
+        place = {chunks: index for index, chunks in enumerate(splits)}
+        sizes = np.array(list(splits), dtype=np.int64).reshape(len(splits), -1)
         return self.run(
             Batch(
                 scenario=self.scenario,
                 plan=plans[0],
-                cuts=Cuts.of(self.scenario.workload, sizes),
-                cut_of=np.array([place[plan.chunks] for plan in plans]),
+                splits=Splits.of(self.scenario.workload, sizes),
+                split_of=np.array([place[plan.chunks] for plan in plans]),
                 drops=DropSets.named([plan.dropped for plan in plans], blocks),
             )
         )
@@ -138,9 +138,9 @@ class Timer:
         scenario = self.scenario
         sizes = _neighbours(key)
         whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
-        pricer = Pricer(scenario, key.comm_dtype, key.comm_sms)
+        cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
-        prices = role_costs(pricer, whole, Cuts.of(scenario.workload, sizes), kinds).prices()
+        prices = role_costs(cost_model, whole, Splits.of(scenario.workload, sizes), kinds).prices()
         automaton = Automaton.empty(whole.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)
@@ -155,7 +155,7 @@ Predictor = Timer
 
 
 def _neighbours(key: _Key) -> Index:
-    """The cut and, if it has two chunks of a prompt, those around it on the same grid."""
+    """The split and, if it has two chunks of a prompt, those around it on the same grid."""
     if not STRATEGIES[key.strategy].enumerable or len(key.chunks) != 2:
         return np.array([key.chunks], dtype=np.int64)
     first, total = key.chunks[0], sum(key.chunks)

@@ -3,8 +3,8 @@
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.simulated_run import PricedRun, ProgramCosts
-from isotune.simulator.predict.step_cost import Pricer, Rows, StepCost, rows_of, slowdowns
+from isotune.simulator.predict.simulated_run import ProgramCosts, SimulatedRun
+from isotune.simulator.predict.step_cost import CostModel, Rows, StepCost, rows_of, slowdowns
 from isotune.simulator.predict.uncertainty import (
     Z80,
     Factors,
@@ -15,15 +15,15 @@ from isotune.simulator.predict.uncertainty import (
 __all__ = [
     "SERIAL",
     "Z80",
+    "CostModel",
     "Factors",
     "GpuMemory",
     "Memory",
     "Prediction",
-    "PricedRun",
-    "Pricer",
     "ProgramCosts",
     "Rows",
     "Scenario",
+    "SimulatedRun",
     "StepCost",
     "latency_interval",
     "predict",

@@ -8,7 +8,7 @@ from isotune.simulator.architecture import Op
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.simulated_run import PricedRun
+from isotune.simulator.predict.simulated_run import SimulatedRun
 from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
 from isotune.simulator.schedule import Plan, Program, Timeline, check_plan
 
@@ -39,8 +39,8 @@ class Prediction:
     op_seconds: Mapping[str, float]
     op_sections: Mapping[str, str]
     memory: Memory
-    run: PricedRun
-    serial: PricedRun
+    run: SimulatedRun
+    serial: SimulatedRun
 
     @property
     def baseline(self) -> "Prediction":
@@ -113,12 +113,12 @@ def predict(
     memory = GpuMemory(scenario)
     needed = memory.check(plan) if must_fit else memory.of(plan)
     serial = _baseline(scenario, contention)
-    run = serial if plan == SERIAL else PricedRun.of(scenario, plan, contention)
+    run = serial if plan == SERIAL else SimulatedRun.of(scenario, plan, contention)
     return _of_runs(scenario, plan, needed, run, serial)
 
 
 def _of_runs(
-    scenario: Scenario, plan: Plan, needed: Memory, run: PricedRun, serial: PricedRun
+    scenario: Scenario, plan: Plan, needed: Memory, run: SimulatedRun, serial: SimulatedRun
 ) -> Prediction:
     compute, comm = run.alone
     ops = run.op_seconds()
@@ -140,12 +140,12 @@ def _of_runs(
     )
 
 
-def _baseline(scenario: Scenario, contention: bool) -> PricedRun:
+def _baseline(scenario: Scenario, contention: bool) -> SimulatedRun:
     """The serial run, which every plan of a scenario is compared with."""
     key = "serial run", contention
     if key not in scenario.remembered:
-        scenario.remembered[key] = PricedRun.of(scenario, SERIAL, contention)
-    run: PricedRun = scenario.remembered[key]
+        scenario.remembered[key] = SimulatedRun.of(scenario, SERIAL, contention)
+    run: SimulatedRun = scenario.remembered[key]
     return run
 
 

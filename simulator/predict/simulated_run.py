@@ -11,31 +11,32 @@ from isotune.simulator.architecture import Op
 from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.step_cost import Pricer, StepCost, rows_of
+from isotune.simulator.predict.step_cost import CostModel, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import Factors
 from isotune.simulator.schedule import Plan, Program, Timeline, expand, simulate
 
 
 class ProgramCosts:
-    """Prices of one program's steps, each role priced once; see `timeline.StepCosts`."""
+    """CostTable of one program's steps, each role priced once; see `timeline.StepCosts`."""
 
-    def __init__(self, program: Program, pricer: Pricer, contention: bool = True) -> None:
+    def __init__(self, program: Program, cost_model: CostModel, contention: bool = True) -> None:
         self._role_of, players = program.roles()
         self.roles = {program.steps[player].role: role for role, player in enumerate(players)}
         self.prices = [
-            pricer.step(step.ops, rows_of(step)) for step in map(program.steps.__getitem__, players)
+            cost_model.step(step.ops, rows_of(step))
+            for step in map(program.steps.__getitem__, players)
         ]
         self._seconds = [float(price.seconds) for price in self.prices]
         self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
-        self._pricer = pricer
+        self._cost_model = cost_model
         self._contention = contention
-        runtime = pricer.scenario.hardware.runtime
+        runtime = cost_model.scenario.hardware.runtime
         self.event_wait = runtime.event_wait if contention else 0.0
 
     @property
     def scenario(self) -> Scenario:
         """What the prices are for."""
-        return self._pricer.scenario
+        return self._cost_model.scenario
 
     def role_of(self, step: int) -> int:
         """The role a step plays (see `Program.roles`)."""
@@ -70,13 +71,13 @@ class ProgramCosts:
             return 1.0, 1.0
         pair = compute, sync
         if pair not in self._slowdowns:
-            slower = self._pricer.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
+            slower = self._cost_model.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
             self._slowdowns[pair] = float(slower[0]), float(slower[1])
         return self._slowdowns[pair]
 
 
 class _Shifted:
-    """Prices of a program whose ops take other factors of time; see `timeline.StepCosts`."""
+    """CostTable of a program whose ops take other factors of time; see `timeline.StepCosts`."""
 
     def __init__(self, costs: ProgramCosts, factors: Factors) -> None:
         self._costs = costs
@@ -137,7 +138,7 @@ def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple
 
 
 @dataclass(frozen=True, eq=False)
-class PricedRun:
+class SimulatedRun:
     """A program with its prices and its timeline; `plan` is what it was expanded from."""
 
     program: Program
@@ -149,7 +150,9 @@ class PricedRun:
     def of(cls, scenario: Scenario, plan: Plan, contention: bool = True) -> Self:
         """Expand a plan, price it, and run it on the reference timeline."""
         program = expand(scenario.model, scenario.workload, plan)
-        costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms), contention)
+        costs = ProgramCosts(
+            program, CostModel(scenario, plan.comm_dtype, plan.comm_sms), contention
+        )
         return cls(program, costs, simulate(program, costs), plan)
 
     def under(self, factors: Factors) -> float:

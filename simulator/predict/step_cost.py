@@ -72,8 +72,8 @@ class StepCost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pricer:
-    """Prices the steps of one scenario for one transfer type and SM budget."""
+class CostModel:
+    """CostTable the steps of one scenario for one transfer type and SM budget."""
 
     scenario: Scenario
     comm_dtype: CommDtype = "bf16"
@@ -202,7 +202,7 @@ class Pricer:
 
 
 @singledispatch
-def kernels_of(op: Op, costs: Pricer, shape: Rows) -> list[Cost]:  # noqa: ARG001 (see below)
+def kernels_of(op: Op, costs: CostModel, shape: Rows) -> list[Cost]:  # noqa: ARG001 (see below)
     """Costs of an op's kernels in a short burst, by the type of the op.
 
     Raises:
@@ -212,17 +212,17 @@ def kernels_of(op: Op, costs: Pricer, shape: Rows) -> list[Cost]:  # noqa: ARG00
 
 
 @kernels_of.register
-def _elementwise(op: Elementwise, costs: Pricer, shape: Rows) -> list[Cost]:
+def _elementwise(op: Elementwise, costs: CostModel, shape: Rows) -> list[Cost]:
     return [costs.elementwise(shape.rows, op.elements)]
 
 
 @kernels_of.register
-def _attend(op: Attend, costs: Pricer, shape: Rows) -> list[Cost]:
+def _attend(op: Attend, costs: CostModel, shape: Rows) -> list[Cost]:
     return [costs.attention(op, shape)]
 
 
 @kernels_of.register
-def _matmul(op: Matmul, costs: Pricer, shape: Rows) -> list[Cost]:
+def _matmul(op: Matmul, costs: CostModel, shape: Rows) -> list[Cost]:
     if op.experts is None:
         return [costs.gemm(shape.rows, op.n, op.k)]
     # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.

@@ -13,7 +13,7 @@ from isotune.simulator.schedule.program import Program, Stream
 
 
 class StepCosts(Protocol):
-    """Prices of a program's steps."""
+    """CostTable of a program's steps."""
 
     def seconds(self, step: int) -> float:
         """Time of a step with the GPU to itself."""

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from isotune.simulator.architecture import Attend, Collective, Matmul
-from isotune.simulator.batch import Batch, Cuts, Timer
+from isotune.simulator.batch import Batch, Splits, Timer
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import PricedRun, Scenario, predict
+from isotune.simulator.predict import Scenario, SimulatedRun, predict
 from isotune.simulator.schedule import STRATEGIES, Plan, Program, Strategy, check_plan, expand
 
 MakeScenario = Callable[..., Scenario]
@@ -108,11 +108,11 @@ class StrategyContract:
         self, how: Strategy, scenario: Scenario
     ) -> None:
         plan = plan_of(how, scenario)
-        reference = PricedRun.of(scenario, plan)
+        reference = SimulatedRun.of(scenario, plan)
         timer = Timer(scenario)
         assert timer.latency(plan) == pytest.approx(reference.latency, rel=1e-9)
-        cuts = Cuts.of(scenario.workload, np.array([plan.chunks], dtype=np.int64))
-        batch = Batch(scenario=scenario, plan=plan, cuts=cuts)
+        splits = Splits.of(scenario.workload, np.array([plan.chunks], dtype=np.int64))
+        batch = Batch(scenario=scenario, plan=plan, splits=splits)
         assert timer.run(batch)[0] == pytest.approx(reference.latency, rel=1e-9)
 
     def test_without_contention_overlap_saves_at_most_the_smaller_part(
@@ -142,7 +142,7 @@ class StrategyContract:
         plan = plan_of(how, scenario).model_copy(update={"dropped": (1, 2)})
         if how.drops:
             check_plan(plan, scenario.model, scenario.workload)
-            reference = PricedRun.of(scenario, plan).latency
+            reference = SimulatedRun.of(scenario, plan).latency
             assert Timer(scenario).latency(plan) == pytest.approx(reference, rel=1e-9)
         else:
             with pytest.raises(InputError, match=r"dropped: .* drops no all-reduces"):

@@ -2,7 +2,7 @@
 
 Lengths that share a batch share its fixed cost. Two chunks are compared exhaustively: every split
 at tile granularity with every SM budget. So are three where a prompt has few tiles; longer ones
-are compared on a coarser grid, under the budget that is best for two chunks, and the best cut is
+are compared on a coarser grid, under the budget that is best for two chunks, and the best split is
 then improved by moving its split points by ever fewer tiles.
 """
 
@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from isotune.simulator.batch import CUTS_AT_ONCE, Array, Batch, Cuts, Index, Timer
+from isotune.simulator.batch import SPLITS_AT_ONCE, Array, Batch, Index, Splits, Timer
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, granularity
 from isotune.tuner.exact.enumeration import split_sizes
@@ -34,7 +34,7 @@ class Solved:
 
 @dataclass(kw_only=True)
 class _Best:
-    """The best cut of each length so far."""
+    """The best split of each length so far."""
 
     seconds: Array
     sizes: list[tuple[int, ...]]
@@ -45,7 +45,7 @@ class _Best:
         return cls(seconds=np.full(lengths, np.inf), sizes=[()] * lengths, sms=[None] * lengths)
 
     def take(self, owner: Index, sizes: Index, seconds: Array, sms: int | None) -> None:
-        """Keep what is faster; `owner` [cuts] says whose cut a row of `sizes` is."""
+        """Keep what is faster; `owner` [splits] says whose split a row of `sizes` is."""
         for row in _first_of_each(owner, seconds):
             whose = int(owner[row])
             if seconds[row] < self.seconds[whose]:
@@ -64,7 +64,7 @@ def solve(scenario: Scenario, lengths: Sequence[int], plain: Plan) -> list[Solve
 
 
 class _Solver:
-    """The best overlapped cut of each length so far, and what makes it better."""
+    """The best overlapped split of each length so far, and what makes it better."""
 
     def __init__(self, scenario: Scenario, lengths: Sequence[int], plain: Plan) -> None:
         self.scenario, self.lengths, self.plain = scenario, lengths, plain
@@ -98,15 +98,17 @@ class _Solver:
 
     def _three(self) -> None:
         grids = [_points(length) for length in self.lengths]
-        cuts = [_cuts(length, grid) for length, grid in zip(self.lengths, grids, strict=True)]
+        splits = [_splits(length, grid) for length, grid in zip(self.lengths, grids, strict=True)]
         found = _Best.none(len(self.lengths))
         whole = [len(grid) == _all_points(n) for n, grid in zip(self.lengths, grids, strict=True)]
-        few = [part if all_of_it else part[:0] for part, all_of_it in zip(cuts, whole, strict=True)]
+        few = [
+            part if all_of_it else part[:0] for part, all_of_it in zip(splits, whole, strict=True)
+        ]
         self._compare(found, few, self.scenario.sm_budgets)
         for sms in dict.fromkeys(self.best.sms):
             here = [
                 part if budget == sms and not all_of_it else part[:0]
-                for part, budget, all_of_it in zip(cuts, self.best.sms, whole, strict=True)
+                for part, budget, all_of_it in zip(splits, self.best.sms, whole, strict=True)
             ]
             self._compare(found, here, (sms,))
         self._improve(found, [0 if w else _spacing(g) for w, g in zip(whole, grids, strict=True)])
@@ -130,27 +132,27 @@ class _Solver:
         last = [np.array([sizes], dtype=np.int64).reshape(-1, 3) for sizes in found.sizes]
         self._compare(found, last, self.scenario.sm_budgets)
 
-    def _compare(self, best: _Best, cuts: Sequence[Index], budgets: _Budgets) -> None:
-        """Time the cuts of each length under each budget, and keep the best."""
-        owner = np.repeat(np.arange(len(cuts)), [len(part) for part in cuts])
-        sizes = np.concatenate(list(cuts))
+    def _compare(self, best: _Best, splits: Sequence[Index], budgets: _Budgets) -> None:
+        """Time the splits of each length under each budget, and keep the best."""
+        owner = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
+        sizes = np.concatenate(list(splits))
         lengths = np.array(self.lengths)[owner]
         plan = self.plain.model_copy(update={"strategy": "iso"})
-        for first in range(0, len(sizes), CUTS_AT_ONCE):
-            part = slice(first, first + CUTS_AT_ONCE)
-            here = cuts_of(self.scenario, lengths[part], sizes[part])
+        for first in range(0, len(sizes), SPLITS_AT_ONCE):
+            part = slice(first, first + SPLITS_AT_ONCE)
+            here = splits_of(self.scenario, lengths[part], sizes[part])
             for sms in budgets:
                 asked = plan.model_copy(update={"comm_sms": sms})
-                seconds = self._timer.run(Batch(scenario=self.scenario, plan=asked, cuts=here))
+                seconds = self._timer.run(Batch(scenario=self.scenario, plan=asked, splits=here))
                 best.take(owner[part], sizes[part], seconds, sms)
 
 
-def cuts_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) -> Cuts:
-    """Cuts of prompts of these lengths [cuts] by the rows of `sizes`."""
+def splits_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) -> Splits:
+    """Splits of prompts of these lengths [splits] by the rows of `sizes`."""
     here = np.asarray(lengths, dtype=np.int64)
     ones = np.ones_like(here)
     decode = scenario.workload.phase == "decode"
-    return Cuts(
+    return Splits(
         batch=scenario.workload.batch * ones,
         tokens=ones if decode else here,
         context=here if decode else 0 * ones,
@@ -159,9 +161,9 @@ def cuts_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) ->
 
 
 def times(scenario: Scenario, plan: Plan, lengths: Sequence[int] | Index, sizes: Index) -> Array:
-    """Seconds of `plan` at each length, cut by the rows of `sizes`."""
-    cuts = cuts_of(scenario, lengths, sizes)
-    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+    """Seconds of `plan` at each length, split by the rows of `sizes`."""
+    splits = splits_of(scenario, lengths, sizes)
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, splits=splits))
 
 
 def _all_points(length: int) -> int:
@@ -180,15 +182,15 @@ def _spacing(points: Index) -> int:
     return int(np.diff(points).max()) if len(points) > 1 else 0
 
 
-def _cuts(length: int, points: Index) -> Index:
-    """All cuts into three at two of the points."""
+def _splits(length: int, points: Index) -> Index:
+    """All splits into three at two of the points."""
     one, other = np.triu_indices(len(points), 1)
     first, second = points[one], points[other]
     return np.stack([first, second - first, length - second], axis=1)
 
 
 def _moved(sizes: tuple[int, ...], step: int) -> Index:
-    """The three chunks with their split points moved by a step, those that are cuts."""
+    """The three chunks with their split points moved by a step, those that are splits."""
     if not step or not sizes:
         return np.empty((0, 3), dtype=np.int64)
     first, second, last = sizes

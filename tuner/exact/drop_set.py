@@ -1,13 +1,13 @@
 """The joint optimum of split and drop set under an accuracy budget, with its proof.
 
-A dropped sync that was already hidden saves nothing, so which blocks to drop and how to cut the
-prompt belong together. For one cut, blocks lead from state to state of a small automaton (see
+A dropped sync that was already hidden saves nothing, so which blocks to drop and how to split the
+prompt belong together. For one split, blocks lead from state to state of a small automaton (see
 `isotune.simulator.automaton`), and a drop set is a path through it:
 
-- *upper bound*: the least sensitive blocks, any number of them, on every cut;
-- *lower bound* of a cut: the fastest path with at most as many drops as the budget can pay for
+- *upper bound*: the least sensitive blocks, any number of them, on every split;
+- *lower bound* of a split: the fastest path with at most as many drops as the budget can pay for
   at all, whichever blocks they are (dynamic programming over block, state and number of drops);
-- a cut whose lower bound beats the best plan is *closed*: the fastest path within the budget,
+- a split whose lower bound beats the best plan is *closed*: the fastest path within the budget,
   by dynamic programming over paths that no other beats in both time and cost.
 
 What remains open, if anything, is the gap.
@@ -22,11 +22,11 @@ import numpy as np
 from isotune.simulator.batch import (
     Array,
     Batch,
-    Cuts,
+    CostTable,
     DropSets,
     Index,
     Layout,
-    Prices,
+    Splits,
     Timer,
     Transitions,
     transitions,
@@ -37,9 +37,9 @@ from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
 
 _CLOSED = 64
-"""Cuts closed at most; the bound counts what is left."""
+"""Splits closed at most; the bound counts what is left."""
 _LABELS = 20_000
-"""Paths kept at most while a cut is closed."""
+"""Paths kept at most while a split is closed."""
 
 
 _Found = tuple[float, tuple[int, ...], bool]
@@ -65,11 +65,11 @@ class _Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class _Open:
-    """A cut whose bound lies below the best plan so far."""
+    """A split whose bound lies below the best plan so far."""
 
     bound: float
     batch: Batch
-    cut: int
+    split: int
     automaton: Transitions | None
     budget: _Budget
 
@@ -83,7 +83,7 @@ def joint_optimum(
     chunks: int | None = None,
     iso: bool = True,
 ) -> Best:
-    """The best of serial and (with `iso`) all ISO cuts with the best drop set within the budget.
+    """The best of serial and (with `iso`) all ISO splits with the best drop set within the budget.
 
     A quantised transfer spends its own share of the budget first.
     """
@@ -110,35 +110,35 @@ def joint_optimum(
 
 def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
     serial = Plan(comm_dtype=comm_dtype)
-    cuts = Cuts.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
+    splits = Splits.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
     found = []
     if GpuMemory(scenario).of(serial).fits:
-        found.append(Batch(scenario=scenario, plan=serial, cuts=cuts))
+        found.append(Batch(scenario=scenario, plan=serial, splits=splits))
     if iso and scenario.workload.tp > 1:
         found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
     return found
 
 
 def _unproven(timer: Timer, batch: Batch, budget: _Budget, best: float) -> list[_Open]:
-    """The cuts of a batch that might still beat `best`, with their lower bounds."""
+    """The splits of a batch that might still beat `best`, with their lower bounds."""
     whole, prices = timer.costs(batch)
     wait = batch.scenario.hardware.runtime.event_wait
     blocks = batch.scenario.model.num_hidden_layers
     found: list[_Open] = []
     floor = _floor(whole.layout, prices, blocks, budget.most)
-    for cut in np.flatnonzero(floor < best).tolist():
-        row = prices.seconds[cut], prices.slowdowns[cut]
+    for split in np.flatnonzero(floor < best).tolist():
+        row = prices.seconds[split], prices.slowdowns[split]
         automaton = transitions(whole.layout, blocks, *row, wait)
-        bound = _fastest(automaton, blocks, budget.most) if automaton else float(floor[cut])
+        bound = _fastest(automaton, blocks, budget.most) if automaton else float(floor[split])
         if bound < best * (1.0 - 1e-9):
             found.append(
-                _Open(bound=bound, batch=batch, cut=cut, automaton=automaton, budget=budget)
+                _Open(bound=bound, batch=batch, split=split, automaton=automaton, budget=budget)
             )
     return found
 
 
-def _floor(layout: Layout, prices: Prices, blocks: int, most: int) -> Array:
-    """What either stream of a cut takes at least [cuts] with at most `most` drops."""
+def _floor(layout: Layout, prices: CostTable, blocks: int, most: int) -> Array:
+    """What either stream of a split takes at least [splits] with at most `most` drops."""
 
     def total(roles: Index) -> Array:
         return np.asarray(prices.seconds[:, roles[roles >= 0]].sum(axis=1))
@@ -172,29 +172,29 @@ def _to_go(automaton: Transitions, blocks: int, most: int) -> list[Array]:
 
 
 def _close(best: Best, opened: list[_Open]) -> Best:
-    """Settle the open cuts, the most promising first, until none can beat the best plan."""
-    opened = sorted(opened, key=lambda cut: cut.bound)
+    """Settle the open splits, the most promising first, until none can beat the best plan."""
+    opened = sorted(opened, key=lambda split: split.bound)
     bound = float("inf")
-    for number, cut in enumerate(opened):
-        if cut.bound >= best.latency_s * (1.0 - 1e-9):
+    for number, split in enumerate(opened):
+        if split.bound >= best.latency_s * (1.0 - 1e-9):
             break
         if number == _CLOSED:
-            bound = min(bound, cut.bound)
+            bound = min(bound, split.bound)
             break
         found: _Found = float("inf"), (), False
-        if cut.automaton is not None:
-            found = _settle(cut.automaton, cut.budget, best.latency_s)
+        if split.automaton is not None:
+            found = _settle(split.automaton, split.budget, best.latency_s)
         latency, dropped, proven = found
         if not proven:
-            bound = min(bound, cut.bound)
+            bound = min(bound, split.bound)
         if latency < best.latency_s:
-            plan = chosen_plan(cut.batch, cut.cut, dropped)
+            plan = chosen_plan(split.batch, split.split, dropped)
             best = replace(best, plan=plan, latency_s=latency)
     return replace(best, bound_s=min(bound, best.latency_s))
 
 
 def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
-    """A cut's fastest affordable path below `best`: seconds, drop set, and whether proven.
+    """A split's fastest affordable path below `best`: seconds, drop set, and whether proven.
 
     Paths are rows (seconds, cost, state, drops, parent); one is dropped when it cannot beat
     `best`, cannot be paid, or another in its state is neither slower nor costlier.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isotune.simulator.batch import Batch, Cuts, DropSets, Index, Timer
+from isotune.simulator.batch import Batch, DropSets, Index, Splits, Timer
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import STRATEGIES, CommDtype, Plan, Strategy, granularity
 
-FEW_CUTS = 4000
-"""Three chunks are enumerated unasked while they make no more cuts than this."""
+FEW_SPLITS = 4000
+"""Three chunks are enumerated unasked while they make no more splits than this."""
 _AT_ONCE = 1 << 13
 
 
@@ -72,15 +72,15 @@ def even_sizes(how: Strategy, totals: Index, parts: int) -> Index:
 def most_chunks(total: int) -> int:
     """Chunks up to which enumeration takes a fraction of a second."""
     points = (total - 1) // granularity(total)
-    return 3 if points * (points - 1) // 2 <= FEW_CUTS else 2
+    return 3 if points * (points - 1) // 2 <= FEW_SPLITS else 2
 
 
 def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) -> Iterator[Batch]:
-    """Batches that hold every ISO cut of up to `chunks` chunks that fits in memory, crossed with
+    """Batches that hold every ISO split of up to `chunks` chunks that fits in memory, crossed with
     transfer type and SM budget."""
     for count in range(2, chunks + 1):
         for sizes in _pieces(scenario, _splits(scenario.workload.tokens, count)):
-            cuts = Cuts.of(scenario.workload, sizes)
+            splits = Splits.of(scenario.workload, sizes)
             for comm_dtype in comm_dtypes:
                 for comm_sms in scenario.sm_budgets:
                     plan = Plan(
@@ -89,11 +89,11 @@ def spaces(scenario: Scenario, chunks: int, comm_dtypes: Sequence[CommDtype]) ->
                         comm_dtype=comm_dtype,
                         comm_sms=comm_sms,
                     )
-                    yield Batch(scenario=scenario, plan=plan, cuts=cuts)
+                    yield Batch(scenario=scenario, plan=plan, splits=splits)
 
 
 def _pieces(scenario: Scenario, parts: Iterable[Index]) -> Iterator[Index]:
-    """The cuts that fit in memory, which the largest chunk decides, many at once."""
+    """The splits that fit in memory, which the largest chunk decides, many at once."""
     memory = GpuMemory(scenario)
     held: list[Index] = []
     for part in parts:
@@ -112,7 +112,7 @@ def best_split(
     drop_sets: Iterable[tuple[int, ...]] = ((),),
     chunks: int | None = None,
 ) -> Best | None:
-    """The optimal ISO plan of two to `chunks` chunks; None where no cut is possible or
+    """The optimal ISO plan of two to `chunks` chunks; None where no split is possible or
     fits in memory.
 
     Compares every split at tile granularity x transfer type x SM budget x given drop set; three
@@ -128,27 +128,29 @@ def best_split(
         compared += len(times)
         at = int(times.argmin())
         if best is None or times[at] < best.latency_s:
-            cut, chosen = divmod(at, len(named))
-            plan = chosen_plan(batch, cut, named[chosen])
+            split, chosen = divmod(at, len(named))
+            plan = chosen_plan(batch, split, named[chosen])
             best = Best(plan=plan, latency_s=float(times[at]), compared=0, bound_s=0.0)
     if best is None:
         return None
     return Best(plan=best.plan, latency_s=best.latency_s, compared=compared, bound_s=best.latency_s)
 
 
-def chosen_plan(batch: Batch, cut: int, dropped: tuple[int, ...]) -> Plan:
+def chosen_plan(batch: Batch, split: int, dropped: tuple[int, ...]) -> Plan:
     """One plan of a batch."""
-    chunks = tuple(batch.cuts.sizes[cut].tolist())
+    chunks = tuple(batch.splits.sizes[split].tolist())
     return batch.plan.model_copy(update={"chunks": chunks, "dropped": dropped})
 
 
 def crossed(batch: Batch, drops: DropSets) -> Batch:
-    """Every cut of a batch with every drop set, cut by cut."""
-    cuts, sets = len(batch.cuts), len(drops.periods)
+    """Every split of a batch with every drop set, split by split."""
+    splits, sets = len(batch.splits), len(drops.periods)
     return Batch(
         scenario=batch.scenario,
         plan=batch.plan,
-        cuts=batch.cuts,
-        cut_of=np.repeat(np.arange(cuts), sets),
-        drops=DropSets(masks=np.tile(drops.masks, (cuts, 1)), periods=np.tile(drops.periods, cuts)),
+        splits=batch.splits,
+        split_of=np.repeat(np.arange(splits), sets),
+        drops=DropSets(
+            masks=np.tile(drops.masks, (splits, 1)), periods=np.tile(drops.periods, splits)
+        ),
     )

@@ -1,4 +1,4 @@
-"""Cuts one step away from a cut: chunk sizes in, chunk sizes out.
+"""Splits one step away from a split: chunk sizes in, chunk sizes out.
 
 Latency over a split point has many local optima: a chunk that fills whole waves of tiles is good,
 and so is the same chunk in another place. Small steps find the bottom of one of them; the larger

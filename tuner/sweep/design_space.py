@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Array, Batch, Cuts, Index, Timer
+from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, validate
 from isotune.simulator.machine import read_profile
@@ -273,7 +273,7 @@ def _even(how: Strategy, work: PassSizes) -> Index:
 def _latency(
     scenario: Scenario, name: str, comm_dtype: CommDtype, batch: Index, prompt: Index
 ) -> Array:
-    """Seconds [rows]; NaN where the work is too small to be cut so, or there is no sync."""
+    """Seconds [rows]; NaN where the work is too small to be split so, or there is no sync."""
     work = _passes(scenario, batch, prompt)
     how, _ = technique_named(name)
     sizes = _even(how, work)
@@ -283,13 +283,13 @@ def _latency(
     latency = np.full(len(prompt), np.nan)
     if len(able):
         plan = Plan(strategy=how.name, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
-        cuts = Cuts(
+        splits = Splits(
             batch=batch[able],
             tokens=work.tokens[able],
             context=work.context[able],
             sizes=sizes[able],
         )
-        latency[able] = Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts))
+        latency[able] = Timer(scenario).run(Batch(scenario=scenario, plan=plan, splits=splits))
     return latency
 
 

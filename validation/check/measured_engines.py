@@ -14,7 +14,7 @@ import numpy as np
 
 from isotune.simulator.architecture import Attend, LmHead, Op
 from isotune.simulator.kernels import Cost
-from isotune.simulator.predict import Pricer, Rows
+from isotune.simulator.predict import CostModel, Rows
 from isotune.validation.tables import Run
 
 
@@ -63,15 +63,15 @@ def engine_of(run: Run, states: Mapping[int, Engine] = LADDER_STATES) -> Engine 
 
 
 @dataclass(frozen=True)
-class EnginePricer(Pricer):
-    """Prices steps as an engine runs them."""
+class EngineCostModel(CostModel):
+    """CostTable steps as an engine runs them."""
 
     engine: Engine | None = None
     cache: int = 0
     """Tokens per request that the KV cache is allocated for."""
 
     def kernels(self, op: Op, shape: Rows) -> list[Cost]:
-        """See `Pricer.kernels`."""
+        """See `CostModel.kernels`."""
         if self.engine is None:
             return super().kernels(op, shape)
         model, workload = self.scenario.model, self.scenario.workload

@@ -7,9 +7,14 @@ from functools import lru_cache
 from isotune.simulator.architecture import Model, bundled_models, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import HardwareProfile
-from isotune.simulator.predict import PricedRun, ProgramCosts, Scenario
+from isotune.simulator.predict import ProgramCosts, Scenario, SimulatedRun
 from isotune.simulator.schedule import STRATEGIES, Plan, Workload, expand, simulate
-from isotune.validation.check.measured_engines import LADDER_STATES, Engine, EnginePricer, engine_of
+from isotune.validation.check.measured_engines import (
+    LADDER_STATES,
+    Engine,
+    EngineCostModel,
+    engine_of,
+)
 from isotune.validation.tables import Run
 
 LINKS = {
@@ -33,13 +38,13 @@ _SUFFIXES = re.compile(r"(-(instruct|chat|hf|v0\.\d+|base))+$")
 def run_seconds(
     run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
 ) -> float:
-    """Predicted seconds of one step of a run; see `priced_run`."""
-    return priced_run(run, profile, states).latency
+    """Predicted seconds of one step of a run; see `simulated_pass`."""
+    return simulated_pass(run, profile, states).latency
 
 
-def priced_run(
+def simulated_pass(
     run: Run, profile: HardwareProfile, states: Mapping[int, Engine] = LADDER_STATES
-) -> PricedRun:
+) -> SimulatedRun:
     """One step of a run, priced and timed; `states` as in `engine_of`.
 
     Raises:
@@ -52,11 +57,11 @@ def priced_run(
     budgets = _TUNED_SMS if plan.chunks else (None,)
     engine = engine_of(run, states)
     cache = run.prompt + (run.generated or 1)
-    tried: list[PricedRun] = []
+    tried: list[SimulatedRun] = []
     for budget in budgets:
-        pricer = EnginePricer(scenario, comm_sms=budget, engine=engine, cache=cache)
-        costs = ProgramCosts(program, pricer)
-        tried.append(PricedRun(program, costs, simulate(program, costs)))
+        cost_model = EngineCostModel(scenario, comm_sms=budget, engine=engine, cache=cache)
+        costs = ProgramCosts(program, cost_model)
+        tried.append(SimulatedRun(program, costs, simulate(program, costs)))
     return min(tried, key=lambda done: done.latency)
 
 

@@ -10,9 +10,9 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import Array
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import bytes_of
-from isotune.simulator.predict import Z80, PricedRun, latency_interval, saving_interval
+from isotune.simulator.predict import Z80, SimulatedRun, latency_interval, saving_interval
 from isotune.validation.calibrate import CLASS_OF, Score, score, split
-from isotune.validation.check.measured_passes import HELD_BACK_TP, priced_run
+from isotune.validation.check.measured_passes import HELD_BACK_TP, simulated_pass
 from isotune.validation.tables import Rows, Run, Table, kernel_seconds, unique, why_not
 
 WORST = 5
@@ -145,13 +145,13 @@ def check_runs(
 
     With `held_back`, only against passes of the rank count that runtime fits hold back.
     """
-    predicted: dict[Run, PricedRun] = {}
+    predicted: dict[Run, SimulatedRun] = {}
     unscored: Counter[str] = Counter()
     for done, run in enumerate(runs):
         if held_back and run.tp != HELD_BACK_TP:
             continue
         try:
-            predicted[run] = priced_run(run, profile)
+            predicted[run] = simulated_pass(run, profile)
         except InputError as error:
             unscored[str(error)] += 1
         if progress:
@@ -162,7 +162,7 @@ def check_runs(
     return Check(hw=profile.name, table=name, ops=(), end_to_end=part, unscored=dict(unscored))
 
 
-def _pass(run: Run, base: Run | None, predicted: dict[Run, PricedRun]) -> Scored:
+def _pass(run: Run, base: Run | None, predicted: dict[Run, SimulatedRun]) -> Scored:
     saving, priced = None, predicted[run]
     if base is not None and base is not run:
         saving = Saving(

@@ -18,7 +18,7 @@ from torch import Tensor
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import sent_per_byte
 from isotune.simulator.number_types import bytes_of
-from isotune.simulator.predict import Pricer, Rows, Scenario
+from isotune.simulator.predict import CostModel, Rows, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.validation.executor.collective_ops import Collectives
 from isotune.validation.executor.streams import let_host_ahead
@@ -43,7 +43,7 @@ def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
     sync = scenario.model.block(workload.tp).segments[-1].collective
     assert sync is not None
     shape = Rows(rows, workload.batch, rows // workload.batch, 0)
-    cost = Pricer(scenario, plan.comm_dtype, plan.comm_sms).step((sync,), shape)
+    cost = CostModel(scenario, plan.comm_dtype, plan.comm_sms).step((sync,), shape)
     width = bytes_of(plan.comm_dtype)
     sent = sent_per_byte("ring", workload.tp) * rows * sync.elements * width
     return Message(sent=int(sent), seconds=float(cost.seconds), sms=max(1, int(cost.sms)))

@@ -14,7 +14,7 @@ from isotune.simulator.architecture import (
     load_model,
 )
 from isotune.simulator.machine import CLASSES, read_profile
-from isotune.simulator.predict import Pricer, Rows, Scenario
+from isotune.simulator.predict import CostModel, Rows, Scenario
 from isotune.simulator.schedule import Workload
 
 MODELS = [load_model(name) for name in bundled_models()]
@@ -27,15 +27,15 @@ class Convolve(Op):
     section = "gemm"
 
 
-def pricer(tp: int = 8) -> Pricer:
+def cost_model(tp: int = 8) -> CostModel:
     model = load_model("llama-2-70b")
     workload = Workload(tp=tp)
-    return Pricer(Scenario(model=model, hardware=read_profile("a800"), workload=workload))
+    return CostModel(Scenario(model=model, hardware=read_profile("a800"), workload=workload))
 
 
 def test_an_op_of_an_unknown_type_has_no_cost_and_is_named() -> None:
     with pytest.raises(TypeError, match="Convolve"):
-        pricer().step((Convolve(name="conv", sublayer="mlp"),), Rows(8, 1, 8, 0))
+        cost_model().step((Convolve(name="conv", sublayer="mlp"),), Rows(8, 1, 8, 0))
 
 
 def test_an_op_type_must_name_the_section_of_a_profile_that_has_its_figures() -> None:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from isotune import hw_profiles
 from isotune.simulator.architecture import load_model
-from isotune.simulator.batch import Batch, Cuts, DropSets, Timer
+from isotune.simulator.batch import Batch, DropSets, Splits, Timer
 from isotune.simulator.batch import many_plans as batch
 from isotune.simulator.machine import read_profile
-from isotune.simulator.predict import Pricer, ProgramCosts, Scenario, predict
+from isotune.simulator.predict import CostModel, ProgramCosts, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, Plan, Workload, expand, simulate
 
 MODELS = ("llama-2-7b", "mixtral-8x22b", "opt-6.7b")
@@ -32,15 +32,15 @@ def random_scenario(rng):
 
 def latencies(scenario, plan, sizes, drops=None):
     """Seconds of `plan` with its chunks replaced, in turn, by each row of `sizes`."""
-    cuts = Cuts.of(scenario.workload, sizes)
-    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, cuts=cuts, drops=drops))
+    splits = Splits.of(scenario.workload, sizes)
+    return Timer(scenario).run(Batch(scenario=scenario, plan=plan, splits=splits, drops=drops))
 
 
 def reference(scenario, plan):
     """`predict(...).latency_s` where memory does not matter."""
     program = expand(scenario.model, scenario.workload, plan)
-    pricer = Pricer(scenario, plan.comm_dtype, plan.comm_sms)
-    return simulate(program, ProgramCosts(program, pricer)).latency
+    cost_model = CostModel(scenario, plan.comm_dtype, plan.comm_sms)
+    return simulate(program, ProgramCosts(program, cost_model)).latency
 
 
 def random_cut(rng, total, most):
@@ -98,10 +98,10 @@ def test_one_call_serves_many_workloads_and_machines():
     lengths = rng.integers(10, 2000, size=6)
     sizes = np.stack([lengths // 3, lengths - lengths // 3], axis=1)
     ones = np.ones_like(lengths)
-    cuts = Cuts(batch=ones, tokens=lengths, context=0 * ones, sizes=sizes)
+    splits = Splits(batch=ones, tokens=lengths, context=0 * ones, sizes=sizes)
     profiles = [read_profile(name) for name in ("a800", "rtx4090")]
     scenarios = [Scenario(model=model, hardware=p, workload=Workload(tp=4)) for p in profiles]
-    times = [Timer(s).run(Batch(scenario=s, plan=plan, cuts=cuts)) for s in scenarios]
+    times = [Timer(s).run(Batch(scenario=s, plan=plan, splits=splits)) for s in scenarios]
     for scenario, latency in zip(scenarios, times, strict=True):
         for length, chunks, seconds in zip(lengths.tolist(), sizes.tolist(), latency, strict=True):
             there = Scenario(
@@ -117,16 +117,16 @@ def test_plans_in_any_order_and_number_find_their_own_cut_and_drop_set():
         model=load_model("llama-2-7b"), hardware=read_profile("h100"), workload=Workload()
     )
     first = np.arange(512, 4096, 512)
-    cuts = Cuts.of(scenario.workload, np.stack([first, 4096 - first], axis=1))
-    cut_of, dropped = rng.integers(0, len(first), 70_000), rng.random((70_000, 32)) < 0.5
+    splits = Splits.of(scenario.workload, np.stack([first, 4096 - first], axis=1))
+    split_of, dropped = rng.integers(0, len(first), 70_000), rng.random((70_000, 32)) < 0.5
     plan = Plan(strategy="iso", chunks=(1, 1))
     whole = Batch(
-        scenario=scenario, plan=plan, cuts=cuts, cut_of=cut_of, drops=DropSets.of(dropped)
+        scenario=scenario, plan=plan, splits=splits, split_of=split_of, drops=DropSets.of(dropped)
     )
     seconds = Timer(scenario).run(whole)
-    for index in [*rng.integers(0, len(cut_of), 20).tolist(), 65_535, 65_536, 69_999]:
+    for index in [*rng.integers(0, len(split_of), 20).tolist(), 65_535, 65_536, 69_999]:
         drops = DropSets.of(dropped[index : index + 1])
-        sizes = cuts.sizes[cut_of[index : index + 1]]
+        sizes = splits.sizes[split_of[index : index + 1]]
         assert latencies(scenario, plan, sizes, drops)[0] == pytest.approx(
             seconds[index], rel=1e-12
         )
@@ -171,7 +171,7 @@ def test_more_cuts_than_are_priced_at_once_keep_their_order(make_scenario, monke
     sizes = np.stack([np.arange(100, 800, 100), 1000 - np.arange(100, 800, 100)], axis=1)
     plan = Plan(strategy="iso", chunks=(500, 500))
     whole = latencies(scenario, plan, sizes)
-    monkeypatch.setattr(batch, "CUTS_AT_ONCE", 3)
+    monkeypatch.setattr(batch, "SPLITS_AT_ONCE", 3)
     assert latencies(scenario, plan, sizes).tolist() == pytest.approx(whole.tolist(), rel=1e-12)
     assert len(set(whole)) == len(sizes)
 

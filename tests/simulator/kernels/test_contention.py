@@ -6,7 +6,7 @@ import pytest
 from isotune.simulator.architecture import Matmul, Norm, Op, load_model
 from isotune.simulator.kernels import Cost
 from isotune.simulator.machine import HardwareProfile, read_profile
-from isotune.simulator.predict import Pricer, Rows, Scenario, StepCost, predict
+from isotune.simulator.predict import CostModel, Rows, Scenario, StepCost, predict
 from isotune.simulator.schedule import Plan, Workload
 
 OPS = load_model("llama-2-70b").block(8).ops
@@ -19,10 +19,10 @@ def machine(name: str, **runtime: float) -> HardwareProfile:
     return profile.model_copy(update={"runtime": profile.runtime.model_copy(update=runtime)})
 
 
-def pricer(hardware: HardwareProfile, **workload: object) -> Pricer:
+def cost_model(hardware: HardwareProfile, **workload: object) -> CostModel:
     asked = Workload.model_validate({"tp": 8} | workload)
     model = load_model("llama-2-70b")
-    return Pricer(Scenario(model=model, hardware=hardware, workload=asked))
+    return CostModel(Scenario(model=model, hardware=hardware, workload=asked))
 
 
 def rows(tokens: int) -> Rows:
@@ -34,7 +34,7 @@ def collective(sms: float, mem_rate: float = 0.0) -> StepCost:
     return StepCost(one, (), sms * one, mem_rate * one, one)
 
 
-def slowdown(prices: Pricer, op: Op, tokens: int, sync: StepCost) -> float:
+def slowdown(prices: CostModel, op: Op, tokens: int, sync: StepCost) -> float:
     return float(prices.slowdowns(prices.step((op,), rows(tokens)), sync)[0])
 
 
@@ -46,14 +46,14 @@ def product(load: float) -> StepCost:
 
 
 def test_a_product_that_fits_on_the_sms_left_loses_nothing_one_that_filled_them_all_does() -> None:
-    prices = pricer(machine("a800"))
+    prices = cost_model(machine("a800"))
     fits, fills = (prices.slowdowns(product(load), collective(16))[0] for load in (0.8, 1.0))
     assert fits == pytest.approx(1.0)
     assert fills > 1.3
 
 
 def test_a_product_loses_at_least_the_share_of_sms_that_the_collective_holds() -> None:
-    prices = pricer(machine("a800"))
+    prices = cost_model(machine("a800"))
     lost = [slowdown(prices, UP, 8192, collective(sms)) for sms in (0, 8, 16, 32)]
     assert lost[0] == pytest.approx(1.0)
     assert lost == sorted(lost)
@@ -61,7 +61,7 @@ def test_a_product_loses_at_least_the_share_of_sms_that_the_collective_holds() -
 
 
 def test_a_kernel_slows_with_the_share_of_memory_bandwidth_the_collective_takes() -> None:
-    prices = pricer(machine("h100", memory_interference=2.0))
+    prices = cost_model(machine("h100", memory_interference=2.0))
     quiet, loud = (
         float(prices.slowdowns(product(20.0), collective(8, mem_rate))[0])
         for mem_rate in (0.0, 0.25)
@@ -70,7 +70,7 @@ def test_a_kernel_slows_with_the_share_of_memory_bandwidth_the_collective_takes(
 
 
 def test_streams_that_exceed_the_memory_bandwidth_share_it() -> None:
-    prices = pricer(machine("a800", memory_interference=0.0))
+    prices = cost_model(machine("a800", memory_interference=0.0))
     norm = prices.step((NORM,), rows(65536))
     slower, sync = prices.slowdowns(norm, collective(sms=16, mem_rate=0.6))
     assert slower == sync == pytest.approx(float(norm.mem_rate) + 0.6)
@@ -78,7 +78,7 @@ def test_streams_that_exceed_the_memory_bandwidth_share_it() -> None:
 
 def test_an_eager_engine_pays_for_its_host_once_per_pass_however_many_chunks() -> None:
     def latency(eager_step: float, plan: Plan) -> float:
-        prices = pricer(machine("h100", eager_step=eager_step), runtime="eager")
+        prices = cost_model(machine("h100", eager_step=eager_step), runtime="eager")
         return predict(prices.scenario, plan).latency_s
 
     for plan in (Plan(), Plan(strategy="iso", chunks=(1024, 1024, 1024, 1024))):
@@ -87,7 +87,7 @@ def test_an_eager_engine_pays_for_its_host_once_per_pass_however_many_chunks() -
 
 def test_a_cuda_graph_hides_launches_but_never_a_whole_kernel() -> None:
     seconds = [
-        float(pricer(machine("h100", graph_overlap=hidden)).step((NORM,), rows(1)).seconds)
+        float(cost_model(machine("h100", graph_overlap=hidden)).step((NORM,), rows(1)).seconds)
         for hidden in (0.0, 2e-6, 1e-5)
     ]
     assert seconds[0] - seconds[1] == pytest.approx(2e-6)

@@ -21,7 +21,7 @@ from isotune.simulator.architecture import (
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Cost, Gpu
 from isotune.simulator.machine import HardwareProfile
-from isotune.simulator.predict import Pricer, ProgramCosts, Rows, Scenario, StepCost, predict
+from isotune.simulator.predict import CostModel, ProgramCosts, Rows, Scenario, StepCost, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, expand
 
 MakeScenario = Callable[..., Scenario]
@@ -49,7 +49,7 @@ def scenarios(draw: st.DrawFn, make: MakeScenario, tp: tuple[int, ...] = (2, 4, 
 def totals(scenario: Scenario, plan: Plan) -> dict[str, float]:
     """What all steps of a plan compute, move and send."""
     program = expand(scenario.model, scenario.workload, plan)
-    costs = ProgramCosts(program, Pricer(scenario, plan.comm_dtype, plan.comm_sms))
+    costs = ProgramCosts(program, CostModel(scenario, plan.comm_dtype, plan.comm_sms))
     total = dict.fromkeys(("flops", "bytes", "sent"), 0.0)
     for index, step in enumerate(program.steps):
         for op, cost in costs.price(index).parts:
@@ -74,12 +74,12 @@ def test_causal_attention_of_two_chunks_is_counted_pair_by_pair(
     make_scenario: MakeScenario,
 ) -> None:
     scenario = make_scenario("llama-2-7b", blocks=1, prompt=1000, tp=8)
-    pricer = Pricer(scenario)
+    cost_model = CostModel(scenario)
     (attention,) = (op for op in scenario.model.block(8).ops if isinstance(op, Attend))
     flops = 0.0
     for chunk in expand(scenario.model, scenario.workload, TWO_CHUNKS).chunks:
         shape = Rows(chunk.rows, chunk.requests, chunk.tokens, chunk.start)
-        ((_, cost),) = pricer.step((attention,), shape).parts
+        ((_, cost),) = cost_model.step((attention,), shape).parts
         flops += float(cost.flops)
     heads, head_dim, pairs = 32 / 8, 128, 1000 * 1001 / 2
     assert flops == 4 * head_dim * heads * pairs
@@ -159,7 +159,7 @@ def test_beside_a_collective_a_kernel_loses_its_sms_and_shares_memory(
     gpu = scenario.hardware.gpu
     kernel = price(1.0, sm_seconds, mem_rates[0], 0.0, gpu)
     collective = price(1.0, 1.0, mem_rates[1], held * gpu.sms, gpu)
-    found = Pricer(scenario).slowdowns(kernel, collective)
+    found = CostModel(scenario).slowdowns(kernel, collective)
     assert [float(part) for part in found] == pytest.approx(slower)
 
 

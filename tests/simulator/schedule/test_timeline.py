@@ -20,7 +20,7 @@ SYNC = Collective(name="sync", sublayer="mlp", elements=1)
 
 @dataclass
 class Costs:
-    """Prices typed in by hand."""
+    """CostTable typed in by hand."""
 
     times: list[float]
     slower: tuple[float, float] = (1.0, 1.0)

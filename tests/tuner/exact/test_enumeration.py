@@ -31,7 +31,7 @@ def scenario(hardware, prompt=640, blocks=BLOCKS, wait=None):
     )
 
 
-def cuts_of(prompt, most):
+def splits_of(prompt, most):
     return [
         tuple(sizes)
         for chunks in range(2, most + 1)
@@ -40,7 +40,7 @@ def cuts_of(prompt, most):
 
 
 def every_plan(case, dtypes=("bf16",), most=3):
-    everything = product(cuts_of(case.workload.prompt, most), dtypes, case.sm_budgets)
+    everything = product(splits_of(case.workload.prompt, most), dtypes, case.sm_budgets)
     for chunks, dtype, sms in everything:
         yield Plan(strategy="iso", chunks=chunks, comm_dtype=dtype, comm_sms=sms)
     for dtype in dtypes:

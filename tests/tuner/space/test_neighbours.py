@@ -1,4 +1,4 @@
-"""Cuts one step away from a cut."""
+"""Splits one step away from a split."""
 
 from hypothesis import given
 from hypothesis import strategies as st
