@@ -14,13 +14,13 @@ from typing import Any
 from isotune._version import __version__
 from isotune.simulator.io import write_text
 from isotune.simulator.predict import Prediction
-from isotune.simulator.schedule import Program, Step, Stream, Timeline, kind_of
+from isotune.simulator.schedule import Lane, Program, Queue, Step, Timeline, kind_of
 
 Timed = tuple[Program, Timeline]
 Event = dict[str, Any]
 _FIRST = 1
 """Process and thread 0 are the idle task to viewers that also read kernel traces."""
-_TRACKS = {Stream.COMPUTE: "compute stream", Stream.COMM: "communication stream"}
+_TRACKS = {Queue.COMPUTE: "compute stream", Queue.COMM: "communication stream"}
 
 
 def predicted(prediction: Prediction, name: str = "plan") -> dict[str, Timed]:
@@ -47,11 +47,12 @@ def write_trace(path: Path, rows: Mapping[str, Timed], about: Mapping[str, str])
 
 
 def trace(rows: Mapping[str, Timed], about: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A trace with one process per timeline and one track per stream; times in microseconds."""
+    """A trace with one process per timeline and one track per lane; times in microseconds."""
     names: list[Event] = []
     events: list[Event] = []
     for pid, (name, (program, timeline)) in enumerate(rows.items(), _FIRST):
-        names += _names(pid, name)
+        stages = 1 + max(step.lane.stage for step in program.steps)
+        names += _names(pid, name, stages)
         slices = [
             _slice(pid, step, start, end)
             for step, start, end in zip(program.steps, timeline.starts, timeline.ends, strict=True)
@@ -66,15 +67,22 @@ def trace(rows: Mapping[str, Timed], about: Mapping[str, str] | None = None) -> 
     }
 
 
-def _names(pid: int, name: str) -> Iterator[Event]:
+def _names(pid: int, name: str, stages: int) -> Iterator[Event]:
     def metadata(kind: str, tid: int, **args: object) -> Event:
         return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "ts": 0, "args": args}
 
     yield metadata("process_name", _FIRST, name=name)
     yield metadata("process_sort_index", _FIRST, sort_index=pid)
-    for tid, stream in enumerate(Stream, _FIRST):
-        yield metadata("thread_name", tid, name=_TRACKS[stream])
-        yield metadata("thread_sort_index", tid, sort_index=tid)
+    for stage in range(stages):
+        for queue, track in _TRACKS.items():
+            tid = _thread(Lane(stage, queue))
+            of = f"stage {stage}, " if stages > 1 else ""
+            yield metadata("thread_name", tid, name=f"{of}{track}")
+            yield metadata("thread_sort_index", tid, sort_index=tid)
+
+
+def _thread(lane: Lane) -> int:
+    return _FIRST + len(_TRACKS) * lane.stage + list(_TRACKS).index(lane.queue)
 
 
 def _slice(pid: int, step: Step, start: float, end: float) -> Event:
@@ -85,7 +93,7 @@ def _slice(pid: int, step: Step, start: float, end: float) -> Event:
         "name": _title(step),
         "cat": "sync" if step.is_sync else "compute",
         "pid": pid,
-        "tid": _FIRST + list(Stream).index(step.stream),
+        "tid": _thread(step.lane),
         "ts": first / 1e3,
         "dur": (last - first) / 1e3,
         "args": {

@@ -3,7 +3,7 @@
 from isotune.simulator.automaton.drop_sets import DropSets
 from isotune.simulator.automaton.engine import INTERPRETED, Engine, cheapest, compiled
 from isotune.simulator.automaton.reachable_states import Transitions, transitions
-from isotune.simulator.automaton.repeating_blocks import Structure, structure
+from isotune.simulator.automaton.repeating_blocks import Structure, handles, structure
 from isotune.simulator.automaton.walk import (
     DROPPED,
     STATES,
@@ -29,6 +29,7 @@ __all__ = [
     "Transitions",
     "cheapest",
     "compiled",
+    "handles",
     "structure",
     "transitions",
 ]

@@ -14,13 +14,14 @@ import numpy as np
 from isotune.simulator.architecture import Model
 from isotune.simulator.automaton.walk import HEAD, Index, Layout
 from isotune.simulator.schedule import (
+    COMM,
+    COMPUTE,
     STRATEGIES,
     PassSizes,
     Program,
     Role,
     Step,
     Strategy,
-    Stream,
     Workload,
     expand_sizes,
 )
@@ -59,6 +60,14 @@ class _Part:
     syncs: list[int]
     needs: list[int]
     after: list[int]
+
+
+def handles(how: Strategy) -> bool:
+    """Whether a strategy's programs are small automata: blocks alike, on two lanes of one stage.
+
+    The reference timeline runs all others.
+    """
+    return how.uniform and how.stages == 1
 
 
 @lru_cache(maxsize=512)
@@ -104,10 +113,10 @@ class _Roles:
 def _part(program: Program, block: int, roles: _Roles, awaited: int) -> _Part:
     """The steps of one block; syncs of the block before come first in what is waited for."""
     steps = program.steps
-    before = [i for i, s in enumerate(steps) if s.block == block - 1 and s.stream is Stream.COMM]
+    before = [i for i, s in enumerate(steps) if s.block == block - 1 and s.lane == COMM]
     here = [index for index, step in enumerate(steps) if step.block == block]
-    compute = [index for index in here if steps[index].stream is Stream.COMPUTE]
-    syncs = [index for index in here if steps[index].stream is Stream.COMM]
+    compute = [index for index in here if steps[index].lane == COMPUTE]
+    syncs = [index for index in here if steps[index].lane == COMM]
     tail = before[len(before) - awaited :] if before else []
     place = {index: number for number, index in enumerate([*tail, *syncs])}
     order = {index: number for number, index in enumerate(compute)}
@@ -121,7 +130,7 @@ def _part(program: Program, block: int, roles: _Roles, awaited: int) -> _Part:
 
 def _awaited(program: Program) -> int:
     """How many of a block's syncs are in flight at its end: from the first that is awaited then."""
-    syncs = [i for i, step in enumerate(program.steps) if step.stream is Stream.COMM]
+    syncs = [i for i, step in enumerate(program.steps) if step.lane == COMM]
     inner = [index for index in syncs if program.steps[index].block == 0]
     later = {d for step in program.steps if step.block > 0 for d in step.depends_on}
     return len(inner) - next((at for at, index in enumerate(inner) if index in later), len(inner))

@@ -21,6 +21,7 @@ from isotune.simulator.automaton import (
     Index,
     Structure,
     compiled,
+    handles,
     structure,
 )
 from isotune.simulator.batch.cost_table import (
@@ -57,7 +58,7 @@ class Batch:
 def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     """Latencies in seconds [plans]; `known` are compute costs of the scenario to use again."""
     split_of = batch.split_of
-    if split_of is None or not batch.plan.how.uniform:
+    if split_of is None or not handles(batch.plan.how):
         seconds = run_with(batch, (None,), known).reshape(-1)
         return seconds if split_of is None else seconds[split_of]
     whole, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
@@ -108,7 +109,7 @@ def run_with(
 
     Splits are priced and forgotten part by part; the costs are those of every factor.
     """
-    if not batch.plan.how.uniform:
+    if not handles(batch.plan.how):
         return _one_by_one(batch, factors)
     whole, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
     latency = np.empty((len(factors), len(batch.splits)))

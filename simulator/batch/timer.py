@@ -18,6 +18,7 @@ from isotune.simulator.automaton import (
     Index,
     Structure,
     compiled,
+    handles,
     structure,
 )
 from isotune.simulator.batch.cost_table import ComputeCosts, CostTable, Splits, role_costs
@@ -69,7 +70,7 @@ class Timer:
         """
         scenario = self.scenario
         check_plan(plan, scenario.model, scenario.workload)
-        if not plan.how.uniform:
+        if not handles(plan.how):
             return float(self.seconds([plan])[0])
         drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))

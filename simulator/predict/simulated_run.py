@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from isotune.simulator.architecture import Op
-from isotune.simulator.automaton import Automaton, DropSets, cheapest, structure
+from isotune.simulator.automaton import Automaton, DropSets, cheapest, handles, structure
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import CostModel, StepCost, rows_of
@@ -169,7 +169,7 @@ class SimulatedRun:
         """Seconds with each operation class slower by one standard error."""
         errors = self.costs.scenario.class_errors()
         factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
-        if self.plan is None or not self.plan.how.uniform:
+        if self.plan is None or not handles(self.plan.how):
             return tuple(map(self.under, factors))
         return _fast(self.costs, self.plan, [_Shifted(self.costs, one) for one in factors])
 

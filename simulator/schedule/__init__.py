@@ -12,10 +12,13 @@ from isotune.simulator.schedule.breakdown import (
 )
 from isotune.simulator.schedule.plan import Plan, check_plan
 from isotune.simulator.schedule.program import (
+    COMM,
+    COMPUTE,
+    Lane,
     Program,
+    Queue,
     Role,
     Step,
-    Stream,
     expand,
     expand_sizes,
 )
@@ -43,6 +46,8 @@ from isotune.simulator.schedule.timeline import StepCosts, Timeline, simulate
 from isotune.simulator.schedule.workload import LaunchMode, Phase, Workload
 
 __all__ = [
+    "COMM",
+    "COMPUTE",
     "SEARCHABLE",
     "SPD",
     "STEPS",
@@ -52,12 +57,14 @@ __all__ = [
     "ZERO_SHOT",
     "Chunk",
     "CommDtype",
+    "Lane",
     "LaunchMode",
     "Measurement",
     "PassSizes",
     "Phase",
     "Plan",
     "Program",
+    "Queue",
     "RecoveryStep",
     "Role",
     "Step",
@@ -65,7 +72,6 @@ __all__ = [
     "StepTimes",
     "Strategy",
     "StrategyName",
-    "Stream",
     "TechniqueName",
     "Timeline",
     "WeightDtype",

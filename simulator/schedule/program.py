@@ -18,7 +18,7 @@ the compute stream itself, as in any serial engine.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from isotune.simulator.architecture import Collective, Model, Op, Segment
 from isotune.simulator.schedule.plan import Plan
@@ -27,27 +27,37 @@ from isotune.simulator.schedule.strategies import Strategy
 from isotune.simulator.schedule.workload import Workload
 
 
-class Stream(StrEnum):
-    """An in-order queue of the device."""
+class Queue(StrEnum):
+    """An in-order queue of a device."""
 
     COMPUTE = "compute"
     COMM = "comm"
 
+
+class Lane(NamedTuple):
+    """A queue of the ranks of one pipeline stage."""
+
+    stage: int
+    queue: Queue
+
+
+COMPUTE: Final = Lane(0, Queue.COMPUTE)
+COMM: Final = Lane(0, Queue.COMM)
 
 Role = tuple[tuple[Op, ...], int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Ops that run back to back on one stream over `rows` rows of a chunk, from `first_row`.
+    """Ops that run back to back on one lane over `rows` rows of a chunk, from `first_row`.
 
     `tile` counts the tiles of a chunk whose last op is cut by rows, else it is None. A step
     starts when the steps it depends on (indices into the program) and the step before
-    it on its stream have ended. `block` is -1 before the first block and
+    it on its lane have ended. `block` is -1 before the first block and
     `num_hidden_layers` after the last.
     """
 
-    stream: Stream
+    lane: Lane
     ops: tuple[Op, ...]
     block: int
     chunk: Chunk
@@ -69,10 +79,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps in issue order; each stream runs its own in that order.
+    """Steps in issue order; each lane runs its own in that order.
 
     The order is part of the meaning: a chunk attends to the keys and values of the chunk
-    before it, which its stream has issued earlier; no dependency repeats that.
+    before it, which its lane has issued earlier; no dependency repeats that.
     """
 
     steps: tuple[Step, ...]
@@ -124,7 +134,7 @@ def expand_sizes(
         dropped: blocks whose attention all-reduce is dropped.
     """
     chunks = how.split(work, sizes)
-    emitter = _Emitter(tp, _sync_stream(tp, how, len(sizes)), how.lag)
+    emitter = _Emitter(tp, _sync_lane(tp, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
@@ -138,11 +148,11 @@ def expand_sizes(
     return Program(tuple(emitter.steps), chunks)
 
 
-def _sync_stream(tp: int, how: Strategy, parts: int) -> Stream | None:
-    """Where all-reduces run; one GPU has none, and one chunk or tile has nothing beside them."""
+def _sync_lane(tp: int, how: Strategy, parts: int) -> Lane | None:
+    """The lane of the all-reduces: one GPU has none, one chunk or tile has nothing beside them."""
     if tp == 1:
         return None
-    return Stream.COMM if how.beside(parts) else Stream.COMPUTE
+    return COMM if how.beside(parts) else COMPUTE
 
 
 def _segments(
@@ -160,9 +170,9 @@ def _segments(
 class _Emitter:
     """Appends steps and remembers what each chunk's next step must wait for."""
 
-    def __init__(self, tp: int, sync_stream: Stream | None, lag: int) -> None:
+    def __init__(self, tp: int, sync_lane: Lane | None, lag: int) -> None:
         self.steps: list[Step] = []
-        self._tp, self._sync_stream, self._lag = tp, sync_stream, lag
+        self._tp, self._sync_lane, self._lag = tp, sync_lane, lag
         self._pending: dict[int, tuple[int, ...]] = {}
         self._later: dict[int, tuple[int, ...]] = {}
 
@@ -185,9 +195,9 @@ class _Emitter:
             tile = index if len(tiles) > 1 else None
             place = (block, chunk, tile, first_row, rows)
             done = self._compute(last, *place[:-1], -(-rows // ranks))
-            if self._sync_stream and segment.collective:
+            if self._sync_lane and segment.collective:
                 syncs.append(len(self.steps))
-                self.steps.append(Step(self._sync_stream, (segment.collective,), *place, (done,)))
+                self.steps.append(Step(self._sync_lane, (segment.collective,), *place, (done,)))
             first_row = first_row + rows
         self._wait(chunk.index, tuple(syncs))
 
@@ -215,5 +225,5 @@ class _Emitter:
         """Append a compute step that waits for what its chunk waits for; its index."""
         waits = self._pending.get(chunk.index, ())
         self._pending[chunk.index] = ()
-        self.steps.append(Step(Stream.COMPUTE, ops, block, chunk, tile, first_row, rows, waits))
+        self.steps.append(Step(COMPUTE, ops, block, chunk, tile, first_row, rows, waits))
         return len(self.steps) - 1

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from isotune.simulator.schedule import Program, StepTimes, Stream
+from isotune.simulator.schedule import COMM, COMPUTE, Lane, Program, StepTimes
 
 Perform = Callable[[int], None]
 """Does the work of the step with this index."""
@@ -43,7 +43,7 @@ class CpuStreams:
             in_flight: dict[int, Future[None]] = {}
             try:
                 for index, step in enumerate(program.steps):
-                    if step.stream is Stream.COMM:
+                    if step.lane == COMM:
                         in_flight[index] = comm.submit(clocked, index)
                         continue
                     for awaited in step.depends_on:
@@ -63,9 +63,9 @@ class CudaStreams:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._streams: dict[Stream, Any] = {
-            stream: torch.cuda.Stream(device, priority=-1 if stream is Stream.COMM else 0)
-            for stream in Stream
+        self._streams: dict[Lane, Any] = {
+            lane: torch.cuda.Stream(device, priority=-1 if lane == COMM else 0)
+            for lane in (COMPUTE, COMM)
         }
 
     def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> StepTimes:
@@ -73,13 +73,13 @@ class CudaStreams:
         torch.cuda.synchronize(self._device)
         begin = torch.cuda.Event(enable_timing=True)
         starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in program.steps] for _ in "se")
-        begin.record(self._streams[Stream.COMPUTE])
-        self._streams[Stream.COMM].wait_event(begin)
+        begin.record(self._streams[COMPUTE])
+        self._streams[COMM].wait_event(begin)
         for index, step in enumerate(program.steps):
             on_step(index)
-            stream = self._streams[step.stream]
+            stream = self._streams[step.lane]
             for awaited in step.depends_on:
-                if program.steps[awaited].stream is not step.stream:
+                if program.steps[awaited].lane != step.lane:
                     stream.wait_event(ends[awaited])
             with torch.cuda.stream(stream):
                 starts[index].record(stream)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isotune.simulator.architecture import Attend, LmHead
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Plan, Program, Step, Stream, expand
+from isotune.simulator.schedule import COMM, COMPUTE, Lane, Plan, Program, Step, expand
 
 MakeScenario = Callable[..., Scenario]
 ATTENTION = ("attention_norm", "qkv", "rope", "attention", "attention_out")
@@ -50,8 +50,8 @@ def name(step: Step) -> str:
     return f"{SHORT[ops(step)]}({part}){max(step.block, 0)}"
 
 
-def names(steps: Program, stream: Stream) -> str:
-    return " | ".join(name(step) for step in steps.steps if step.stream is stream)
+def names(steps: Program, lane: Lane) -> str:
+    return " | ".join(name(step) for step in steps.steps if step.lane == lane)
 
 
 def waits(steps: Program) -> dict[str, str]:
@@ -64,11 +64,11 @@ def waits(steps: Program) -> dict[str, str]:
 
 def test_iso_with_two_chunks_is_the_papers_schedule(make_scenario: MakeScenario) -> None:
     iso = program(make_scenario(blocks=2, prompt=100), strategy="iso", chunks=(60, 40))
-    assert names(iso, Stream.COMPUTE) == (
+    assert names(iso, COMPUTE) == (
         "embed(A)0 | embed(B)0 | attn(A)0 | attn(B)0 | mlp(A)0 | mlp(B)0 | "
         "attn(A)1 | attn(B)1 | mlp(A)1 | mlp(B)1 | head"
     )
-    assert names(iso, Stream.COMM) == (
+    assert names(iso, COMM) == (
         "AR(A)0 | AR(B)0 | AR'(A)0 | AR'(B)0 | AR(A)1 | AR(B)1 | AR'(A)1 | AR'(B)1"
     )
     assert waits(iso) == {
@@ -83,32 +83,30 @@ def test_iso_with_two_chunks_is_the_papers_schedule(make_scenario: MakeScenario)
 
 def test_serial_runs_compute_and_syncs_one_after_the_other(make_scenario: MakeScenario) -> None:
     serial = program(make_scenario(blocks=1, prompt=100))
-    assert names(serial, Stream.COMPUTE) == (
-        "embed(A)0 | attn(A)0 | AR(A)0 | mlp(A)0 | AR'(A)0 | head"
-    )
-    assert names(serial, Stream.COMM) == ""
+    assert names(serial, COMPUTE) == ("embed(A)0 | attn(A)0 | AR(A)0 | mlp(A)0 | AR'(A)0 | head")
+    assert names(serial, COMM) == ""
 
 
 def test_a_dropped_block_has_one_segment_and_one_sync(make_scenario: MakeScenario) -> None:
     scenario = make_scenario(blocks=2, prompt=100)
     serial = program(scenario, dropped=(0,))
-    assert names(serial, Stream.COMPUTE) == (
+    assert names(serial, COMPUTE) == (
         "embed(A)0 | attn(A)0 | mlp(A)0 | AR'(A)0 | attn(A)1 | AR(A)1 | mlp(A)1 | AR'(A)1 | head"
     )
     iso = program(scenario, strategy="iso", chunks=(60, 40), dropped=(1,))
-    assert names(iso, Stream.COMPUTE) == (
+    assert names(iso, COMPUTE) == (
         "embed(A)0 | embed(B)0 | attn(A)0 | attn(B)0 | mlp(A)0 | mlp(B)0 | "
         "attn(A)1 | mlp(A)1 | attn(B)1 | mlp(B)1 | head"
     )
-    assert names(iso, Stream.COMM) == "AR(A)0 | AR(B)0 | AR'(A)0 | AR'(B)0 | AR'(A)1 | AR'(B)1"
+    assert names(iso, COMM) == "AR(A)0 | AR(B)0 | AR'(A)0 | AR'(B)0 | AR'(A)1 | AR'(B)1"
 
 
 def test_gemm_overlap_cuts_the_row_parallel_gemms_into_tiles(make_scenario: MakeScenario) -> None:
     tiled = program(make_scenario(blocks=1, prompt=100), strategy="gemm_overlap", chunks=(70, 30))
-    assert names(tiled, Stream.COMPUTE) == (
+    assert names(tiled, COMPUTE) == (
         "embed(A)0 | attn-(A)0 | out(A0)0 | out(A1)0 | mlp-(A)0 | down(A0)0 | down(A1)0 | head"
     )
-    assert names(tiled, Stream.COMM) == "AR(A0)0 | AR(A1)0 | AR'(A0)0 | AR'(A1)0"
+    assert names(tiled, COMM) == "AR(A0)0 | AR(A1)0 | AR'(A0)0 | AR'(A1)0"
     assert waits(tiled)["AR(A1)0"] == "out(A1)0"
     assert waits(tiled)["mlp-(A)0"] == "AR(A0)0 AR(A1)0"
     cut = [(s.first_row, s.rows) for s in tiled.steps if ops(s) == ("attention_out",)]
@@ -120,16 +118,16 @@ def test_gemm_overlap_cuts_only_the_last_gemm_of_a_dropped_block(
 ) -> None:
     scenario = make_scenario(blocks=1, prompt=100)
     tiled = program(scenario, strategy="gemm_overlap", chunks=(70, 30), dropped=(0,))
-    assert names(tiled, Stream.COMPUTE) == (
+    assert names(tiled, COMPUTE) == (
         "embed(A)0 | attn(A)0 | mlp-(A)0 | down(A0)0 | down(A1)0 | head"
     )
-    assert names(tiled, Stream.COMM) == "AR'(A0)0 | AR'(A1)0"
+    assert names(tiled, COMM) == "AR'(A0)0 | AR'(A1)0"
 
 
 def test_request_overlap_interleaves_whole_prompts(make_scenario: MakeScenario) -> None:
     scenario = make_scenario(blocks=1, prompt=100, batch=3)
     split = program(scenario, strategy="request_overlap", chunks=(2, 1))
-    assert names(split, Stream.COMPUTE) == (
+    assert names(split, COMPUTE) == (
         "embed(A)0 | embed(B)0 | attn(A)0 | attn(B)0 | mlp(A)0 | mlp(B)0 | head"
     )
     whole = [(c.first_request, c.requests, c.start, c.tokens, c.rows) for c in split.chunks]
@@ -172,8 +170,8 @@ def test_steps_of_one_role_differ_only_in_their_block(make_scenario: MakeScenari
     assert len(players) == 2 + 2 * 4 + 1
     for step, role in zip(iso.steps, role_of, strict=True):
         player = iso.steps[players[role]]
-        assert (step.ops, step.chunk, step.rows, step.stream, step.tile) == (
-            player.ops, player.chunk, player.rows, player.stream, player.tile
+        assert (step.ops, step.chunk, step.rows, step.lane, step.tile) == (
+            player.ops, player.chunk, player.rows, player.lane, player.tile
         )  # fmt: skip
 
 
@@ -198,11 +196,11 @@ def attends(step: Step) -> bool:
 def ancestors(steps: tuple[Step, ...]) -> list[set[int]]:
     """Steps that surely ended before each step starts."""
     before: list[set[int]] = []
-    last: dict[Stream, int] = {}
+    last: dict[Lane, int] = {}
     for index, step in enumerate(steps):
-        direct = set(step.depends_on) | ({last[step.stream]} if step.stream in last else set())
+        direct = set(step.depends_on) | ({last[step.lane]} if step.lane in last else set())
         before.append(direct.union(*(before[other] for other in direct)))
-        last[step.stream] = index
+        last[step.lane] = index
     return before
 
 

@@ -9,11 +9,11 @@ from isotune.simulator.architecture import Collective, Norm, PartialAdd
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import (
+    COMM,
     STRATEGIES,
     Plan,
     Program,
     Strategy,
-    Stream,
     expand,
     strategy_named,
     technique_label,
@@ -74,7 +74,7 @@ def test_in_a_ladder_a_module_awaits_the_sync_of_the_one_before_the_last(
 ) -> None:
     steps = program_of("ladder").steps
     modules = [step for step in steps if not step.is_sync]
-    assert all(step.stream is Stream.COMM for step in steps if step.is_sync)
+    assert all(step.lane == COMM for step in steps if step.is_sync)
     _, first, second, third, *_, head = modules
     assert first.depends_on == second.depends_on == ()
     awaited = steps[third.depends_on[0]]

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from isotune.simulator.architecture import Collective, Matmul
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Chunk, Program, Step, Stream, expand, simulate
+from isotune.simulator.schedule import (
+    COMM,
+    COMPUTE,
+    Chunk,
+    Lane,
+    Program,
+    Queue,
+    Step,
+    expand,
+    simulate,
+)
 
 CHUNK = Chunk(0, 0, 1, 0, 1)
 PRODUCT = Matmul(name="product", sublayer="mlp", n=1, k=1)
@@ -36,11 +46,11 @@ class Costs:
 
 
 def compute(*depends_on: int) -> Step:
-    return Step(Stream.COMPUTE, (PRODUCT,), 0, CHUNK, None, 0, 1, depends_on)
+    return Step(COMPUTE, (PRODUCT,), 0, CHUNK, None, 0, 1, depends_on)
 
 
 def sync(*depends_on: int) -> Step:
-    return Step(Stream.COMM, (SYNC,), 0, CHUNK, None, 0, 1, depends_on)
+    return Step(COMM, (SYNC,), 0, CHUNK, None, 0, 1, depends_on)
 
 
 def program(*steps: Step) -> Program:
@@ -89,6 +99,21 @@ def test_steps_that_end_together_let_their_successors_start_together() -> None:
     assert run.latency == 3
 
 
+def test_stages_run_beside_each_other_and_contend_each_for_its_own_gpu() -> None:
+    # Stage 1 computes while the collective of stage 0 is in flight, and neither is slowed.
+    second = Lane(1, Queue.COMPUTE)
+    elsewhere = Step(second, (PRODUCT,), 0, CHUNK, None, 0, 1, (0,))
+    costs = Costs([1, 2, 4], slower=(2.0, 1.5))
+    run = simulate(program(compute(), sync(0), elsewhere), costs)
+    assert run.ends == (1, 3, 5)
+    assert (run.latency, run.overlapped, costs.asked) == (5, 0, [])
+
+
+def test_a_step_that_waits_for_another_stage_waits_for_its_event_as_well() -> None:
+    later = Step(Lane(1, Queue.COMPUTE), (PRODUCT,), 0, CHUNK, None, 0, 1, (0,))
+    assert simulate(program(compute(), later), Costs([1, 2], event_wait=0.5)).starts == (0, 1.5)
+
+
 def test_an_empty_program_takes_no_time() -> None:
     assert simulate(program(), Costs([])).latency == 0
 
@@ -107,14 +132,14 @@ def test_any_plans_timeline_is_a_schedule(
     run = simulate(steps, Costs(seconds, slower, wait))
     rounding = 1e-9 * sum(seconds)
     assert run.latency == max(run.ends)
-    for stream in Stream:
-        own = [index for index, step in enumerate(steps.steps) if step.stream is stream]
+    for lane in (COMPUTE, COMM):
+        own = [index for index, step in enumerate(steps.steps) if step.lane == lane]
         assert all(run.ends[a] <= run.starts[b] for a, b in pairwise(own))
     for index, step in enumerate(steps.steps):
         lasted = run.ends[index] - run.starts[index]
-        longest = seconds[index] * slower[step.stream is Stream.COMM]
+        longest = seconds[index] * slower[step.lane == COMM]
         assert seconds[index] - rounding <= lasted <= longest + rounding
         for other in step.depends_on:
-            crosses = steps.steps[other].stream is not step.stream
+            crosses = steps.steps[other].lane != step.lane
             earliest = run.ends[other] + (wait if crosses else 0.0)
             assert run.starts[index] >= earliest - rounding
