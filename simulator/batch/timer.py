@@ -106,6 +106,9 @@ class Timer:
             seconds[members] = self._together([plans[index] for index in members])
         return seconds
 
+    latencies = seconds
+    """The earlier name, which `isotune.Predictor` keeps."""
+
     def run(self, batch: Batch) -> Array:
         """Seconds [plans] of a batch of this scenario."""
         return run(batch, self._compute)

@@ -62,12 +62,12 @@ def refuse_unsuited(context: typer.Context, kind: Any) -> None:
 
 def _instead(kind: Any, name: str) -> str:
     """What to do with an option that a kind of search does not take."""
-    if kind is JoinedSearch:
-        return "allowed: --storage, -o, --json"
     takers = [taker for taker in reversed(KINDS) if name in _options(taker)]
     for taker in takers:
         if instead := getattr(taker, "INSTEAD", {}).get(name):
             return str(instead)
+    if kind is JoinedSearch:
+        return "allowed: --storage, -o, --json"
     return "allowed with: " + "; ".join(taker.NAME for taker in takers)
 
 
