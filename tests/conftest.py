@@ -64,7 +64,7 @@ def _plans(
     return Plan(
         strategy=strategy,
         chunks=() if serial else draw(_chunks(total, most_chunks)),
-        comm_dtype=draw(st.sampled_from(COMM_DTYPES)),
+        comm_dtype=draw(st.sampled_from(COMM_DTYPES)) if how.quantised else "bf16",
         comm_sms=None if not how.overlaps else draw(st.none() | st.integers(1, 40)),
         dropped=tuple(sorted(draw(st.sets(blocks)))) if how.drops else (),
     )

@@ -1,7 +1,7 @@
 """Costs of every role of a program for many splits at once: what the compiled engine reads.
 
 A *split* is one way to split one pass: its requests, tokens and context, and the chunk sizes. Roles
-that run the same ops are priced in one call, whatever their number.
+that run the same ops are costed in one call, whatever their number.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Splits:
 class ComputeCosts:
     """What compute takes in the splits of one scenario, whatever the transfer type and SM budget.
 
-    Each is priced once, and forgotten with its splits.
+    Each is worked out once, and forgotten with its splits.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class CostTable:
 
     @classmethod
     def unknown(cls, splits: int, roles: int, pairs: int) -> Self:
-        """Nothing is priced yet."""
+        """Nothing is known yet."""
         return cls(np.full((splits, roles), np.nan), np.full((splits, 2 * pairs), np.nan))
 
 
@@ -95,22 +95,22 @@ class RoleCosts:
     costs: dict[tuple[Op, ...], StepCost]
     slower: list[tuple[list[int], Array, Array]]
 
-    def prices(self, factors: Factors | None = None) -> CostTable:
+    def table(self, factors: Factors | None = None) -> CostTable:
         """Seconds and slowdowns; `factors` asks what if ops and contention took more or less.
 
         Roles that do not occur stay NaN, so that an engine that used them would show it.
         """
         structure = self.structure
-        prices = CostTable.unknown(self.splits, len(structure.roles), len(structure.pairs))
+        table = CostTable.unknown(self.splits, len(structure.roles), len(structure.pairs))
         for ops, roles in self.alike.items():
-            prices.seconds[:, roles] = _seconds(self.costs[ops], factors)
+            table.seconds[:, roles] = _seconds(self.costs[ops], factors)
         share = factors.contention if factors else 1.0
         for columns, compute, sync in self.slower:
             first = [2 * column for column in columns]
             second = [2 * column + 1 for column in columns]
-            prices.slowdowns[:, first] = 1.0 + share * (compute - 1.0)
-            prices.slowdowns[:, second] = 1.0 + share * (sync - 1.0)
-        return prices
+            table.slowdowns[:, first] = 1.0 + share * (compute - 1.0)
+            table.slowdowns[:, second] = 1.0 + share * (sync - 1.0)
+        return table
 
 
 def role_costs(
@@ -172,7 +172,7 @@ def _seconds(cost: StepCost, factors: Factors | None) -> Array:
 
 
 def _take(cost: Any, roles: list[int]) -> Any:
-    """A step's price with the columns of some roles, in every array it holds."""
+    """A step's cost with the columns of some roles, in every array it holds."""
     if isinstance(cost, np.ndarray):
         return cost[:, roles] if cost.ndim == 2 and cost.shape[1] > 1 else cost
     if isinstance(cost, tuple):

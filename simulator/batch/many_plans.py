@@ -1,7 +1,7 @@
 """The reference timeline's answer for many plans at once.
 
 Plans of one batch share a program's shape (strategy, number of chunks, transfer type, SM budget)
-and differ in the sizes of their chunks and in their drop set. Each distinct split is priced once
+and differ in the sizes of their chunks and in their drop set. Each distinct split is costed once
 with numpy; the compiled engine then runs every plan, all cores sharing the plans. Whatever
 their number, only `PLANS_AT_ONCE` of them are in flight.
 """
@@ -62,12 +62,12 @@ def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
         seconds = run_with(batch, (None,), known).reshape(-1)
         return seconds if split_of is None else seconds[split_of]
     whole, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
-    prices = _costs(batch, whole, drops, batch.splits, known).prices()
+    table = _costs(batch, whole, drops, batch.splits, known).table()
     latency = np.empty(len(split_of))
 
     def work(first: int) -> None:
         part = slice(first, first + PLANS_AT_ONCE)
-        _walk(batch.scenario, whole, prices, split_of[part], drops.part(part), latency[part])
+        _walk(batch.scenario, whole, table, split_of[part], drops.part(part), latency[part])
 
     firsts = range(0, len(latency), PLANS_AT_ONCE)
     list((_threads().map if len(firsts) > 1 else map)(work, firsts))
@@ -99,7 +99,7 @@ def cost_table_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Stru
     """The structure of a batch's programs, and the costs of its splits for any drop set."""
     whole = _structure(batch.scenario, batch.plan, batch.splits)
     both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
-    return whole, _costs(batch, whole, both, batch.splits, known).prices()
+    return whole, _costs(batch, whole, both, batch.splits, known).table()
 
 
 def run_with(
@@ -107,7 +107,7 @@ def run_with(
 ) -> Array:
     """Seconds [factors, plans] of a plan per split, if ops and contention took more or less.
 
-    Splits are priced and forgotten part by part; the costs are those of every factor.
+    Splits are costed and forgotten part by part; the costs are those of every factor.
     """
     if not handles(batch.plan.how):
         return _one_by_one(batch, factors)
@@ -120,7 +120,7 @@ def run_with(
         costs = _costs(batch, whole, some, splits, known)
         for row, factor in enumerate(factors):
             rows = np.arange(len(splits))
-            _walk(batch.scenario, whole, costs.prices(factor), rows, some, latency[row, part])
+            _walk(batch.scenario, whole, costs.table(factor), rows, some, latency[row, part])
     return latency
 
 
@@ -138,7 +138,7 @@ def _costs(
 def _walk(
     scenario: Scenario,
     whole: Structure,
-    prices: CostTable,
+    table: CostTable,
     split_of: Index,
     drops: DropSets,
     latency: Array,
@@ -146,8 +146,8 @@ def _walk(
     compiled().walk(
         whole.layout,
         scenario.model.num_hidden_layers,
-        prices.seconds,
-        prices.slowdowns,
+        table.seconds,
+        table.slowdowns,
         scenario.hardware.runtime.event_wait,
         split_of,
         drops.masks,

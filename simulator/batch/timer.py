@@ -27,12 +27,12 @@ from isotune.simulator.predict import CostModel, Factors, Scenario
 from isotune.simulator.schedule import STRATEGIES, TILE, CommDtype, Plan, check_plan
 
 _NEIGHBOURS = 128
-"""Two-chunk splits priced on either side of a new one: one call prices many as fast as one."""
+"""Two-chunk splits costed on either side of a new one: one call costs many as fast as one."""
 _REMEMBERED = 50_000
 
 
 class _Key(NamedTuple):
-    """What a plan's prices depend on."""
+    """What a plan's costs depend on."""
 
     strategy: str
     chunks: tuple[int, ...]
@@ -41,8 +41,8 @@ class _Key(NamedTuple):
     drops: bool
 
 
-class _Priced(NamedTuple):
-    """A split with its prices [1, roles] and [1, 2 * pairs]."""
+class _Known(NamedTuple):
+    """A split with its costs [1, roles] and [1, 2 * pairs]."""
 
     structure: Structure
     seconds: Array
@@ -58,7 +58,7 @@ class Timer:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self._priced: dict[_Key, _Priced] = {}
+        self._known: dict[_Key, _Known] = {}
         self._compute, self._walk = ComputeCosts(), compiled().walk
         self._first, self._one = np.zeros(1, dtype=np.int64), np.empty(1)
 
@@ -74,18 +74,18 @@ class Timer:
             return float(self.seconds([plan])[0])
         drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
-        priced = self._priced.get(key) or self._price(key)
+        known = self._known.get(key) or self._add(key)
         self._walk(
-            priced.structure.layout,
+            known.structure.layout,
             scenario.model.num_hidden_layers,
-            priced.seconds,
-            priced.slowdowns,
+            known.seconds,
+            known.slowdowns,
             scenario.hardware.runtime.event_wait,
             self._first,
             drops.masks,
             drops.periods,
             self._first,
-            priced.automaton,
+            known.automaton,
             self._one,
         )
         return float(self._one[0])
@@ -136,22 +136,22 @@ class Timer:
             )
         )
 
-    def _price(self, key: _Key) -> _Priced:
-        if len(self._priced) > _REMEMBERED:
-            self._priced.clear()
+    def _add(self, key: _Key) -> _Known:
+        if len(self._known) > _REMEMBERED:
+            self._known.clear()
         scenario = self.scenario
         sizes = _neighbours(key)
         whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
         cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
-        prices = role_costs(cost_model, whole, Splits.of(scenario.workload, sizes), kinds).prices()
+        table = role_costs(cost_model, whole, Splits.of(scenario.workload, sizes), kinds).table()
         automaton = Automaton.empty(whole.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)
-            self._priced[key._replace(chunks=tuple(chunks))] = _Priced(
-                whole, prices.seconds[here], prices.slowdowns[here], automaton
+            self._known[key._replace(chunks=tuple(chunks))] = _Known(
+                whole, table.seconds[here], table.slowdowns[here], automaton
             )
-        return self._priced[key]
+        return self._known[key]
 
 
 Predictor = Timer

@@ -1,4 +1,4 @@
-"""A program with its prices and its timeline, and the same with one operation class slower."""
+"""A program with its costs and its timeline, and the same with one operation class slower."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from isotune.simulator.schedule import Plan, Program, Timeline, expand, simulate
 
 
 class ProgramCosts:
-    """CostTable of one program's steps, each role priced once; see `timeline.StepCosts`."""
+    """Costs of one program's steps, each role once; see `timeline.StepCosts`."""
 
     def __init__(self, program: Program, cost_model: CostModel, contention: bool = True) -> None:
         self._role_of, players = program.roles()
         self.roles = {program.steps[player].role: role for role, player in enumerate(players)}
-        self.prices = [
+        self.step_costs = [
             cost_model.step(step.ops, rows_of(step))
             for step in map(program.steps.__getitem__, players)
         ]
-        self._seconds = [float(price.seconds) for price in self.prices]
+        self._seconds = [float(cost.seconds) for cost in self.step_costs]
         self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
         self._cost_model = cost_model
         self._contention = contention
@@ -35,25 +35,25 @@ class ProgramCosts:
 
     @property
     def scenario(self) -> Scenario:
-        """What the prices are for."""
+        """What the costs are for."""
         return self._cost_model.scenario
 
     def role_of(self, step: int) -> int:
         """The role a step plays (see `Program.roles`)."""
         return self._role_of[step]
 
-    def price(self, step: int) -> StepCost:
-        """The full price of a step."""
-        return self.prices[self._role_of[step]]
+    def step_cost(self, step: int) -> StepCost:
+        """The full cost of a step."""
+        return self.step_costs[self._role_of[step]]
 
     @cached_property
     def op_seconds(self) -> list[dict[Op, float]]:
         """Time of each op of each role."""
         found: list[dict[Op, float]] = []
-        for price in self.prices:
+        for cost in self.step_costs:
             seconds: dict[Op, float] = {}
-            for op, cost in price.parts:
-                seconds[op] = seconds.get(op, 0.0) + float(cost.seconds)
+            for op, part in cost.parts:
+                seconds[op] = seconds.get(op, 0.0) + float(part.seconds)
             found.append(seconds)
         return found
 
@@ -71,13 +71,13 @@ class ProgramCosts:
             return 1.0, 1.0
         pair = compute, sync
         if pair not in self._slowdowns:
-            slower = self._cost_model.slowdowns(self.prices[pair[0]], self.prices[pair[1]])
+            slower = self._cost_model.slowdowns(self.step_costs[pair[0]], self.step_costs[pair[1]])
             self._slowdowns[pair] = float(slower[0]), float(slower[1])
         return self._slowdowns[pair]
 
 
 class _Shifted:
-    """CostTable of a program whose ops take other factors of time; see `timeline.StepCosts`."""
+    """Costs of a program whose ops take other factors of time; see `timeline.StepCosts`."""
 
     def __init__(self, costs: ProgramCosts, factors: Factors) -> None:
         self._costs = costs
@@ -139,7 +139,7 @@ def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class SimulatedRun:
-    """A program with its prices and its timeline; `plan` is what it was expanded from."""
+    """A program with its costs and its timeline; `plan` is what it was expanded from."""
 
     program: Program
     costs: ProgramCosts
@@ -148,7 +148,7 @@ class SimulatedRun:
 
     @classmethod
     def of(cls, scenario: Scenario, plan: Plan, contention: bool = True) -> Self:
-        """Expand a plan, price it, and run it on the reference timeline."""
+        """Expand a plan, work out its costs, and run it on the reference timeline."""
         program = expand(scenario.model, scenario.workload, plan)
         costs = ProgramCosts(
             program, CostModel(scenario, plan.comm_dtype, plan.comm_sms), contention

@@ -73,7 +73,7 @@ class StepCost(NamedTuple):
 
 @dataclass(frozen=True)
 class CostModel:
-    """CostTable the steps of one scenario for one transfer type and SM budget."""
+    """Costs of the steps of one scenario for one transfer type and SM budget."""
 
     scenario: Scenario
     comm_dtype: CommDtype = "bf16"

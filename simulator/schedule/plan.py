@@ -77,6 +77,11 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         raise InputError(
             f"plan: comm_sms: a {plan.how.label} plan has nothing to share SMs with (allowed: null)"
         )
+    if plan.comm_dtype != "bf16" and not plan.how.quantised:
+        raise InputError(
+            f"plan: comm_dtype: the collectives of {plan.strategy} send bf16, not "
+            f"{plan.comm_dtype} (allowed: bf16)"
+        )
     if plan.dropped and not plan.how.drops:
         raise InputError(
             f"plan: dropped: {plan.strategy} drops no all-reduces of single blocks (allowed: [])"

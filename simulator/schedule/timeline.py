@@ -13,7 +13,7 @@ from isotune.simulator.schedule.program import Lane, Program, Queue
 
 
 class StepCosts(Protocol):
-    """CostTable of a program's steps."""
+    """Costs of a program's steps."""
 
     def seconds(self, step: int) -> float:
         """Time of a step with the GPU to itself."""

@@ -72,6 +72,10 @@ def refused(outcome, *parts):
         (["search", "--hw", "a800", "--strategies", "iso,magic"], ["'magic'", "spd"]),
         (["search", "--hw", "a800", "--strategies", "ladder"], ["ladder", "never", "trained"]),
         (["predict", "--hw", "a800", "--strategy", "ladder", "--drop", "3"], ["dropped", "ladder"]),
+        (
+            ["predict", "--hw=a800", "--strategy=sequence_parallel", "--comm-dtype=int8"],
+            ["comm_dtype", "sequence_parallel", "int8", "bf16"],
+        ),
         (["search", "--hw", "a800", "--accuracy-budget", "1%"], ["--sensitivity"]),
         (
             ["search", "--hw", "a800", "-o", "no/such/folder/plan.yaml"],

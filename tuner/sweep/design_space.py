@@ -273,12 +273,13 @@ def _even(how: Strategy, work: PassSizes) -> Index:
 def _latency(
     scenario: Scenario, name: str, comm_dtype: CommDtype, batch: Index, prompt: Index
 ) -> Array:
-    """Seconds [rows]; NaN where the work is too small to be split so, or there is no sync."""
+    """Seconds [rows]; NaN where the technique cannot run so, or there is no sync."""
     work = _passes(scenario, batch, prompt)
     how, _ = technique_named(name)
     sizes = _even(how, work)
     able = np.flatnonzero((sizes > 0).all(axis=1))
-    if scenario.workload.tp == 1 and name != "serial":
+    alone = scenario.workload.tp == 1 and name != "serial"
+    if alone or (comm_dtype != "bf16" and not how.quantised):
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
     if len(able):

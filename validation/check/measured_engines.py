@@ -64,7 +64,7 @@ def engine_of(run: Run, states: Mapping[int, Engine] = LADDER_STATES) -> Engine 
 
 @dataclass(frozen=True)
 class EngineCostModel(CostModel):
-    """CostTable steps as an engine runs them."""
+    """Costs of steps as an engine runs them."""
 
     engine: Engine | None = None
     cache: int = 0

@@ -32,6 +32,7 @@ class Strategy(ABC):
         overlaps: whether all-reduces can run beside compute.
         uniform: whether it runs all blocks alike, but for dropped all-reduces.
         stages: pipeline stages that its programs have lanes for.
+        quantised: whether its collectives can send a narrower type.
         lag: segments that a chunk runs before it waits for an all-reduce.
         drops: whether attention all-reduces of single blocks can be dropped under it.
         most_parts: chunks up to which even splits are worth comparing.
@@ -51,6 +52,7 @@ class Strategy(ABC):
     overlaps: ClassVar[bool] = True
     uniform: ClassVar[bool] = True
     stages: ClassVar[int] = 1
+    quantised: ClassVar[bool] = True
     lag: ClassVar[int] = 0
     drops: ClassVar[bool] = False
     most_parts: ClassVar[int] = 2

@@ -21,7 +21,7 @@ class SequenceParallel(Unsplit):
     name = "sequence_parallel"
     label = "sequence parallelism"
     overlaps = False
-    uniform = False
+    uniform = quantised = False
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:
         """Norm, all-gather, the rest, reduce-scatter."""

@@ -22,7 +22,7 @@ MODEL = load_model("llama-2-70b")
 
 
 class Costs:
-    """CostTable of roles drawn at random, read by step as the reference does."""
+    """Costs of roles drawn at random, read by step as the reference does."""
 
     def __init__(self, program, whole, seconds, slowdowns, wait):
         roles = {role: index for index, role in enumerate(whole.roles)}

@@ -52,7 +52,7 @@ def totals(scenario: Scenario, plan: Plan) -> dict[str, float]:
     costs = ProgramCosts(program, CostModel(scenario, plan.comm_dtype, plan.comm_sms))
     total = dict.fromkeys(("flops", "bytes", "sent"), 0.0)
     for index, step in enumerate(program.steps):
-        for op, cost in costs.price(index).parts:
+        for op, cost in costs.step_cost(index).parts:
             total["flops"] += float(cost.flops)
             total["bytes"] += float(cost.mem_bytes) if isinstance(op, BYTE_MOVERS) else 0.0
             total["sent"] += step.rows if isinstance(op, Collective) else 0

@@ -30,7 +30,7 @@ SYNC = Collective(name="sync", sublayer="mlp", elements=1)
 
 @dataclass
 class Costs:
-    """CostTable typed in by hand."""
+    """Costs typed in by hand."""
 
     times: list[float]
     slower: tuple[float, float] = (1.0, 1.0)
