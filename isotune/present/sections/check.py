@@ -107,12 +107,13 @@ def _percents(*names: str) -> tuple[Column, ...]:
 
 def _errors_table(checks: Iterable[Scores]) -> Table:
     columns = (
-        Column(name="machine", fold=True),
+        Column(name="machine"),
         Column(name="table", place="page"),
         Column(name="operation"),
         Column(name="rows", digits=0),
-        Column(name="mean error", unit="%", digits=1, short="mean"),
-        *_percents("median", "p90"),
+        Column(name="mean error", unit="%", digits=1, short="MAPE"),
+        Column(name="median", unit="%", digits=1, place="page"),
+        *_percents("p90"),
         Column(name="bias", unit="%", digits=1, signed=True),
         Column(name="in 80 % interval", unit="%", digits=1, short="in 80 %"),
         Column(name="saving off by", unit="points", digits=1, short="saving pts"),
