@@ -88,7 +88,7 @@ def _attention(model: "Model", tp: int) -> tuple[Op, ...]:
             name="rope",
             sublayer="attention",
             elements=(2 * heads + 2 * kv_heads) * width,
-            parameters=2 * width * model.qk_norm,
+            parameters=width * _normed_heads(model, heads, kv_heads),
         ),
         Attend(
             name="attention",
@@ -155,6 +155,11 @@ def _norm(model: "Model", sublayer: str) -> Norm:
 
 def _all_reduce(model: "Model", sublayer: str) -> Collective:
     return Collective(name=f"{sublayer}_sync", sublayer=sublayer, elements=model.hidden_size)
+
+
+def _normed_heads(model: "Model", heads: int, kv_heads: int) -> int:
+    """Heads whose norms of queries and keys have weights of their own."""
+    return heads + kv_heads if model.qk_norm == "projection" else 2 * model.qk_norm
 
 
 def _norm_parameters(model: "Model") -> int:

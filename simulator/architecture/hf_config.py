@@ -10,6 +10,8 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 Size = Annotated[int, Field(gt=0, le=100_000_000, strict=True)]
+QkNorm = bool | Literal["projection"]
+"""Whether queries and keys are normed head by head, or all heads of a projection together."""
 Layers = Annotated[int, Field(gt=0, le=10_000, strict=True)]
 
 
@@ -29,7 +31,7 @@ class Config(BaseModel):
     gated_mlp: ClassVar[bool] = True
     norm: ClassVar[Literal["rms_norm", "layer_norm"]] = "rms_norm"
     norms_per_block: ClassVar[int] = 2
-    qk_norm: ClassVar[bool] = False
+    qk_norm: ClassVar[QkNorm] = False
     rotary: ClassVar[bool] = True
 
     num_hidden_layers: Layers
@@ -101,6 +103,12 @@ class _Llama(Config):
         return Biases(self.attention_bias, self.attention_bias, self.mlp_bias)
 
 
+class _Olmo2(_Llama):
+    """Its norms stand after attention and MLP, before the residual add: as many, as costly."""
+
+    qk_norm: ClassVar[QkNorm] = "projection"
+
+
 class _Mistral(Config):
     num_key_value_heads: Size | None = 8
     max_position_embeddings: Size = 131_072
@@ -145,7 +153,7 @@ class _Qwen2(Config):
 
 
 class _Qwen3(_Qwen2):
-    qk_norm: ClassVar[bool] = True
+    qk_norm: ClassVar[QkNorm] = True
     head_dim: Size | None = 128
     attention_bias: StrictBool = False
 
@@ -218,7 +226,7 @@ class _Gemma2(_Gemma):
 
 
 class _Gemma3(_Gemma2):
-    qk_norm: ClassVar[bool] = True
+    qk_norm: ClassVar[QkNorm] = True
     max_position_embeddings: Size = 131_072
 
 
@@ -234,5 +242,6 @@ ARCHITECTURES: dict[str, type[Config]] = {
     "gemma2": _Gemma2,
     "gemma3_text": _Gemma3,
     "phi3": _Phi3,
+    "olmo2": _Olmo2,
 }
 """The supported values of `model_type`."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from isotune.simulator.architecture import decoder
 from isotune.simulator.architecture.block import Attend, Block, Op
-from isotune.simulator.architecture.hf_config import ARCHITECTURES, Config
+from isotune.simulator.architecture.hf_config import ARCHITECTURES, Config, QkNorm
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import did_you_mean, read_json, validate
 
@@ -48,7 +48,7 @@ class Model:
     attention_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: QkNorm = False
     rotary: bool = True
     learned_positions: int = 0
     embedding_size: int

@@ -34,7 +34,7 @@ VARIANTS = {
 def write_config(folder: Path, family: str, **changes: object) -> Path:
     """A folder with the config.json of a tiny model."""
     folder.mkdir(parents=True, exist_ok=True)
-    fields = {"model_type": family} | SIZES | VARIANTS[family] | changes
+    fields = {"model_type": family} | SIZES | VARIANTS.get(family, {}) | changes
     (folder / "config.json").write_text(json.dumps(fields))
     return folder
 

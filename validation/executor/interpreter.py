@@ -11,6 +11,7 @@ folded into the residual; where it was dropped the sum stays local and joins the
 A recovered model may add a correction c_i to h_i, in the norm's input only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from typing import Any
@@ -35,6 +36,7 @@ from isotune.simulator.architecture import (
     Rope,
     RowParallel,
 )
+from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Chunk, Program, Step, StepTimes
 from isotune.validation.executor.causal_attention import attend
 from isotune.validation.executor.collective_ops import Collectives
@@ -51,7 +53,8 @@ class ChunkState:
 
     `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
     the one before it when its sync was dropped, until it becomes the partial sum that the next
-    row-parallel op `accumulates` onto; `work` is what one op leaves for the next.
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next;
+    `norm_after` the norm of the partial sum before it joins the residual stream, if any.
     """
 
     residual: Tensor
@@ -60,6 +63,7 @@ class ChunkState:
     carried: Tensor | None = None
     accumulates: bool = False
     synced: bool = False
+    norm_after: Callable[[Tensor], Tensor] | None = None
     work: Any = None
 
     def enter_norm(self, missing: Tensor | None = None) -> Tensor:
@@ -71,8 +75,12 @@ class ChunkState:
         if partial is None:
             return self.residual
         if self.synced:
+            if self.norm_after is not None:
+                partial = self.norm_after(partial)
             self.residual, self.synced = self.residual + partial, False
             return self.residual
+        if self.norm_after is not None:
+            raise InputError("dropped: a norm after attention needs its all-reduce (allowed: [])")
         self.carried = partial
         known = self.residual + partial
         return known if missing is None else known + missing
@@ -205,6 +213,7 @@ class Executor:
     def _row_parallel(self, op: RowParallel, step: Step) -> None:
         state, layer = self._at(step)
         product = layer.row_parallel[op.sublayer]
+        state.norm_after = layer.norms_after.get(op.sublayer)
         self._add_partial(step, product(state.work, _rows(step)), layer.biases[op.sublayer])
 
     @_run.register

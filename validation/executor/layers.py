@@ -50,6 +50,11 @@ class DecoderLayer:
         return {"attention": self.attention_norm, "mlp": self.mlp_norm}
 
     @property
+    def norms_after(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """The norm of a sublayer's output, where the family has one before the residual add."""
+        return {}
+
+    @property
     def column_parallel(self) -> Mapping[str, Callable[[Tensor], Any]]:
         """The column-parallel products of the sublayers that have no heads."""
         return {"mlp": self.mlp_up}
@@ -153,6 +158,29 @@ class Phi3Layer(DecoderLayer):
         return self.mlp.activation_fn(gate) * linear
 
 
+class Olmo2Layer(DecoderLayer):
+    """OLMo 2: norms after attention and MLP, and of all heads of a projection together."""
+
+    names = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+    @property
+    def norms(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """See `DecoderLayer`; there is none."""
+        return dict.fromkeys(("attention", "mlp"), lambda hidden: hidden)
+
+    @property
+    def norms_after(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """See `DecoderLayer`."""
+        return {"attention": self.attention_norm, "mlp": self.mlp_norm}
+
+    def qkv(self, hidden: Tensor) -> Heads:
+        """See `DecoderLayer`."""
+        module = self.attention
+        query = module.q_norm(module.q_proj(hidden))
+        key = module.k_norm(module.k_proj(hidden))
+        return Heads(*map(self._heads, (query, key, module.v_proj(hidden))))
+
+
 class _Routed(NamedTuple):
     """One expert's tokens (rows, ascending), their routing weights, and its activations."""
 
@@ -207,6 +235,7 @@ _FAMILIES: dict[str, type[DecoderLayer]] = {
     "gemma": DecoderLayer,
     "opt": OptLayer,
     "phi3": Phi3Layer,
+    "olmo2": Olmo2Layer,
     "mixtral": MixtralLayer,
     "qwen3_moe": MixtralLayer,
 }

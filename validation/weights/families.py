@@ -6,7 +6,18 @@ from typing import Any
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
 
-FAMILIES = ("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "opt", "gemma", "phi3")
+FAMILIES = (
+    "llama",
+    "mistral",
+    "mixtral",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "opt",
+    "gemma",
+    "phi3",
+    "olmo2",
+)
 """Values of `model_type` that the executor drives."""
 
 

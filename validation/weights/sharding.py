@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isotune.simulator.errors import InputError
+
 _OPT = {
     "self_attn.q_proj": "colwise",
     "self_attn.k_proj": "colwise",
@@ -52,6 +54,14 @@ class Sharding:
 
     config: Any
     tp: int
+
+    def __post_init__(self) -> None:
+        gathered = any("gather" in how for how in self._plan().values())
+        if self.tp > 1 and gathered:
+            raise InputError(
+                f"model_type: {self.config.model_type} norms all heads of a projection together, "
+                f"which no rank of {self.tp} sees (allowed: tp 1)"
+            )
 
     def cut(self, name: str, shape: tuple[int, ...], rank: int) -> Cut | None:
         """The part of a parameter that a rank holds; None is all of it."""

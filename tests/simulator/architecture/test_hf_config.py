@@ -51,6 +51,7 @@ PUBLISHED = {
         "qwen3_moe 48 2048 32 6144 151936",
         {"head_dim": 128, "moe_intermediate_size": 768},
     ),
+    "allenai/OLMo-2-1124-7B": (7_298_617_344, "olmo2 32 4096 32 11008 100352", {}),
     "facebook/opt-350m": (
         331_196_416,
         "opt 24 1024 16 0 50272",
