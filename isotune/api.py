@@ -1,5 +1,6 @@
 """The Python API: scenarios, predictions, searches, sweeps, and the files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from isotune.simulator.architecture import load_model
 from isotune.simulator.io import checked
 from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Plan, Workload
+from isotune.simulator.schedule import Plan, Sequences, Workload
 
 if TYPE_CHECKING:
     from isotune.results import SearchResult, Sweep
@@ -84,6 +85,7 @@ def scenario(
     dtype: str | None = None,
     weight_dtype: str | None = None,
     runtime: str | None = None,
+    sequences: Sequence[Sequences | str] | None = None,
 ) -> Scenario:
     """A scenario from names or paths; what is not given has the default of the command line.
 
@@ -97,6 +99,8 @@ def scenario(
         dtype: activations: bf16, fp16, or fp8 (in matrix products; bf16 between them).
         weight_dtype: weights: bf16, fp16, fp8, int8 or int4.
         runtime: cuda_graph or eager.
+        sequences: a mixed batch instead of phase, batch and prompt: groups of sequences, such as
+            `["1x2048+0", "32x1+4096"]`, a prompt of 2048 tokens and 32 decodes at 4096.
 
     Raises:
         InputError: what, where, and what is allowed.
@@ -110,6 +114,7 @@ def scenario(
         "dtype": dtype,
         "weight_dtype": weight_dtype,
         "runtime": runtime,
+        "sequences": None if sequences is None else tuple(sequences),
     }
     given = {name: value for name, value in asked.items() if value is not None}
     return Scenario(

@@ -13,7 +13,7 @@ from isotune.commands.parsers import Choices, choice
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.io import Schema
 from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import SEARCHABLE, SPD, Workload
+from isotune.simulator.schedule import SEARCHABLE, SPD, Phase, Workload
 from isotune.validation.choices import DEVICES
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class CaseOptions:
     model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
     phase: Annotated[
         str | None,
-        choice("--phase", allowed(Workload, "phase"), "Phase", show_default="prefill"),
+        choice("--phase", get_args(Phase), "Phase", show_default="prefill"),
     ] = None
     dtype: Annotated[
         str | None,

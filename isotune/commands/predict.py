@@ -59,6 +59,16 @@ class _Case(CaseOptions):
             show_default="4096",
         ),
     ] = None
+    sequences: Annotated[
+        str | None,
+        typer.Option(
+            "--sequences",
+            metavar="GROUPS",
+            help="A mixed batch, COUNTxNEW+CONTEXT by comma: 1x2048+0,32x1+4096 is a prompt of "
+            "2048 tokens with 32 decodes at 4096.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +201,7 @@ class Predict(_PlanOptions, _Case, OutputOptions):
             dtype=self.dtype,
             weight_dtype=self.weight_dtype,
             runtime=self.runtime,
+            sequences=None if self.sequences is None else tuple(self.sequences.split(",")),
         )
 
 

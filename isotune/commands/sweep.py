@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import typer
 
@@ -10,7 +10,6 @@ from isotune.commands.options import (
     DEFAULT_MODEL,
     DTYPE_ALIASES,
     OutputOptions,
-    allowed,
     hardware_option,
     model_option,
 )
@@ -28,7 +27,7 @@ from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
 from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES
-from isotune.simulator.schedule import TECHNIQUES, Workload
+from isotune.simulator.schedule import TECHNIQUES, Phase
 
 if TYPE_CHECKING:
     from isotune.tuner.sweep import Grid
@@ -67,7 +66,7 @@ class _Axes:
     ] = None
     phase: Annotated[
         tuple[str, ...] | None,
-        choices("--phase", Choices(allowed(Workload, "phase"), "phase"), "Phases"),
+        choices("--phase", Choices(get_args(Phase), "phase"), "Phases"),
     ] = None
     weight_dtype: Annotated[
         tuple[str, ...] | None,

@@ -85,7 +85,13 @@ def read_source(path: Path) -> Source:
         return Source(validate(Policy, data, path), path.parent)
     if "plan" not in data:
         raise InputError(f"{path}: neither a plan (field plan) nor a policy (field buckets)")
-    return Source(validate(PlanFile, data, path), path.parent)
+    file = validate(PlanFile, data, path)
+    if file.workload.sequences:
+        raise InputError(
+            f"{path}: workload: engines form batches themselves; none takes a plan for "
+            f"{file.workload.text}"
+        )
+    return Source(file, path.parent)
 
 
 def lost_everywhere(source: Source) -> list[str]:

@@ -123,13 +123,25 @@ def scenario_text(scenario: Scenario) -> str:
     return workload_text(scenario.model.name, scenario.hardware.name, scenario.workload)
 
 
+def _each(work: Workload) -> str:
+    """What the requests of a batch put through the blocks."""
+    if work.phase == "prefill":
+        return f"{work.prompt} tokens"
+    if work.phase == "decode":
+        return f"1 token after {work.prompt}"
+    return " and ".join(
+        f"{one.count} x {one.new_tokens} token{'s' * (one.new_tokens > 1)} after {one.context}"
+        for one in work.contents
+    )
+
+
 def workload_text(model: str, hardware: str, work: Workload) -> str:
     """What is asked of which model and machine, in one line."""
-    what = f"{work.prompt} tokens" if work.phase == "prefill" else f"1 token after {work.prompt}"
+    what = f"batch {work.batch}, " + _each(work)
     weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
     return printable(
         f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, "
-        f"batch {work.batch}, {what}, {work.dtype}{weights}"
+        f"{what}, {work.dtype}{weights}"
     )
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from isotune.simulator.architecture import Collective, Op
 from isotune.simulator.automaton import DROPPED, SYNCED, Array, Index, Structure
 from isotune.simulator.predict import CostModel, Factors, Rows, StepCost, rows_of
-from isotune.simulator.schedule import Step, Workload
+from isotune.simulator.schedule import OneGroup, Step, Workload
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Splits:
+class Splits(OneGroup):
     """Requests, tokens each puts through and holds [splits]; `sizes` [splits, chunks]."""
 
     batch: Index
@@ -183,8 +183,9 @@ def _take(cost: Any, roles: list[int]) -> Any:
 
 def _rows(steps: list[Step], splits: int) -> Rows:
     """The rows of some steps in every split [splits, steps]."""
-    shapes = np.empty((len(Rows._fields), splits, len(steps)), dtype=np.int64)
+    shapes = np.empty((4, splits, len(steps)), dtype=np.int64)
     for column, step in enumerate(steps):
-        for row, size in enumerate(rows_of(step)):
+        # Splits of one workload: its requests are alike, so no step has several slices.
+        for row, size in enumerate(rows_of(step)[:4]):
             shapes[row, :, column] = size
     return Rows(*shapes)

@@ -143,8 +143,14 @@ def scenario_of(
     return Scenario(
         model=shape,
         hardware=read_profile(hardware or locate(file.hardware, folder)),
-        workload=checked(Workload, file.workload.model_dump() | (workload or {}), "workload"),
+        workload=_changed(file.workload, workload or {}),
     )
+
+
+def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
+    """The workload with other fields; groups of sequences replace the batch that it has."""
+    replaced = {"phase", "batch", "prompt"} if "sequences" in changes else set()
+    return checked(Workload, workload.model_dump(exclude=replaced) | changes, "workload")
 
 
 def locate(name: str, folder: Path) -> str:

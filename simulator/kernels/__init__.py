@@ -1,6 +1,10 @@
 """What one kernel or one collective costs on one GPU."""
 
-from isotune.simulator.kernels.attention import AttentionParameters, attention_cost
+from isotune.simulator.kernels.attention import (
+    AttentionParameters,
+    attention_cost,
+    grouped_attention_costs,
+)
 from isotune.simulator.kernels.collectives import (
     KINDS,
     CollectiveParameters,
@@ -42,6 +46,7 @@ __all__ = [
     "collective_cost",
     "elementwise_cost",
     "gemm_cost",
+    "grouped_attention_costs",
     "quantised_all_reduce",
     "sent_per_byte",
     "stated_figures",

@@ -7,6 +7,7 @@ split over blocks until the SMs are busy. Both times are a smooth maximum of the
 and the memory time, over a launch floor.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +103,11 @@ class AttentionParameters(KernelParameters):
 
 
 class _Shape(NamedTuple):
-    """One call, as float arrays that broadcast: per-GPU head counts, window as visible keys."""
+    """One call, as float arrays that broadcast: per-GPU head counts, window as visible keys.
+
+    With `grouped` the last axis has groups of sequences that one call serves together: their
+    thread blocks share the SMs, so sizes are added over it before a makespan is taken.
+    """
 
     batch: Array
     q_len: Array
@@ -111,6 +116,19 @@ class _Shape(NamedTuple):
     kv_heads: Array
     head_dim: Array
     window: Array
+    grouped: bool = False
+
+    def total(self, sizes: Array) -> Array:
+        """Sizes of the groups added up."""
+        return np.asarray(sizes.sum(axis=-1)) if self.grouped else sizes
+
+    def largest(self, sizes: Array) -> Array:
+        """The largest size of the groups."""
+        return np.asarray(sizes.max(axis=-1)) if self.grouped else sizes
+
+    def shared(self, size: Array) -> Array:
+        """A size of the whole call beside those of its groups."""
+        return size[..., None] if self.grouped else size
 
 
 class _Grid(NamedTuple):
@@ -161,16 +179,68 @@ def attention_cost(
     Raises:
         InputError: no tensor cores for `dtype`.
     """
+    shape = _shape((batch, q_len, kv_len, heads, kv_heads, head_dim), window)
+    return _cost(shape, gpu, parameters, dtype, kv_dtype or dtype, warm_l2)
+
+
+def grouped_attention_costs(
+    groups: Sequence[tuple[int, int, int]],
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    *,
+    gpu: Gpu,
+    parameters: AttentionParameters,
+    dtype: Dtype = "bf16",
+    window: int | None = None,
+) -> list[Cost]:
+    """Costs of attention of several groups of sequences in one pass; see `attention_cost`.
+
+    Groups with one query per sequence are one call of the decode kernel, the others one call of
+    the prefill kernel. In a call the thread blocks of all groups share the SMs: of one group the
+    time is that of `attention_cost`, of equal groups that of all their sequences as one.
+
+    Args:
+        groups: sequences, queries per sequence and keys per sequence of each group.
+        heads, kv_heads, head_dim, gpu, parameters, dtype, window: as for `attention_cost`.
+
+    Returns:
+        The cost of each call.
+
+    Raises:
+        InputError: no tensor cores for `dtype`.
+    """
+    calls = [[group for group in groups if (group[1] == 1) is single] for single in (False, True)]
+    found: list[Cost] = []
+    for call in filter(None, calls):
+        batch, q_len, kv_len = (np.array(sizes) for sizes in zip(*call, strict=True))
+        shape = _shape((batch, q_len, kv_len, heads, kv_heads, head_dim), window)
+        found.append(_cost(shape._replace(grouped=True), gpu, parameters, dtype, dtype, False))
+    return found
+
+
+def _shape(sizes: Sequence[ArrayLike], window: int | None) -> _Shape:
+    kv_len = sizes[2]
     seen = kv_len if window is None else np.minimum(kv_len, window)
-    numbers = (batch, q_len, kv_len, heads, kv_heads, head_dim, seen)
-    shape = _Shape(*np.broadcast_arrays(*(np.asarray(x, np.float64) for x in numbers)))
-    touched, appended = _traffic(shape, bytes_of(dtype), bytes_of(kv_dtype or dtype))
+    arrays = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (*sizes, seen)))
+    return _Shape._make((*arrays, False))
+
+
+def _cost(
+    shape: _Shape,
+    gpu: Gpu,
+    parameters: AttentionParameters,
+    dtype: Dtype,
+    kv_dtype: Dtype,
+    warm_l2: bool,
+) -> Cost:
+    touched, appended = map(shape.total, _traffic(shape, bytes_of(dtype), bytes_of(kv_dtype)))
     hit_rate = 0.0 * touched
     if warm_l2:
         hit_rate = l2_hit_rate(touched, gpu.l2 * parameters.l2_resident)
-    flops = 4 * shape.head_dim * shape.batch * shape.heads * _visible_pairs(shape)
+    flops = shape.total(4 * shape.head_dim * shape.batch * shape.heads * _visible_pairs(shape))
 
-    grid = _grid(shape, gpu, parameters, dtype, bytes_of(kv_dtype or dtype))
+    grid = _grid(shape, gpu, parameters, dtype, bytes_of(kv_dtype))
     cold = 1 - hit_rate
     slowness = (cold + hit_rate / parameters.l2_speedup) / gpu.memory_bandwidth
     memory = touched * slowness / grid.bandwidth_efficiency
@@ -238,9 +308,14 @@ def _prefill(shape: _Shape, gpu: Gpu, rate: float, p: PrefillParameters) -> _Gri
     tile_seconds = np.maximum(products, size**2 / EXP_PER_SM)
 
     rows = shape.batch * shape.heads
-    blocks = rows * query_tiles
+    blocks = shape.total(rows * query_tiles)
+    longest, tile_seconds, walked = (
+        shape.largest(longest),
+        shape.largest(tile_seconds),
+        shape.total(rows * total * tile_seconds),
+    )
     splits = np.clip(gpu.sms / blocks, 1, np.minimum(p.max_splits, longest))
-    work = (rows * total * tile_seconds + blocks * splits * p.block_overhead) / gpu.sms
+    work = (walked + blocks * splits * p.block_overhead) / gpu.sms
     alone = longest / splits * tile_seconds / p.solo_rate + p.block_overhead
     overhang = p.tail * alone * np.minimum(1, blocks * splits / gpu.sms)
     return _Grid(
@@ -276,13 +351,22 @@ def _decode(
     units = shape.batch * shape.kv_heads
     shared = shape.heads > shape.kv_heads
     most = np.clip(keys / p.split_keys, 1, p.max_splits)
-    splits = np.clip(gpu.sms / units, 1, np.where(shared | p.split_mha, most, 1))
-    waves = np.ceil(units * splits / gpu.sms - ROUNDING)
+    busy = shape.shared(gpu.sms / shape.total(units))
+    splits = np.clip(busy, 1, np.where(shared | p.split_mha, most, 1))
+    blocks = units * splits
+    waves = np.ceil(shape.total(blocks) / gpu.sms - ROUNDING)
 
     key_bytes = 2 * shape.head_dim * cache_element
     key_flops = 4 * shape.head_dim * shape.heads / shape.kv_heads
     key_seconds = np.maximum(key_bytes / p.block_bandwidth, key_flops * gpu.sms / rate)
-    makespan = waves * (p.block_overhead + keys / splits * key_seconds)
-    combine = np.minimum(1, splits - 1) * (p.combine + splits * p.combine_part)
-    regroup = np.where(shared & (shape.kv_heads > 1) & (shape.batch > 1), p.regroup, 0)
+    block = p.block_overhead + keys / splits * key_seconds
+    makespan = waves * block
+    if shape.grouped:
+        # Waves of the mean block, but never less than the longest block.
+        mean = shape.total(blocks * block) / shape.total(blocks)
+        makespan = np.maximum(waves * mean, shape.largest(block))
+    most_splits = shape.largest(splits)
+    combine = np.minimum(1, most_splits - 1) * (p.combine + most_splits * p.combine_part)
+    each = np.where(shared & (shape.kv_heads > 1), p.regroup, 0.0)
+    regroup = np.where(shape.total(shape.batch) > 1, shape.largest(each), 0.0)
     return _Grid(p.launch + combine + regroup, makespan, np.asarray(p.bandwidth_efficiency))

@@ -12,7 +12,7 @@ from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Array, Size
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import PassSizes, Plan, Strategy
+from isotune.simulator.schedule import PassSizes, Plan, Strategy, added
 
 Index = npt.NDArray[np.int64]
 
@@ -103,7 +103,8 @@ class GpuMemory:
         rest = model.embedding_weight_elements(tp)
         weights = blocks * bytes_of(workload.weight_dtype) + rest * width
         kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
-        kv_cache = work.batch * (work.context + work.tokens) * (kv_elements * width)
+        cached = added(group.requests * (group.start + group.tokens) for group in work.groups)
+        kv_cache = cached * (kv_elements * width)
         ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2)
         ffn *= model.num_experts_per_token
         heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)

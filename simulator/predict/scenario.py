@@ -114,6 +114,10 @@ class Scenario:
         Raises:
             InputError: a `tp` that the machine or the model does not allow.
         """
+        if self.workload.sequences and {"phase", "batch", "prompt"} & changes.keys():
+            raise InputError(
+                f"a mixed batch ({self.workload.text}) has no other {', '.join(changes)}"
+            )
         return replace(self, workload=self.workload.model_copy(update=changes))
 
     def with_model(self, **changes: Any) -> Self:

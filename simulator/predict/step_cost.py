@@ -29,30 +29,35 @@ from isotune.simulator.kernels import (
     collective_cost,
     elementwise_cost,
     gemm_cost,
+    grouped_attention_costs,
     quantised_all_reduce,
     waves,
 )
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import CommDtype, Step
+from isotune.simulator.schedule import CommDtype, Slice, Step
 
 
 class Rows(NamedTuple):
     """Shape of the activations an op works on; ints or arrays of one common shape.
 
     `rows` rows of a chunk: `tokens` tokens of each of `requests` requests, after `start`
-    tokens of context.
+    tokens of context. A chunk of a mixed batch has several such slices: `requests` are then all
+    of them, and `slices` says what each has.
     """
 
     rows: Size
     requests: Size
     tokens: Size
     start: Size
+    slices: tuple[Slice, ...] = ()
 
 
 def rows_of(step: Step) -> Rows:
     """The rows a step works on."""
     chunk = step.chunk
+    if len(chunk.slices) > 1:
+        return Rows(step.rows, chunk.requests, 0, 0, chunk.slices)
     return Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
 
 
@@ -180,10 +185,21 @@ class CostModel:
             weight_dtype=workload.weight_dtype,
         )
 
-    def attention(self, op: Attend, shape: Rows) -> Cost:
+    def attention(self, op: Attend, shape: Rows) -> list[Cost]:
         """Attention over the context and the new tokens."""
         hardware = self.scenario.hardware
-        return attention_cost(
+        if shape.slices:
+            return grouped_attention_costs(
+                [(part.requests, part.tokens, part.start + part.tokens) for part in shape.slices],
+                op.heads,
+                op.kv_heads,
+                op.head_dim,
+                gpu=hardware.gpu,
+                parameters=self.scenario.attention.parameters,
+                dtype=self.scenario.workload.travel_dtype,
+                window=op.window,
+            )
+        one = attention_cost(
             shape.requests,
             shape.tokens,
             np.add(shape.start, shape.tokens),
@@ -195,6 +211,7 @@ class CostModel:
             dtype=self.scenario.workload.travel_dtype,
             window=op.window,
         )
+        return [one]
 
     def kernels(self, op: Op, shape: Rows) -> list[Cost]:
         """Costs of an op's kernels in a short burst."""
@@ -218,7 +235,7 @@ def _elementwise(op: Elementwise, costs: CostModel, shape: Rows) -> list[Cost]:
 
 @kernels_of.register
 def _attend(op: Attend, costs: CostModel, shape: Rows) -> list[Cost]:
-    return [costs.attention(op, shape)]
+    return costs.attention(op, shape)
 
 
 @kernels_of.register

@@ -23,10 +23,14 @@ from isotune.simulator.schedule.program import (
     expand_sizes,
 )
 from isotune.simulator.schedule.recovery_steps import STEPS, ZERO_SHOT, RecoveryStep, steps_of
+from isotune.simulator.schedule.sequences import Sequences
 from isotune.simulator.schedule.split import (
     TILE,
     Chunk,
+    OneGroup,
     PassSizes,
+    Slice,
+    added,
     granularity,
     sm_budgets,
 )
@@ -60,6 +64,7 @@ __all__ = [
     "Lane",
     "LaunchMode",
     "Measurement",
+    "OneGroup",
     "PassSizes",
     "Phase",
     "Plan",
@@ -67,6 +72,8 @@ __all__ = [
     "Queue",
     "RecoveryStep",
     "Role",
+    "Sequences",
+    "Slice",
     "Step",
     "StepCosts",
     "StepTimes",
@@ -76,6 +83,7 @@ __all__ = [
     "Timeline",
     "WeightDtype",
     "Workload",
+    "added",
     "check_plan",
     "expand",
     "expand_sizes",

@@ -91,6 +91,8 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
 
 def _check_chunks(plan: Plan, workload: Workload) -> None:
     chunks, how = plan.chunks, plan.how
+    if (refusal := how.refusal(workload)) is not None:
+        raise InputError(f"plan: strategy: {refusal}")
     if how.splits == "nothing":
         if chunks:
             raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")

@@ -142,7 +142,7 @@ def expand_sizes(
     for block, segment in _segments(model, tp, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
-    everything = Chunk(len(chunks), 0, work.batch, 0, 1)
+    everything = Chunk.of(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
     emitter.compute(everything, model.num_hidden_layers, model.tail(tp))
     return Program(tuple(emitter.steps), chunks)

@@ -1,14 +1,26 @@
 """What is asked of the machine: phase, sizes, number types, and how kernels are launched."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
+from isotune.simulator.errors import InputError
 from isotune.simulator.io import ActivationDtype, Schema, WeightDtype
 from isotune.simulator.number_types import bytes_of, number_type
+from isotune.simulator.schedule.sequences import Group, Sequences, merged
+from isotune.simulator.schedule.split import Slice
 
 Phase = Literal["prefill", "decode"]
+"""What a uniform batch is asked for by name."""
 LaunchMode = Literal["cuda_graph", "eager"]
+_GROUPS = TypeAdapter(tuple[Group, ...])
 
 
 class Workload(Schema):
@@ -16,15 +28,80 @@ class Workload(Schema):
 
     In prefill, `batch` prompts of `prompt` tokens each are processed whole. In decode, one
     token is generated for each of `batch` requests that already hold `prompt` tokens.
+
+    Any other batch is given as groups of `sequences`, and its `phase` is `chunk` (all requests
+    put the same tokens through after the same context) or `mixed`; `batch` is then the number of
+    its requests and `prompt` the tokens that the longest holds in the end.
     """
 
-    phase: Phase = "prefill"
+    phase: Literal["prefill", "decode", "chunk", "mixed"] = "prefill"
     batch: int = Field(default=1, ge=1, le=65_536, strict=True, description="requests")
     prompt: int = Field(default=4096, ge=1, le=10_000_000, strict=True, description="tokens")
     tp: int = Field(default=8, ge=1, le=1024, strict=True, description="tensor-parallel size")
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
     runtime: LaunchMode = "cuda_graph"
+    sequences: tuple[Group, ...] = Field(default=(), max_length=4096)
+
+    @classmethod
+    def prefill(cls, batch: int, prompt: int, **fields: Any) -> Self:
+        """`batch` prompts of `prompt` tokens."""
+        return cls(phase="prefill", batch=batch, prompt=prompt, **fields)
+
+    @classmethod
+    def decode(cls, batch: int, context: int, **fields: Any) -> Self:
+        """One token for each of `batch` requests that hold `context` tokens."""
+        return cls(phase="decode", batch=batch, prompt=context, **fields)
+
+    @classmethod
+    def chunk(cls, batch: int, new_tokens: int, context: int, **fields: Any) -> Self:
+        """The next `new_tokens` tokens of `batch` prompts that hold `context` tokens."""
+        return cls.mixed(Sequences(count=batch, new_tokens=new_tokens, context=context), **fields)
+
+    @classmethod
+    def mixed(cls, *sequences: Sequences, **fields: Any) -> Self:
+        """Groups of sequences in one pass."""
+        return cls(sequences=sequences, **fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _uniform_batches_by_name(cls, data: Any) -> Any:
+        """Merge equal groups; one group of prompts or of decodes is that phase."""
+        if not isinstance(data, dict) or not data.get("sequences"):
+            return data
+        try:
+            groups = merged(_GROUPS.validate_python(data["sequences"]))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ValueError(f"sequences: {first['msg'].removeprefix('Value error, ')}") from error
+        one = groups[0]
+        phase = one.kind if len(groups) == 1 else "mixed"
+        own = {
+            "phase": phase,
+            "batch": sum(group.count for group in groups),
+            "prompt": one.context
+            if phase == "decode"
+            else max(group.context + group.new_tokens for group in groups),
+        }
+        for name, value in own.items():
+            if data.get(name, value) != value:
+                raise ValueError(
+                    f"{name}: {data[name]} contradicts the sequences, which make it {value}"
+                )
+        return data | own | {"sequences": groups if phase in ("chunk", "mixed") else ()}
+
+    @model_validator(mode="after")
+    def _groups_only_where_needed(self) -> Self:
+        if self.phase in ("chunk", "mixed") and not self.sequences:
+            raise ValueError(f"phase: {self.phase} needs sequences, its groups of requests")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_sequences_of_uniform_batches(self, plain: SerializerFunctionWrapHandler) -> Any:
+        data = plain(self)
+        if not self.sequences:
+            del data["sequences"]
+        return data
 
     @model_validator(mode="after")
     def _quantised_products_need_such_weights(self) -> Self:
@@ -46,11 +123,56 @@ class Workload(Schema):
         return bytes_of(self.travel_dtype)
 
     @property
+    def uniform(self) -> bool:
+        """Whether all requests have the same new tokens and context."""
+        return self.phase != "mixed"
+
+    @property
+    def contents(self) -> tuple[Sequences, ...]:
+        """The groups of sequences that the batch is made of."""
+        if self.sequences:
+            return self.sequences
+        new, context = (self.prompt, 0) if self.phase == "prefill" else (1, self.prompt)
+        return (Sequences(count=self.batch, new_tokens=new, context=context),)
+
+    @property
+    def groups(self) -> tuple[Slice, ...]:
+        """The groups as slices of the batch."""
+        found: list[Slice] = []
+        first = 0
+        for one in self.contents:
+            found.append(Slice(first, one.count, one.context, one.new_tokens))
+            first += one.count
+        return tuple(found)
+
+    @property
     def tokens(self) -> int:
-        """Tokens each request puts through the blocks in this pass."""
-        return self.prompt if self.phase == "prefill" else 1
+        """Tokens each request puts through the blocks in this pass.
+
+        Raises:
+            InputError: a mixed batch, whose requests differ.
+        """
+        return self._only.new_tokens
 
     @property
     def context(self) -> int:
-        """Tokens each request already holds in its KV cache."""
-        return 0 if self.phase == "prefill" else self.prompt
+        """Tokens each request already holds in its KV cache.
+
+        Raises:
+            InputError: a mixed batch, whose requests differ.
+        """
+        return self._only.context
+
+    @property
+    def _only(self) -> Sequences:
+        if not self.uniform:
+            raise InputError(
+                f"a mixed batch ({self.text}) has requests of several lengths: it can be "
+                "predicted, not searched, swept or run"
+            )
+        return self.contents[0]
+
+    @property
+    def text(self) -> str:
+        """Its groups, as `--sequences` takes them."""
+        return ",".join(map(str, self.contents))

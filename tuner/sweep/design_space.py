@@ -31,6 +31,7 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import (
     CommDtype,
+    OneGroup,
     PassSizes,
     Phase,
     Plan,
@@ -249,7 +250,7 @@ def rows_of(grid: Grid, part: Part) -> Columns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Passes:
+class _Passes(OneGroup):
     """Sizes of the passes of some rows [rows]; see `schedule.PassSizes`."""
 
     batch: Index

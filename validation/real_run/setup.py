@@ -175,6 +175,10 @@ def _baseline(scenario: Scenario) -> tuple[tuple[Plan, ...], tuple[str, ...]]:
 
 def _check_types(scenario: Scenario) -> None:
     workload = scenario.workload
+    if workload.sequences:
+        raise InputError(
+            f"sequences: real runs take a prefill or a decode, not a batch of {workload.text}"
+        )
     if workload.dtype != workload.travel_dtype:
         raise InputError(
             f"dtype: real runs multiply in the type activations travel in, not in "

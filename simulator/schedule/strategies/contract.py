@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from isotune.simulator.architecture import Block, Op, Segment
-from isotune.simulator.schedule.split import Chunk, PassSizes, granularity
+from isotune.simulator.schedule.split import Chunk, PassSizes, Slice, added, granularity
 from isotune.simulator.schedule.workload import Workload
 
 Splits = Literal["nothing", "prompt", "requests", "tiles"]
@@ -86,8 +86,15 @@ class Strategy(ABC):
         """The unit's smallest step between split points worth comparing."""
         return granularity(total)
 
+    def refusal(self, workload: Workload) -> str | None:
+        """Why no plan of the strategy can run a workload; None where one can."""
+        del workload
+        return None
+
     def obstacle(self, workload: Workload) -> str | None:
         """Why the strategy can gain nothing on a workload; None where it can."""
+        if (refusal := self.refusal(workload)) is not None:
+            return refusal
         if workload.tp == 1:
             return "one GPU has no all-reduces"
         if self.splits != "nothing" and self.total(workload) < 2:
@@ -107,7 +114,7 @@ class Unsplit(Strategy):
     def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
         """One chunk."""
         del sizes
-        return (Chunk(0, 0, work.batch, work.context, work.tokens),)
+        return (Chunk(0, work.groups),)
 
 
 class SplitPrompt(Strategy):
@@ -115,6 +122,15 @@ class SplitPrompt(Strategy):
 
     splits = "prompt"
     unit_text = "tokens of a request"
+
+    def refusal(self, workload: Workload) -> str | None:
+        """A mixed batch has no one prompt length to divide."""
+        if workload.uniform:
+            return None
+        return (
+            f"{self.label} divides prompts of one length; a mixed batch ({workload.text}) has "
+            "several"
+        )
 
     def total(self, work: PassSizes) -> Any:
         """The new tokens of a request."""
@@ -125,7 +141,7 @@ class SplitPrompt(Strategy):
         chunks: list[Chunk] = []
         start = work.context
         for index, tokens in enumerate(sizes):
-            chunks.append(Chunk(index, 0, work.batch, start, tokens))
+            chunks.append(Chunk.of(index, 0, work.batch, start, tokens))
             start = start + tokens
         return tuple(chunks)
 
@@ -142,11 +158,13 @@ class SplitRequests(Strategy):
         return work.batch
 
     def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
-        """One chunk per group."""
+        """One chunk per size; in a mixed batch it takes requests of the groups in their order."""
+        if len(work.groups) > 1:
+            return _in_order(work.groups, sizes)
         chunks: list[Chunk] = []
         first = 0
         for index, requests in enumerate(sizes):
-            chunks.append(Chunk(index, first, requests, work.context, work.tokens))
+            chunks.append(Chunk.of(index, first, requests, work.context, work.tokens))
             first = first + requests
         return tuple(chunks)
 
@@ -164,12 +182,12 @@ class SplitTiles(Strategy):
 
     def total(self, work: PassSizes) -> Any:
         """The rows of the activation matrix."""
-        return work.batch * work.tokens
+        return added(group.rows for group in work.groups)
 
     def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
         """One chunk."""
         del sizes
-        return (Chunk(0, 0, work.batch, work.context, work.tokens),)
+        return (Chunk(0, work.groups),)
 
     def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
         """The chunks are the tiles."""
@@ -185,3 +203,19 @@ def without(segment: Segment, unwanted: Callable[[Op], bool]) -> Segment:
 def unsynced(segment: Segment) -> Segment:
     """The segment without the collective after it."""
     return replace(segment, collective=None)
+
+
+def _in_order(groups: tuple[Slice, ...], sizes: Sequence[int]) -> tuple[Chunk, ...]:
+    """Chunks of so many requests each, taken from the groups in their order."""
+    chunks: list[Chunk] = []
+    first = 0
+    for index, requests in enumerate(sizes):
+        parts: list[Slice] = []
+        for group in groups:
+            start = max(first, group.first_request)
+            end = min(first + requests, group.first_request + group.requests)
+            if start < end:
+                parts.append(Slice(start, end - start, group.start, group.tokens))
+        chunks.append(Chunk(index, tuple(parts)))
+        first += requests
+    return tuple(chunks)

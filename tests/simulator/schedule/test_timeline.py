@@ -23,7 +23,7 @@ from isotune.simulator.schedule import (
     simulate,
 )
 
-CHUNK = Chunk(0, 0, 1, 0, 1)
+CHUNK = Chunk.of(0, 0, 1, 0, 1)
 PRODUCT = Matmul(name="product", sublayer="mlp", n=1, k=1)
 SYNC = Collective(name="sync", sublayer="mlp", elements=1)
 
