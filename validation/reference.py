@@ -35,13 +35,13 @@ def lossy(
     tp: int,
     dropped: Collection[int] = (),
     transfer: CommDtype = "bf16",
-    missing: Mapping[int, Tensor] | None = None,
+    bias_corrections: Mapping[int, Tensor] | None = None,
 ) -> Iterator[None]:
     """Within it, `model(...)` computes what `tp` ranks compute with these syncs dropped.
 
     Works on any supported Hugging Face causal language model, whole in this process; gradients
-    flow (except through a quantised transfer), a KV cache works. `missing` has what a recovered
-    model adds to each rank's MLP input of a dropped block [tp, hidden].
+    flow (except through a quantised transfer), a KV cache works. `bias_corrections` has what a
+    recovered model adds to each rank's MLP input of a dropped block [tp, hidden].
     """
     layers = decoder_of(model).layers
     original = [layer.forward for layer in layers]
@@ -52,7 +52,7 @@ def lossy(
             tp=tp,
             drop=block in dropped,
             reduce=_REDUCE[transfer],
-            missing=(missing or {}).get(block),
+            bias_correction=(bias_corrections or {}).get(block),
         )
     try:
         yield
@@ -68,7 +68,7 @@ def _block(
     tp: int,
     drop: bool,
     reduce: Callable[[Sequence[Tensor]], Tensor],
-    missing: Tensor | None,
+    bias_correction: Tensor | None,
     **kwargs: Any,
 ) -> Tensor:
     x, opt = hidden_states, hasattr(layer, "fc2")
@@ -80,8 +80,8 @@ def _block(
     x = x if out.bias is None else x + out.bias
     if drop:
         local = [x + a_i for a_i in a]
-        if missing is not None:
-            local = [h_i + c_i for h_i, c_i in zip(local, missing, strict=True)]
+        if bias_correction is not None:
+            local = [h_i + c_i for h_i, c_i in zip(local, bias_correction, strict=True)]
     else:
         x = x + reduce(a)
         local = [x] * tp

@@ -66,10 +66,10 @@ class ChunkState:
     norm_after: Callable[[Tensor], Tensor] | None = None
     work: Any = None
 
-    def enter_norm(self, missing: Tensor | None = None) -> Tensor:
+    def enter_norm(self, bias_correction: Tensor | None = None) -> Tensor:
         """The input of a norm: the residual stream, with what this rank knows of the rest.
 
-        `missing` [hidden] stands in for the other ranks' share of a partial sum.
+        `bias_correction` [hidden] stands in for the other ranks' share of a partial sum.
         """
         partial, self.partial = self.partial, None
         if partial is None:
@@ -83,7 +83,7 @@ class ChunkState:
             raise InputError("dropped: a norm after attention needs its all-reduce (allowed: [])")
         self.carried = partial
         known = self.residual + partial
-        return known if missing is None else known + missing
+        return known if bias_correction is None else known + bias_correction
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Executor:
     @_run.register
     def _norm(self, op: Norm, step: Step) -> None:
         state, layer = self._at(step)
-        correction = self._shard.missing.get(step.block) if op.sublayer == "mlp" else None
+        correction = self._shard.bias_corrections.get(step.block) if op.sublayer == "mlp" else None
         state.work = layer.norms[op.sublayer](state.enter_norm(correction))
 
     @_run.register

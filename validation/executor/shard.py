@@ -18,7 +18,7 @@ class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
     Embedding and head are cut between words. `windows` has each layer's sliding window of
-    attention in tokens, or None. `missing` has what this rank adds to a block's MLP input
+    attention in tokens, or None. `bias_corrections` has what this rank adds to a block's MLP input
     [hidden] while the block's attention sync is dropped (a bias correction).
     """
 
@@ -30,7 +30,7 @@ class Shard:
     embedding: Tensor
     head: Tensor
     windows: tuple[int | None, ...]
-    missing: Mapping[int, Tensor] = field(default_factory=dict)
+    bias_corrections: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -93,11 +93,11 @@ def load_shard(
     *,
     rank: int,
     tp: int,
-    missing: Mapping[int, Tensor] | None = None,
+    bias_corrections: Mapping[int, Tensor] | None = None,
 ) -> Shard:
     """Read one rank's slices, one parameter at a time, into a model built without weights.
 
-    `missing` has the bias corrections [tp, hidden] of recovered blocks.
+    `bias_corrections` has the bias corrections [tp, hidden] of recovered blocks.
 
     Raises:
         InputError: the weights lack a parameter or have it in another shape.
@@ -105,7 +105,7 @@ def load_shard(
     model = empty_model(config)
     sharding = Sharding(config, tp)
     for name, shape in parameters(model):
-        fill(model, name, weights.read(name, shape, sharding.cut(name, shape, rank)))
+        fill(model, name, weights.read(name, shape, sharding.slice_of(name, shape, rank)))
     settle(model)
     decoder = decoder_of(model)
     return Shard(
@@ -117,7 +117,7 @@ def load_shard(
         embedding=decoder.embed_tokens.weight,
         head=model.lm_head.weight,
         windows=_windows(config),
-        missing={block: every[rank] for block, every in (missing or {}).items()},
+        bias_corrections={block: every[rank] for block, every in (bias_corrections or {}).items()},
     )
 
 

@@ -20,7 +20,7 @@ from isotune.simulator.errors import InputError
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.real_run.validate_job import DTYPES
 from isotune.validation.reference import lossy, streamed_model
-from isotune.validation.spd.checkpoint import read_missing
+from isotune.validation.spd.checkpoint import read_bias_corrections
 from isotune.validation.spd.model import Windows
 from isotune.validation.weights import Safetensors, check_family, load_config
 
@@ -175,16 +175,18 @@ def forwards(setup: Setup, original: Path | None = None) -> tuple[Forward, Forwa
 @contextmanager
 def as_planned(model: Any, setup: Setup) -> Iterator[None]:
     """Within it, a model of transformers computes what the plan's ranks compute."""
-    plan, missing = setup.plan, {}
+    plan, bias_corrections = setup.plan, {}
     if setup.weights is not None and plan.dropped:
         device = torch.device(setup.device)
-        missing = read_missing(setup.weights, setup.ranks, dtype=dtype_of(setup), device=device)
+        bias_corrections = read_bias_corrections(
+            setup.weights, setup.ranks, dtype=dtype_of(setup), device=device
+        )
     with lossy(
         model,
         tp=setup.ranks,
         dropped=plan.dropped,
         transfer=plan.comm_dtype,
-        missing=missing,
+        bias_corrections=bias_corrections,
     ):
         yield
 

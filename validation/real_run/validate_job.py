@@ -18,8 +18,8 @@ from isotune.validation.real_run.interleave import Interleaved, random_ids
 from isotune.validation.real_run.messages import Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.reference import lossy, streamed_model
-from isotune.validation.spd.checkpoint import read_missing
-from isotune.validation.weights import Cut, RandomWeights, Safetensors, Weights, load_config
+from isotune.validation.spd.checkpoint import read_bias_corrections
+from isotune.validation.weights import RandomWeights, Safetensors, ShardSlice, Weights, load_config
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
 _TOLERANCE = {"float32": 1e-4, "bf16": 4e-2, "fp16": 1e-2}
@@ -96,13 +96,13 @@ class ValidateJob:
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
                 past = model(ids[:, :context]).past_key_values if context else None
-                missing = bias_corrections_of(rank, setup, setup.check_dtype)
+                bias_corrections = bias_corrections_of(rank, setup, setup.check_dtype)
                 with lossy(
                     model,
                     tp=tp,
                     dropped=plan.dropped,
                     transfer=plan.comm_dtype,
-                    missing=missing,
+                    bias_corrections=bias_corrections,
                 ):
                     whole = model(
                         ids[:, context:], past_key_values=past, logits_to_keep=keep - context
@@ -127,8 +127,11 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
     rank.at("loading")
     config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
     tp = setup.scenario.workload.tp
-    weights, missing = weights_of(rank, setup, dtype), bias_corrections_of(rank, setup, dtype)
-    shard = load_shard(config, weights, rank=rank.index, tp=tp, missing=missing)
+    weights, bias_corrections = (
+        weights_of(rank, setup, dtype),
+        bias_corrections_of(rank, setup, dtype),
+    )
+    shard = load_shard(config, weights, rank=rank.index, tp=tp, bias_corrections=bias_corrections)
     stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
     return Session(shard, setup.scenario.model, rank.step, stand_in)
 
@@ -150,10 +153,10 @@ class _Reporting:
     def __init__(self, weights: Weights, tick: Callable[[], None]) -> None:
         self._weights, self._tick = weights, tick
 
-    def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> Tensor:
+    def read(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> Tensor:
         """See `Weights`."""
         self._tick()
-        return self._weights.read(name, shape, cut)
+        return self._weights.read(name, shape, shard)
 
 
 def bias_corrections_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tensor]:
@@ -161,7 +164,7 @@ def bias_corrections_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tenso
     if setup.weights is None or not setup.plan.dropped:
         return {}
     tp = setup.scenario.workload.tp
-    return read_missing(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
+    return read_bias_corrections(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
 def check_same_request(rank: Rank, asked: str) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from isotune.simulator.errors import InputError
-from isotune.validation.weights.sharding import Cut
+from isotune.validation.weights.sharding import ShardSlice
 
 _EXPERTS = re.compile(r"(.*)\.mlp\.experts\.(gate_up_proj|down_proj)")
 _ONE_BY_ONE = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
@@ -20,7 +20,7 @@ _MIXTRAL = {"gate_up_proj": ("w1", "w3"), "down_proj": ("w2",)}
 class Weights(Protocol):
     """A model's parameters by their names in transformers."""
 
-    def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+    def read(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> torch.Tensor:
         """The held part of a parameter whose whole has this shape."""
 
 
@@ -33,7 +33,7 @@ class RandomWeights:
     def __init__(self, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
         self._dtype, self._device, self._seed = dtype, device, seed
 
-    def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+    def read(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> torch.Tensor:
         """See `Weights`."""
         generator = torch.Generator(self._device)
         generator.manual_seed(zlib.crc32(name.encode()) + self._seed)
@@ -43,7 +43,7 @@ class RandomWeights:
             whole.mul_(0.1).add_(1.0 if name.endswith("norm.weight") else 0.0)
         else:
             whole.mul_(shape[-1] ** -0.5)
-        return whole if cut is None else cut.of(whole)
+        return whole if shard is None else shard.of(whole)
 
 
 class Safetensors:
@@ -61,12 +61,12 @@ class Safetensors:
             with self._open(path) as file:
                 self._file_of.update(dict.fromkeys(file.keys(), path))
 
-    def read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+    def read(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> torch.Tensor:
         """See `Weights`."""
         experts = _EXPERTS.fullmatch(name)
         if experts and self.stored(name) is None:
-            return self._experts(name, shape, cut)
-        return self._read(name, shape, cut)
+            return self._experts(name, shape, shard)
+        return self._read(name, shape, shard)
 
     def one_by_one(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Where a file has fused experts one by one, and the names of each one's parts, which
@@ -79,23 +79,23 @@ class Safetensors:
             inside, names = f"{block}.block_sparse_moe.experts", _MIXTRAL[which]
         return inside, names
 
-    def _experts(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+    def _experts(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> torch.Tensor:
         """Fused experts from a file that has them one by one."""
         inside, names = self.one_by_one(name)
         rows = shape[1] // len(names)
-        ranges = [None] * len(names) if cut is None else list(cut.ranges)
-        held = None if cut is None else sum(stop - start for start, stop in cut.ranges)
+        ranges = [None] * len(names) if shard is None else list(shard.ranges)
+        held = None if shard is None else sum(stop - start for start, stop in shard.ranges)
         size = list(shape)
-        if cut is not None and held is not None:
-            size[cut.dim] = held
+        if shard is not None and held is not None:
+            size[shard.dim] = held
         fused = torch.empty(size, dtype=self._dtype, device=self._device)
         for expert in range(shape[0]):
             parts = []
             for index, (one_name, part) in enumerate(zip(names, ranges, strict=True)):
                 offset = index * rows if len(names) > 1 else 0
                 one = (
-                    Cut(cut.dim - 1, ((part[0] - offset, part[1] - offset),))
-                    if cut is not None and part is not None
+                    ShardSlice(shard.dim - 1, ((part[0] - offset, part[1] - offset),))
+                    if shard is not None and part is not None
                     else None
                 )
                 full = f"{inside}.{expert}.{one_name}.weight"
@@ -103,7 +103,7 @@ class Safetensors:
             fused[expert] = torch.cat(parts)
         return fused
 
-    def _read(self, name: str, shape: tuple[int, ...], cut: Cut | None) -> torch.Tensor:
+    def _read(self, name: str, shape: tuple[int, ...], shard: ShardSlice | None) -> torch.Tensor:
         stored = self.stored(name)
         if stored is None:
             raise InputError(f"{self._folder}: the safetensors files have no {name}")
@@ -113,10 +113,10 @@ class Safetensors:
                 raise InputError(
                     f"{self._folder}: {name} has shape {tensor.get_shape()}, not {list(shape)}"
                 )
-            before = (slice(None),) * (cut.dim if cut else 0)
-            ranges = cut.ranges if cut else ((0, shape[0]),)
+            before = (slice(None),) * (shard.dim if shard else 0)
+            ranges = shard.ranges if shard else ((0, shape[0]),)
             parts = [tensor[(*before, slice(*held))] for held in ranges]
-            whole = torch.cat(parts, cut.dim) if cut and len(parts) > 1 else parts[0]
+            whole = torch.cat(parts, shard.dim) if shard and len(parts) > 1 else parts[0]
             # A copy: slices are windows onto the file, whose pages would come in one by one.
             return whole.to(
                 self._device, self._dtype, copy=True, memory_format=torch.contiguous_format

@@ -29,7 +29,7 @@ _VOCABULARY = ("embed_tokens.weight", "lm_head.weight")
 
 
 @dataclass(frozen=True)
-class Cut:
+class ShardSlice:
     """The ranges a rank holds of one dimension of a parameter, in order."""
 
     dim: int
@@ -63,10 +63,10 @@ class Sharding:
                 f"which no rank of {self.tp} sees (allowed: tp 1)"
             )
 
-    def cut(self, name: str, shape: tuple[int, ...], rank: int) -> Cut | None:
+    def slice_of(self, name: str, shape: tuple[int, ...], rank: int) -> ShardSlice | None:
         """The part of a parameter that a rank holds; None is all of it."""
         if name.endswith(_VOCABULARY):
-            return Cut(0, (vocabulary_range(shape[0], self.tp, rank),))
+            return ShardSlice(0, (vocabulary_range(shape[0], self.tp, rank),))
         place, style = self._style(name)
         if style is None or (style == "rowwise" and name.endswith(".bias")):
             return None
@@ -79,7 +79,7 @@ class Sharding:
             unit = width * scale // units
             ranges.append((start + first * unit, start + last * unit))
             start += width * scale
-        return Cut(dim, tuple(ranges))
+        return ShardSlice(dim, tuple(ranges))
 
     def _style(self, name: str) -> tuple[str, str | None]:
         _, layers, inside = name.partition("layers.")

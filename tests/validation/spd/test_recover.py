@@ -108,7 +108,7 @@ def test_zero_shot_changes_nothing_and_the_network_given_stays_as_it_was(models,
     assert found.blocks[0].steps == ()
     given, _ = recovered["llama"]
     assert evaluate(given, windows(8, 3)).nats == fresh
-    assert given.missing == {}
+    assert given.bias_corrections == {}
 
 
 def test_the_student_learns_what_its_teacher_gives_and_stops_when_it_does_not(models):
@@ -162,7 +162,7 @@ def test_an_interrupted_recovery_goes_on_to_the_same_result_bit_for_bit(
     assert again.synced == whole.synced
     for one, other in zip(again.blocks, whole.blocks, strict=True):
         assert one.steps == other.steps
-        assert same(one.missing, other.missing)
+        assert same(one.bias_correction, other.bias_correction)
         assert (one.layer is None) == (other.layer is None)
         if one.layer is not None:
             pairs = zip(one.layer.parameters(), other.layer.parameters(), strict=True)

@@ -18,7 +18,12 @@ from transformers import AutoModelForCausalLM
 
 from isotune.results import Recovery
 from isotune.simulator.errors import InputError
-from isotune.validation.spd.checkpoint import BlockRecord, StepRecord, read_missing, read_record
+from isotune.validation.spd.checkpoint import (
+    BlockRecord,
+    StepRecord,
+    read_bias_corrections,
+    read_record,
+)
 from isotune.validation.spd.model import evaluate, load_network
 from isotune.validation.spd.recover import check_target, recover, write_recovered
 from isotune.validation.spd.recover import folder as folders
@@ -68,7 +73,7 @@ def test_grouped_but_not_distilled_weights_are_the_same_function_in_transformers
         got = AutoModelForCausalLM.from_pretrained(target).eval()(ids).logits
         want = unsharded(source)(ids).logits
     assert torch.allclose(got, want, atol=1e-4)
-    assert read_missing(target, 2, dtype=torch.float32, device=torch.device("cpu")) == {}
+    assert read_bias_corrections(target, 2, dtype=torch.float32, device=torch.device("cpu")) == {}
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral", "qwen3_moe"])

@@ -15,7 +15,7 @@ from isotune.validation.reference import lossy
 from isotune.validation.spd.model import Block, Windows, evaluate, load_network
 from isotune.validation.spd.recover.grouping import _swapped, _transport, group_heads, group_neurons
 from isotune.validation.spd.recover.permute import HeadUnits, permute_heads, permute_neurons
-from isotune.validation.spd.recover.sample import missing_mean, take_sample
+from isotune.validation.spd.recover.sample import mean_correction, take_sample
 
 
 def draw(count, seed=0, context=21):
@@ -55,8 +55,10 @@ def test_block_by_block_the_loss_is_that_of_the_reference(models, family, tp):
     assert evaluate(network, windows, dropped=(0, 1), batch=2).nats == pytest.approx(
         plain, rel=1e-5
     )
-    network.missing[1] = 0.3 * torch.randn(tp, width, generator=torch.Generator().manual_seed(3))
-    with lossy(model, tp=tp, dropped=(0, 1), missing=network.missing):
+    network.bias_corrections[1] = 0.3 * torch.randn(
+        tp, width, generator=torch.Generator().manual_seed(3)
+    )
+    with lossy(model, tp=tp, dropped=(0, 1), bias_corrections=network.bias_corrections):
         corrected = nats(model, windows)
     assert abs(corrected - plain) > 1e-4 * plain
     assert evaluate(network, windows, dropped=(0, 1)).nats == pytest.approx(corrected, rel=1e-5)
@@ -157,7 +159,7 @@ def test_bias_correction_is_the_mean_of_the_attention_that_a_rank_does_not_see(m
         parts = torch.stack(block.attention(stream.hidden, stream.calls[0]))
     want = (parts.sum(0) - parts).mean((1, 2))
     sample = take_sample(block, [stream], 0, 16, seed=0)
-    assert torch.allclose(missing_mean(block, sample.mean), want, atol=1e-5)
+    assert torch.allclose(mean_correction(block, sample.mean), want, atol=1e-5)
     assert sample.x.shape == (16, network.config.hidden_size)
 
 

@@ -27,7 +27,7 @@ def test_ranks_hold_as_many_elements_as_the_simulator_counts(family, tp, tmp_pat
     weights = RandomWeights(torch.float32, CPU)
     for rank in range(tp):
         held = sum(
-            weights.read(name, shape, sharding.cut(name, shape, rank)).numel()
+            weights.read(name, shape, sharding.slice_of(name, shape, rank)).numel()
             for name, shape in parameters(empty_model(config))
             if "layers." in name
         )
@@ -42,7 +42,7 @@ def test_slices_read_from_files_are_the_slices_of_the_whole(family, tmp_path):
     for name, shape in parameters(empty_model(config)):
         whole = files.read(name, shape, None)
         for rank in range(4):
-            cut = sharding.cut(name, shape, rank)
+            cut = sharding.slice_of(name, shape, rank)
             if cut is not None:
                 assert torch.equal(files.read(name, shape, cut), cut.of(whole)), name
 

@@ -1,4 +1,4 @@
-from .corrections import read_missing as read_missing
+from .corrections import read_bias_corrections as read_bias_corrections
 from .partial_run import PartialRun as PartialRun
 from .record import FOLDER as FOLDER
 from .record import RECORD as RECORD

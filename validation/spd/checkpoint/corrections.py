@@ -14,7 +14,7 @@ from isotune.validation.spd.checkpoint.record import FOLDER, TENSORS, check_rank
 _MISSING = re.compile(r"blocks\.([0-9]+)\.missing")
 
 
-def read_missing(
+def read_bias_corrections(
     folder: Path, tp: int, *, dtype: torch.dtype, device: torch.device
 ) -> dict[int, Tensor]:
     """Each block's bias correction [tp, hidden] in a folder; none where it was not recovered.

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from isotune.validation.executor import DecoderLayer, pieces
-from isotune.validation.weights import Cut, Sharding
+from isotune.validation.weights import Sharding, ShardSlice
 
 Call = Mapping[str, Any]
 """What a decoder layer is called with beside the hidden states (rotation, mask)."""
@@ -29,13 +29,13 @@ Call = Mapping[str, Any]
 class Block:
     """A decoder layer of `config` cut over `tp` virtual ranks.
 
-    `missing` [tp, hidden] is added to each rank's MLP input while the sync is dropped.
+    `bias_correction` [tp, hidden] is added to each rank's MLP input while the sync is dropped.
     """
 
     layer: nn.Module
     config: Any
     tp: int
-    missing: Tensor | None = None
+    bias_correction: Tensor | None = None
     pieces: DecoderLayer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Block:
     def local(self, entry: Tensor, part: Tensor, rank: int) -> Tensor:
         """What the MLP of a rank is given instead of the whole."""
         known = entry + part
-        return known if self.missing is None else known + self.missing[rank]
+        return known if self.bias_correction is None else known + self.bias_correction[rank]
 
     def attention(self, x: Tensor, call: Call) -> list[Tensor]:
         """Each rank's partial attention output a_i."""
@@ -119,13 +119,13 @@ class Block:
     def _held(self, name: str, rank: int) -> Tensor:
         parameter = self.layer.get_parameter(name)
         shape = tuple(parameter.shape)
-        cut = Sharding(self.config, self.tp).cut(f"layers.0.{name}", shape, rank)
-        return parameter if cut is None else _view(parameter, cut)
+        shard = Sharding(self.config, self.tp).slice_of(f"layers.0.{name}", shape, rank)
+        return parameter if shard is None else _view(parameter, shard)
 
 
-def _view(tensor: Tensor, cut: Cut) -> Tensor:
-    parts = [tensor.narrow(cut.dim, start, stop - start) for start, stop in cut.ranges]
-    return torch.cat(parts, cut.dim) if len(parts) > 1 else parts[0]
+def _view(tensor: Tensor, shard: ShardSlice) -> Tensor:
+    parts = [tensor.narrow(shard.dim, start, stop - start) for start, stop in shard.ranges]
+    return torch.cat(parts, shard.dim) if len(parts) > 1 else parts[0]
 
 
 @contextmanager

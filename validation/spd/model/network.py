@@ -14,7 +14,7 @@ from torch.nn import functional
 from isotune.simulator.architecture import Model, check_tp, read_model
 from isotune.simulator.errors import InputError
 from isotune.validation.executor import decoder_of, empty_model, fill, parameters, settle
-from isotune.validation.spd.checkpoint import read_missing
+from isotune.validation.spd.checkpoint import read_bias_corrections
 from isotune.validation.spd.model.block import Block, Call
 from isotune.validation.spd.model.text import Windows
 from isotune.validation.weights import Safetensors, check_family, load_config
@@ -40,7 +40,7 @@ class Network:
     model: Any
     tp: int
     layers: list[Any]
-    missing: dict[int, Tensor] = field(default_factory=dict)
+    bias_corrections: dict[int, Tensor] = field(default_factory=dict)
     _calls: dict[tuple[int, ...], tuple[Call, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -60,8 +60,8 @@ class Network:
         if tp is not None:
             check_tp(self.shape, tp)
         here = {"shape": self.shape, "model": self.model, "tp": tp or self.tp}
-        kept = dict(self.missing) if tp in (None, self.tp) else {}
-        return type(self)(**here, layers=list(self.layers), missing=kept)
+        kept = dict(self.bias_corrections) if tp in (None, self.tp) else {}
+        return type(self)(**here, layers=list(self.layers), bias_corrections=kept)
 
     def block(self, index: int) -> Block:
         """A block on virtual ranks."""
@@ -69,16 +69,16 @@ class Network:
             layer=self.layers[index],
             config=self.config,
             tp=self.tp,
-            missing=self.missing.get(index),
+            bias_correction=self.bias_corrections.get(index),
         )
 
     def replace(self, index: int, block: Block) -> None:
         """Put another block in the place of one."""
         self.layers[index] = block.layer
-        if block.missing is None:
-            self.missing.pop(index, None)
+        if block.bias_correction is None:
+            self.bias_corrections.pop(index, None)
         else:
-            self.missing[index] = block.missing
+            self.bias_corrections[index] = block.bias_correction
 
     def enter(self, windows: Windows) -> Stream:
         """Embed a batch of windows."""
@@ -204,7 +204,7 @@ def load_network(
         model=model,
         tp=tp,
         layers=list(decoder_of(model).layers),
-        missing=read_missing(folder, tp, dtype=dtype, device=model.device),
+        bias_corrections=read_bias_corrections(folder, tp, dtype=dtype, device=model.device),
     )
 
 

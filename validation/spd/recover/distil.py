@@ -50,7 +50,7 @@ def distil(
 ) -> Distilled:
     """Train a copy of a block with its sync dropped to give what the teacher gives.
 
-    A `missing` correction is trained along.
+    A `bias_correction` correction is trained along.
     """
     for retry in range(training.retries + 1):
         slower = replace(training, rate=training.rate * 0.25**retry)
@@ -70,8 +70,8 @@ def _train(
 ) -> Distilled:
     student = _student(block)
     parameters = [p for p in student.layer.parameters() if p.requires_grad]
-    if student.missing is not None:
-        parameters.append(student.missing)
+    if student.bias_correction is not None:
+        parameters.append(student.bias_correction)
     optimiser = torch.optim.AdamW(parameters, lr=training.rate, weight_decay=0.0)
     steps = training.epochs * len(calibration)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda at: 1.0 - at / (steps + 1))
@@ -95,14 +95,20 @@ def _train(
 
 def _student(block: Block) -> Block:
     layer = copy.deepcopy(block.layer).requires_grad_(True)
-    missing = None if block.missing is None else block.missing.clone().requires_grad_(True)
-    return replace(block, layer=layer, missing=missing)
+    bias_correction = (
+        None
+        if block.bias_correction is None
+        else block.bias_correction.clone().requires_grad_(True)
+    )
+    return replace(block, layer=layer, bias_correction=bias_correction)
 
 
 def _frozen(student: Block) -> Block:
     layer = copy.deepcopy(student.layer).requires_grad_(False)
-    missing = None if student.missing is None else student.missing.detach().clone()
-    return replace(student, layer=layer, missing=missing)
+    bias_correction = (
+        None if student.bias_correction is None else student.bias_correction.detach().clone()
+    )
+    return replace(student, layer=layer, bias_correction=bias_correction)
 
 
 def _loss(student: Block, teacher: Block, index: int, stream: Stream) -> Tensor:

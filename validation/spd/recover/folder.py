@@ -140,8 +140,11 @@ def _tensors(file: Any) -> dict[str, Tensor]:
 
 def _corrections(blocks: tuple[Repaired, ...]) -> Iterator[tuple[str, Tensor]]:
     for block in blocks:
-        if block.missing is not None:
-            yield f"blocks.{block.index}.missing", block.missing.detach().float().cpu().contiguous()
+        if block.bias_correction is not None:
+            yield (
+                f"blocks.{block.index}.missing",
+                block.bias_correction.detach().float().cpu().contiguous(),
+            )
         orders = (block.query_order, block.key_order, block.neuron_order)
         for name, order in zip(("query", "key", "neuron"), orders, strict=True):
             if order is not None:

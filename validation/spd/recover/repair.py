@@ -17,7 +17,7 @@ from isotune.validation.spd.recover.distil import Training, block_error, distil
 from isotune.validation.spd.recover.grouping import group_heads, group_neurons
 from isotune.validation.spd.recover.paired import Change
 from isotune.validation.spd.recover.permute import HeadUnits, permute_heads, permute_neurons
-from isotune.validation.spd.recover.sample import Sample, missing_mean, take_sample
+from isotune.validation.spd.recover.sample import Sample, mean_correction, take_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ class StepResult:
 class Repaired:
     """A repaired block: what became of each step, and what it changed.
 
-    Orders are old numbers place by place; `missing` [tp, hidden] is the bias correction. The
-    layer is None where its parameters are as they were.
+    Orders are old numbers place by place; `bias_correction` is [tp, hidden]. The layer is None
+    where its parameters are as they were.
     """
 
     index: int
@@ -72,13 +72,15 @@ class Repaired:
     query_order: Tensor | None = None
     key_order: Tensor | None = None
     neuron_order: Tensor | None = None
-    missing: Tensor | None = None
+    bias_correction: Tensor | None = None
     distilled: bool = False
     layer: Any = None
 
     def block(self, original: Block) -> Block:
         """The block in a network."""
-        return replace(original, layer=self.layer or original.layer, missing=self.missing)
+        return replace(
+            original, layer=self.layer or original.layer, bias_correction=self.bias_correction
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,8 @@ def candidate(
     """
     settings = texts.settings
     sample = take_sample(block, texts.calibration, repaired.index, settings.sample, settings.seed)
-    if block.missing is not None:
-        block = replace(block, missing=missing_mean(block, sample.mean))
+    if block.bias_correction is not None:
+        block = replace(block, bias_correction=mean_correction(block, sample.mean))
     state = _State(block=block, teacher=teacher, repaired=repaired, sample=sample, texts=texts)
     found, note = _STEPS[step](state)
     if found is None:
@@ -137,7 +139,7 @@ def candidate(
     layer = found.block.layer
     return replace(
         found.repaired,
-        missing=found.block.missing,
+        bias_correction=found.block.bias_correction,
         layer=None if layer is teacher.layer else layer,
     ), note
 
@@ -146,7 +148,7 @@ _Step = tuple[_State | None, str]
 
 
 def _bias(state: _State) -> _Step:
-    block = replace(state.block, missing=missing_mean(state.block, state.sample.mean))
+    block = replace(state.block, bias_correction=mean_correction(state.block, state.sample.mean))
     return replace(state, block=block), ""
 
 
@@ -154,7 +156,7 @@ def _heads(state: _State) -> _Step:
     units = HeadUnits.of(state.block.config, state.block.tp)
     if not units.free:
         return None, "no head may change its rank"
-    corrected = state.block.missing is not None
+    corrected = state.block.bias_correction is not None
     rank = group_heads(state.block, state.sample, units, centred=corrected)
     if torch.equal(rank, units.now):
         return None, "the heads are best where they are"
@@ -163,7 +165,7 @@ def _heads(state: _State) -> _Step:
     permute_heads(layer, order)
     block, sample = replace(state.block, layer=layer), state.sample.permuted(order)
     if corrected:
-        block = replace(block, missing=missing_mean(block, sample.mean))
+        block = replace(block, bias_correction=mean_correction(block, sample.mean))
     record = replace(state.repaired, query_order=order.query, key_order=order.key)
     return replace(state, block=block, sample=sample, repaired=record), ""
 
@@ -233,6 +235,6 @@ def block_record(block: Repaired) -> BlockRecord:
         steps=tuple(StepRecord.model_validate(asdict(step)) for step in block.steps),
         heads_moved=block.query_order is not None,
         neurons_moved=block.neuron_order is not None,
-        corrected=block.missing is not None,
+        corrected=block.bias_correction is not None,
         distilled=block.distilled,
     )

@@ -11,7 +11,7 @@ from isotune.validation.spd.model import Network
 from isotune.validation.spd.recover.repair import Repaired, StepResult
 
 _LAYER = "layer."
-_ORDERS = ("query_order", "key_order", "neuron_order", "missing")
+_ORDERS = ("query_order", "key_order", "neuron_order", "bias_correction")
 
 
 def save_block(partial: PartialRun, block: Repaired) -> None:

@@ -48,7 +48,7 @@ def take_sample(
     return Sample(x=torch.cat(xs), mixed=torch.cat(heads), mean=mean)
 
 
-def missing_mean(block: Block, mean: Tensor) -> Tensor:
+def mean_correction(block: Block, mean: Tensor) -> Tensor:
     """Bias correction [tp, hidden]: the mean attention output that each rank does not see.
 
     `mean` [heads x head_dim] is that of the heads' outputs on calibration text.
