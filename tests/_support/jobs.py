@@ -34,6 +34,9 @@ class Failing:
             rank.send(("fails", time.monotonic()))
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            elif self.how == "lose":
+                os.kill(os.getppid(), signal.SIGKILL)  # the process that started this rank
+                time.sleep(600)
             elif self.how == "hang":
                 time.sleep(600)
             elif self.how == "memory":

@@ -135,6 +135,17 @@ def test_a_failing_rank_is_named_with_its_step_and_what_was_measured_is_kept(
     assert all("isotune:" not in text for pair in others for text in pair)
 
 
+def test_a_rank_whose_starter_is_killed_is_named_and_what_was_measured_is_kept():
+    (out, err), _ = [run.communicate(timeout=300) for run in agents(2, SUPPORT / "jobs.py", "lose")]
+    found = json.loads(out)
+    # Where it stood was last reported up to 0.2 s before.
+    assert found["failure"].startswith("rank 1 of 2 ("), err
+    assert found["failure"].endswith(") ended without a word")
+    assert found["measured"] == 2
+    assert found["ended"] - found["fails"] < 20
+    assert all(map(gone, found["pids"]))
+
+
 def test_a_rank_killed_in_the_middle_of_a_validation_leaves_one_line_and_the_repeats_so_far(plan):
     options = ("--device", "cpu", "--repeat", 1000, "--check-dtype", "none", "--json")
     program = SUPPORT / "dying.py"
