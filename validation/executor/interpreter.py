@@ -117,7 +117,7 @@ class Executor:
     def embed(self, ids: Tensor, start: int = 0) -> Tensor:
         """Embeddings [requests, tokens, hidden] of ids at positions from `start` on.
 
-        The embedding is cut between words, so this takes an all-reduce; it runs before the
+        The embedding is sharded by words, so this takes an all-reduce; it runs before the
         clock does, and the program's own embed op copies a chunk of the result.
         """
         with torch.inference_mode():

@@ -70,7 +70,7 @@ class DecoderLayer:
         return {"attention": self.out_bias, "mlp": self.down_bias}
 
     def qkv(self, hidden: Tensor) -> Heads:
-        """Projections of normed activations, cut into this rank's heads."""
+        """Projections of normed activations, reshaped to this rank's heads."""
         module = self.attention
         return Heads(
             self._heads(module.q_proj(hidden), getattr(module, "q_norm", None)),

@@ -17,7 +17,7 @@ from isotune.validation.weights import Sharding, Weights, vocabulary_range
 class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
-    Embedding and head are cut between words. `windows` has each layer's sliding window of
+    Embedding and head are sharded by words. `windows` has each layer's sliding window of
     attention in tokens, or None. `bias_corrections` has what this rank adds to a block's MLP input
     [hidden] while the block's attention sync is dropped (a bias correction).
     """

@@ -1,4 +1,4 @@
-"""The front door of the microbenchmarks."""
+"""Runs the microbenchmarks of kernels and collectives."""
 
 import platform
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def measure(
     timeout_s: float,
     on_row: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Row], str | None] | None:
-    """Rows measured, and the one line of a run that ended early; None on a rank that is not 0.
+    """Rows measured, and one line if the run ended early; None in a process that does not lead.
 
     Raises:
         InputError: too few GPUs, nothing to measure on one rank, or another number of ranks

@@ -1,4 +1,4 @@
-"""Starts a driven job, and gathers what its ranks measured: plan by plan, round by round."""
+"""Starts a benchmark of many plans, and gathers what its ranks measured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from isotune.validation.real_run.setup import Setup
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BenchmarkRun:
-    """Plans in the order in which they first ran, and all their complete rounds.
+    """The plans in the order in which they first ran, with all their complete rounds.
 
     `finals` has the plans that met again at the end, on those last rounds alone; empty if it
     did not come to that. `failure` is the one line of a run that ended early.
@@ -82,7 +82,7 @@ def run_benchmark(
     timeout_s: float,
     on_message: Callable[[], None] = lambda: None,
 ) -> BenchmarkRun | None:
-    """Let a driver measure plans of a setup; None on a rank that is not torchrun's first.
+    """Let a driver measure plans of a setup; None in a process that does not lead.
 
     A run that fails, or is interrupted, keeps what was measured: see `BenchmarkRun.failure`.
 

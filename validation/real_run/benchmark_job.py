@@ -1,4 +1,4 @@
-"""A job whose first rank decides what runs next: one start for many plans."""
+"""A job in which rank 0 decides which plans run next, so that many plans need one start."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from isotune.validation.real_run.validate_job import check_same_request, open_se
 
 
 class Benchmark:
-    """What the first rank's driver measures plans with."""
+    """Measures plans for the driver of rank 0."""
 
     def __init__(self, rank: Rank, interleaved: Interleaved) -> None:
         self._rank, self._interleaved = rank, interleaved
@@ -42,15 +42,15 @@ class Benchmark:
         return [median(rounds) for rounds in seconds]
 
     def close(self) -> None:
-        """Tell the other ranks that nothing more is run."""
+        """Tell the other ranks that the benchmark is over."""
         _broadcast(self._rank, None)
 
 
 class Driver(Protocol):
-    """Decides what is run; picklable, called on the first rank alone."""
+    """Decides which plans are measured; picklable, called on rank 0 only."""
 
     def __call__(self, benchmark: Benchmark, /) -> None:
-        """Measure plans until there is nothing more to learn, or no time."""
+        """Measure plans."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _run(rank: Rank, interleaved: Interleaved, request: _Request) -> list[list[f
 
 
 def _broadcast(rank: Rank, request: _Request | None) -> _Request | None:
-    """The first rank's request, on every rank."""
+    """Rank 0's request, on every rank."""
     rank.tick()
     box: list[Any] = [request]
     if rank.ranks > 1:

@@ -41,7 +41,7 @@ def random_ids(setup: Setup, device: torch.device) -> Tensor:
 
 
 def wait_for_all(rank: Rank) -> None:
-    """Let every rank get here, so that their clocks begin together."""
+    """Wait until every rank is here, so that their clocks begin together."""
     if rank.ranks > 1:
         device = rank.device
         dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)

@@ -1,4 +1,4 @@
-"""The front door: run a plan for real, on ranks of its own or as one rank of torchrun's."""
+"""Runs a plan and its serial baseline, on ranks started here or by torchrun."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def validate(
     ranks: int | None = None,
     on_message: Callable[[int, int], None] | None = None,
 ) -> Validation | None:
-    """Run a plan and its serial baseline; the result, or None on a rank that is not torchrun's 0.
+    """Run a plan and its serial baseline; the result, or None in a process that does not lead.
 
     A run that fails, or is interrupted, keeps what was measured: see `Validation.failure`.
 

@@ -18,7 +18,7 @@ from isotune.validation.weights import check_family
 class Setup:
     """A plan with everything a rank needs to run it; picklable.
 
-    `scenario` has the model cut to the blocks that run, `config` is its config.json, and
+    `scenario` has the model truncated to the blocks that run, `config` is its config.json, and
     `weights` the folder of its safetensors, or None for random ones. `check_dtype` is the
     number type in which the numbers are compared, whatever type the timed runs have. `baseline`
     has the serial run, unless its memory does not fit where the plan's does. `emulated`
@@ -64,7 +64,7 @@ class Setup:
         name = model or locate(file.model.name, folder)
         config = model_config_file(name)
         check_family(scenario.model)
-        scenario, plan, notes = _cut(scenario, file.plan, layers)
+        scenario, plan, notes = _truncated(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
         _check_executable(plan)
         GpuMemory(scenario).check(plan)
@@ -127,7 +127,7 @@ def _emulating(scenario: Scenario, tp: int) -> Scenario:
     """The scenario at another number of ranks.
 
     Raises:
-        InputError: one rank has no all-reduce to emulate, or the model cannot be cut so.
+        InputError: one rank has no all-reduce to emulate, or tp does not divide the model.
     """
     if tp < 2:
         raise InputError(f"--emulate-tp: {tp} ranks have no all-reduce (allowed: 2 or more)")
@@ -144,7 +144,7 @@ def _check_executable(plan: Plan) -> None:
         )
 
 
-def _cut(
+def _truncated(
     scenario: Scenario, plan: Plan, layers: int | None
 ) -> tuple[Scenario, Plan, tuple[str, ...]]:
     blocks = scenario.model.num_hidden_layers
@@ -156,7 +156,7 @@ def _cut(
         )
     check_plan(plan, scenario.model, scenario.workload)
     kept = {"dropped": tuple(block for block in plan.dropped if block < layers)}
-    notes = (f"model cut to its first {layers} of {blocks} blocks",)
+    notes = (f"model truncated to its first {layers} of {blocks} blocks",)
     shortened = scenario.with_model(num_hidden_layers=layers)
     return shortened, plan.model_copy(update=kept), notes
 

@@ -1,4 +1,4 @@
-"""What every rank of a validation does: check_same_request, check the numbers, then measure."""
+"""What every rank of a validation does: it checks the numbers, then measures."""
 
 import hashlib
 from collections.abc import Callable
@@ -137,7 +137,7 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
 
 
 def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:
-    """A setup's weights, which tell with every read that the rank is alive."""
+    """A setup's weights; every read reports that the rank is alive."""
     kind = DTYPES[dtype]
     weights: Weights
     if setup.weights is None:
@@ -148,7 +148,7 @@ def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:
 
 
 class _Reporting:
-    """Weights that tell with every read that the rank is alive."""
+    """Weights of which every read reports that the rank is alive."""
 
     def __init__(self, weights: Weights, tick: Callable[[], None]) -> None:
         self._weights, self._tick = weights, tick
@@ -168,7 +168,7 @@ def bias_corrections_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tenso
 
 
 def check_same_request(rank: Rank, asked: str) -> None:
-    """Refuse to start where the ranks were asked for different things.
+    """Refuse to run if the ranks got different plans or options.
 
     Raises:
         DisagreementError: which ranks differ from rank 0.

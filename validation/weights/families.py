@@ -40,7 +40,7 @@ def check_family(model: Model) -> None:
 
 
 def load_config(path: Path, layers: int) -> Any:
-    """The configuration in a config.json or a folder with one, cut to its first blocks.
+    """The configuration in a config.json or a folder with one, truncated to its first blocks.
 
     Raises:
         InputError: transformers refuses it.

@@ -47,7 +47,7 @@ class ShardSlice:
 class Sharding:
     """How `tp` ranks share the parameters of a Hugging Face causal language model.
 
-    Attention is cut between heads, KV heads are replicated where there are fewer than ranks,
+    Attention is sharded by heads, KV heads are replicated where there are fewer than ranks,
     MLPs (and every expert) between columns, embedding and LM head between words. Norms,
     routers and biases of row-parallel layers are whole on every rank.
     """

@@ -202,7 +202,7 @@ def test_cutting_the_model_cuts_its_drop_set_and_its_prediction(plan):
     setup = Setup.of(read_plan(path), path.parent, device="cpu", layers=1)
     assert setup.plan.dropped == ()
     assert setup.notes == (
-        "model cut to its first 1 of 2 blocks",
+        "model truncated to its first 1 of 2 blocks",
         "times are predicted for a800 and measured on this cpu",
     )
     program = expand(setup.scenario.model, setup.scenario.workload, setup.plan)

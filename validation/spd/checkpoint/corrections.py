@@ -1,4 +1,4 @@
-"""The bias corrections of a recovered folder, as whoever runs the model reads them."""
+"""Reads the bias corrections of a recovered folder."""
 
 import re
 from pathlib import Path

@@ -27,7 +27,7 @@ Call = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A decoder layer of `config` cut over `tp` virtual ranks.
+    """A decoder layer of `config`, sharded over `tp` virtual ranks.
 
     `bias_correction` [tp, hidden] is added to each rank's MLP input while the sync is dropped.
     """
@@ -42,7 +42,7 @@ class Block:
         object.__setattr__(self, "pieces", pieces(self.layer, self.config.model_type))
 
     def dropped(self, x: Tensor, call: Call) -> Tensor:
-        """The block's output [..., tokens, hidden] without its attention sync."""
+        """The block's output [..., tokens, hidden] without its attention all-reduce."""
         parts = self.attention(x, call)
         entry = self.entry(x)
         total = entry + sum(parts)
@@ -57,7 +57,7 @@ class Block:
         return x if bias is None else x + bias
 
     def local(self, entry: Tensor, part: Tensor, rank: int) -> Tensor:
-        """What the MLP of a rank is given instead of the whole."""
+        """The input of a rank's MLP without the other ranks' partial outputs."""
         known = entry + part
         return known if self.bias_correction is None else known + self.bias_correction[rank]
 

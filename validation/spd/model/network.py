@@ -31,7 +31,7 @@ class Stream:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A model whole in this process, its blocks cut over `tp` virtual ranks when dropped.
+    """A model in one process; its dropped blocks are sharded over `tp` virtual ranks.
 
     `layers` may be others than the model's own: a branch shares all that it does not replace.
     """
@@ -55,7 +55,7 @@ class Network:
         """The same network, free to replace blocks; for another number of ranks if given.
 
         Raises:
-            InputError: the model cannot be cut over so many.
+            InputError: the model cannot be sharded over so many.
         """
         if tp is not None:
             check_tp(self.shape, tp)
@@ -73,7 +73,7 @@ class Network:
         )
 
     def replace(self, index: int, block: Block) -> None:
-        """Put another block in the place of one."""
+        """Replace a block."""
         self.layers[index] = block.layer
         if block.bias_correction is None:
             self.bias_corrections.pop(index, None)
@@ -98,7 +98,7 @@ class Network:
         return Stream(windows=windows, hidden=entered[0], calls=shared)
 
     def run(self, index: int, hidden: Tensor, calls: tuple[Call, ...], drop: bool) -> Tensor:
-        """One block's output; whole, or with its attention sync dropped."""
+        """One block's output, with its attention all-reduce or with that dropped."""
         with torch.no_grad():
             if drop and self.tp > 1:
                 return self.block(index).dropped(hidden, calls[index])
@@ -141,7 +141,7 @@ class Quality:
 
     @property
     def nats(self) -> float:
-        """Of all windows."""
+        """Sum over all windows."""
         return sum(self.windows)
 
     @property
@@ -180,7 +180,7 @@ def load_network(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
 ) -> Network:
-    """The model in a Hugging Face folder, whole.
+    """The model in a Hugging Face folder, unsharded.
 
     Raises:
         InputError: an unsupported model, heads or columns that tp does not divide, missing or

@@ -22,7 +22,7 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Nats:
-    """Sums over the scored tokens: un-dropped, and by block of the two scans."""
+    """Summed negative log-likelihoods: with nothing dropped, and by block of each scan."""
 
     whole: float
     single: tuple[float, ...]
@@ -41,7 +41,7 @@ class Scan:
 
     @property
     def perplexity(self) -> float:
-        """Of the un-dropped model."""
+        """Perplexity with nothing dropped."""
         return self._perplexity(self.nats.whole)
 
     @property
@@ -150,7 +150,7 @@ def _sums(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 
 def digest_of(folder: Path, *asked: object) -> str:
-    """A digest of a model's folder and of what is asked of it: the same one, the same result.
+    """A digest of a model's folder and of the request; equal digests give equal results.
 
     Weight files count by name, size and time of change.
     """

@@ -1,4 +1,4 @@
-"""Text as windows of tokens: what a model is calibrated and judged on."""
+"""Text as windows of tokens, for calibration and evaluation."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ class Windows:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are scored in all."""
+        """Number of scored tokens in all windows."""
         return len(self) * self.scored
 
     def batches(self, size: int) -> tuple[Self, ...]:
@@ -60,7 +60,7 @@ class Corpus:
 
     @property
     def tokens(self) -> int:
-        """Tokens in all."""
+        """Number of tokens in all files."""
         return sum(len(file) for file in self.files)
 
     def split(self, share: float) -> tuple[Self, Self]:

@@ -1,4 +1,4 @@
-"""What a recovery achieved, as `recovery.json` says it."""
+"""The record of a recovery, as `recovery.json` holds it."""
 
 from isotune.validation.spd.checkpoint import Perplexities, Record
 from isotune.validation.spd.model import Network, Windows, evaluate

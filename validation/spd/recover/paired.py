@@ -1,4 +1,4 @@
-"""Two losses of the same windows: is one lower, or is it noise?"""
+"""Whether one loss is below another of the same windows by more than noise."""
 
 import math
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ class HeadUnits:
 
     @classmethod
     def of(cls, config: Any, tp: int) -> "HeadUnits":
-        """The units of a model cut over `tp` ranks."""
+        """The units of a model sharded over `tp` ranks."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         per_group = heads // kv_heads

@@ -111,7 +111,7 @@ class _Run:
     standing: Quality = field(init=False)
 
     def start(self, done: Mapping[int, Repaired]) -> None:
-        """Begin, or go on where an interrupted run was."""
+        """Begin, or continue an interrupted run."""
         for index in self.plan:
             self._put(done.get(index) or Repaired(index=index, steps=()))
         self.standing = self._evaluate(self.network, self.plan)
@@ -119,7 +119,7 @@ class _Run:
     def stage(
         self, step: str, on_block: Callable[[Repaired], object], tick: Callable[[int], object]
     ) -> bool:
-        """Take a step through the blocks that have it; False where all had been taken through."""
+        """Apply a step to the blocks that have it; False if all had been done before."""
         waiting = [
             index
             for index, steps in self.plan.items()
@@ -137,7 +137,7 @@ class _Run:
         return True
 
     def _repair(self, step: str, index: int, texts: Texts) -> None:
-        """One block taken through one step, which is undone where it does not help."""
+        """Apply one step to one block, and undo it if it does not help."""
         now, original = self.blocks[index], self.original.block(index)
         offered, note = candidate(step, self.network.block(index), original, now, texts)
         after = self.standing
@@ -168,7 +168,7 @@ class _Run:
         return evaluate(network, self.held_back, dropped=dropped, batch=self.settings.batch)
 
     def result(self) -> Recovery:
-        """What was won back."""
+        """The result."""
         return Recovery(
             network=self.network,
             dropped=tuple(self.plan),

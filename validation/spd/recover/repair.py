@@ -1,4 +1,4 @@
-"""What each recovery step makes of one dropped block.
+"""The recovery steps, applied to one dropped block.
 
 A step gives a candidate, or says why there is nothing to do; `spd.recover.recovery` judges it.
 """
@@ -47,7 +47,7 @@ class StepResult:
 
     @classmethod
     def of(cls, step: str, before: Quality, after: Quality, note: str) -> Self:
-        """Judge a step by both losses."""
+        """Decide from both losses whether a step is kept."""
         change = Change.of(before.windows, after.windows, before.tokens)
         return cls(
             step=step,
@@ -103,7 +103,7 @@ class Texts:
         )
 
     def run(self, network: Network, index: int, drop: bool) -> None:
-        """Take both through a block."""
+        """Run both through a block."""
         for stream in (*self.calibration, *self.held_back):
             stream.hidden = network.run(index, stream.hidden, stream.calls, drop)
 
@@ -229,7 +229,7 @@ _STEPS: Mapping[str, Callable[[_State], _Step]] = {
 
 
 def block_record(block: Repaired) -> BlockRecord:
-    """What the folder of the recovered model tells of a block."""
+    """A block's entry in the record of the recovered folder."""
     return BlockRecord(
         block=block.index,
         steps=tuple(StepRecord.model_validate(asdict(step)) for step in block.steps),

@@ -1,4 +1,4 @@
-"""What a block does on a sample of calibration tokens: the material that grouping works on."""
+"""A block's activations on a sample of calibration tokens, as the grouping needs them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

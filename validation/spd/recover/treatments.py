@@ -1,4 +1,4 @@
-"""What a dropped block costs after each treatment, and what a drop set costs as a whole."""
+"""The perplexity that a dropped block costs after each treatment, and that of a whole drop set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from isotune.validation.spd.recover.recovery import Progress, Recovery, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A network with the windows that fit repairs and those that judge them."""
+    """A network, and the windows on which repairs are fitted and evaluated."""
 
     network: Network
     calibration: Windows
@@ -51,7 +51,7 @@ def single_gains(
     partial: PartialRun | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, tuple[float, ...]]:
-    """By treatment, what it changes in the growth of perplexity when a block alone is dropped.
+    """By treatment: how it changes the growth of perplexity when each block alone is dropped.
 
     Negative where it helps. `partial` keeps the gains, for a run that is interrupted.
     """
