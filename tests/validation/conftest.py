@@ -46,7 +46,7 @@ def isotune(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Small models that have learned, by family; see `recovering`."""
-    from recovering import learned_models
+    from _support.recovering import learned_models
 
     return learned_models(tmp_path_factory.mktemp("learned"))
 
@@ -54,7 +54,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def recovered(models: dict[str, Path]) -> Any:
     """The same, recovered with all syncs dropped; see `recovering`."""
-    from recovering import recovered_models
+    from _support.recovering import recovered_models
 
     return recovered_models(models)
 
