@@ -1,4 +1,4 @@
-"""A split's whole automaton, for those who search for the best drop set."""
+"""All states of a split's automaton, for those who search for the best drop set."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from isotune.simulator.automaton.walk import HEAD_FIELDS, Array, Index, Layout
 
 
 class Transitions(NamedTuple):
-    """A split's whole automaton: `following` and `elapsed` [states, 2] by kind of block.
+    """All states of a split's automaton: `following` and `elapsed` [states, 2] by kind of block.
 
     State 0 stands before the first block, `head` seconds into the program; `finish` [states] is
     the time from the end of the last block to the end of the program.

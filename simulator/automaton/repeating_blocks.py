@@ -75,15 +75,15 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
     """The structure of all programs that differ in their sizes and drop set only."""
     small, how = replace(model, num_hidden_layers=2), STRATEGIES[strategy]
     work, sizes = Workload(tp=tp), (1,) * chunks
-    whole = expand_sizes(small, tp, work, how, sizes)
+    synced = expand_sizes(small, tp, work, how, sizes)
     dropped = expand_sizes(small, tp, work, how, sizes, (0, 1) if how.drops else ())
-    tail = _awaited(whole)
+    tail = _awaited(synced)
     roles = _Roles()
     parts = [
-        _part(whole, 1, roles, tail),
+        _part(synced, 1, roles, tail),
         _part(dropped, 1, roles, tail),
-        _part(whole, -1, roles, tail),
-        _part(whole, 2, roles, tail),
+        _part(synced, -1, roles, tail),
+        _part(synced, 2, roles, tail),
     ]
     for part in parts[:HEAD]:
         # What the engine's state rests on: only the last syncs outlive their block.

@@ -1,9 +1,9 @@
 """Latencies of plans whose blocks come in two kinds, synced and dropped.
 
-Both streams are in order, so every wait reduces to one: a compute step waits for the last sync it
-depends on, a sync for one compute step. At the end of a block only its last syncs (one per chunk
-or tile: the *tail*) can be in flight, so that what the past means for the future is a short
-vector, relative to now:
+Both lanes are in order, so every wait reduces to one: a compute step waits for the last sync it
+depends on, a sync for one compute step. At the end of a block only its last syncs can be in flight
+(the *tail*: those that the next block waits for, mostly one per chunk or tile), so that what the
+past means for the future is a short vector, relative to now:
 
     done     how many syncs of the tail have ended
     started  whether the next one is in flight, and `left`, the work left in it
@@ -13,7 +13,7 @@ The same vector at the start of a block means the same block again, and identica
 repeat it (a two-chunk schedule has two such states: compute waits for syncs, or syncs for
 compute). So each distinct state is simulated once per kind of block, in the order of
 `timeline.simulate`, and everything after is a walk through a small automaton. Where the drop set
-is periodic the walk itself jumps over whole periods once one repeats.
+is periodic the walk itself jumps over periods once one repeats.
 
 The functions are plain Python that numba compiles as it stands (`compiled`).
 """
@@ -37,7 +37,7 @@ SYNCED, DROPPED, HEAD, END = range(4)
 class Automaton(NamedTuple):
     """States [states, 3 + tail] met so far, and where each part of the program leads from them.
 
-    `following` and `elapsed` [states, 3] are the state after, and the time taken by, a whole
+    `following` and `elapsed` [states, 3] are the state after, and the time taken by, a synced
     block, a dropped block, and what stands before the first or after the last; -1 if unknown.
     """
 
@@ -56,7 +56,7 @@ class Automaton(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The steps of the four parts of a program: whole block, dropped block, head, and end.
+    """The steps of the four parts of a program: synced block, dropped block, head, and end.
 
     `compute` [4, steps] and `syncs` [4, tail + syncs] hold roles, -1 past the end; a part's syncs
     come after the tail of the block before it. `needs` [4, steps] is the last sync a compute step

@@ -61,13 +61,13 @@ def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     if split_of is None or not handles(batch.plan.how):
         seconds = run_with(batch, (None,), known).reshape(-1)
         return seconds if split_of is None else seconds[split_of]
-    whole, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
-    table = _costs(batch, whole, drops, batch.splits, known).table()
+    repeating, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
+    table = _costs(batch, repeating, drops, batch.splits, known).table()
     latency = np.empty(len(split_of))
 
     def work(first: int) -> None:
         part = slice(first, first + PLANS_AT_ONCE)
-        _walk(batch.scenario, whole, table, split_of[part], drops.part(part), latency[part])
+        _walk(batch.scenario, repeating, table, split_of[part], drops.part(part), latency[part])
 
     firsts = range(0, len(latency), PLANS_AT_ONCE)
     list((_threads().map if len(firsts) > 1 else map)(work, firsts))
@@ -97,9 +97,9 @@ def _one_by_one(batch: Batch, factors: Sequence[Factors | None]) -> Array:
 
 def cost_table_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Structure, CostTable]:
     """The structure of a batch's programs, and the costs of its splits for any drop set."""
-    whole = _structure(batch.scenario, batch.plan, batch.splits)
+    repeating = _structure(batch.scenario, batch.plan, batch.splits)
     both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
-    return whole, _costs(batch, whole, both, batch.splits, known).table()
+    return repeating, _costs(batch, repeating, both, batch.splits, known).table()
 
 
 def run_with(
@@ -111,16 +111,16 @@ def run_with(
     """
     if not handles(batch.plan.how):
         return _one_by_one(batch, factors)
-    whole, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
+    repeating, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
     latency = np.empty((len(factors), len(batch.splits)))
     for first in range(0, len(batch.splits), SPLITS_AT_ONCE):
         part = slice(first, first + SPLITS_AT_ONCE)
         some = drops.part(part)
         splits = batch.splits if len(batch.splits) <= SPLITS_AT_ONCE else batch.splits.part(part)
-        costs = _costs(batch, whole, some, splits, known)
+        costs = _costs(batch, repeating, some, splits, known)
         for row, factor in enumerate(factors):
             rows = np.arange(len(splits))
-            _walk(batch.scenario, whole, costs.table(factor), rows, some, latency[row, part])
+            _walk(batch.scenario, repeating, costs.table(factor), rows, some, latency[row, part])
     return latency
 
 
@@ -129,22 +129,22 @@ def _structure(scenario: Scenario, plan: Plan, splits: Splits) -> Structure:
 
 
 def _costs(
-    batch: Batch, whole: Structure, drops: DropSets, splits: Splits, known: ComputeCosts | None
+    batch: Batch, repeating: Structure, drops: DropSets, splits: Splits, known: ComputeCosts | None
 ) -> RoleCosts:
     cost_model = CostModel(batch.scenario, batch.plan.comm_dtype, batch.plan.comm_sms)
-    return role_costs(cost_model, whole, splits, drops.kinds(), known)
+    return role_costs(cost_model, repeating, splits, drops.kinds(), known)
 
 
 def _walk(
     scenario: Scenario,
-    whole: Structure,
+    repeating: Structure,
     table: CostTable,
     split_of: Index,
     drops: DropSets,
     latency: Array,
 ) -> None:
     compiled().walk(
-        whole.layout,
+        repeating.layout,
         scenario.model.num_hidden_layers,
         table.seconds,
         table.slowdowns,
@@ -153,7 +153,7 @@ def _walk(
         drops.masks,
         drops.periods,
         _in_runs(split_of),
-        Automaton.empty(whole.layout.tail),
+        Automaton.empty(repeating.layout.tail),
         latency,
     )
 

@@ -141,15 +141,17 @@ class Timer:
             self._known.clear()
         scenario = self.scenario
         sizes = _neighbours(key)
-        whole = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
+        repeating = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
         cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
-        table = role_costs(cost_model, whole, Splits.of(scenario.workload, sizes), kinds).table()
-        automaton = Automaton.empty(whole.layout.tail)
+        table = role_costs(
+            cost_model, repeating, Splits.of(scenario.workload, sizes), kinds
+        ).table()
+        automaton = Automaton.empty(repeating.layout.tail)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)
             self._known[key._replace(chunks=tuple(chunks))] = _Known(
-                whole, table.seconds[here], table.slowdowns[here], automaton
+                repeating, table.seconds[here], table.slowdowns[here], automaton
             )
         return self._known[key]
 

@@ -104,25 +104,27 @@ def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple
     Equal to 1e-9: the automaton adds up blocks, the timeline steps.
     """
     work = costs.scenario.workload
-    whole = structure(costs.scenario.model, work.tp, plan.strategy, len(plan.chunks))
+    repeating = structure(costs.scenario.model, work.tp, plan.strategy, len(plan.chunks))
     blocks = costs.scenario.model.num_hidden_layers
     drops = DropSets.repeated(plan.dropped, blocks)
-    seconds = np.full((len(shifted), len(whole.roles)), np.nan)
-    slowdowns = np.full((len(shifted), 2 * len(whole.pairs)), np.nan)
+    seconds = np.full((len(shifted), len(repeating.roles)), np.nan)
+    slowdowns = np.full((len(shifted), 2 * len(repeating.pairs)), np.nan)
     known = [
-        (index, costs.roles[role]) for index, role in enumerate(whole.roles) if role in costs.roles
+        (index, costs.roles[role])
+        for index, role in enumerate(repeating.roles)
+        if role in costs.roles
     ]
     place = dict(known)
     for row, one in enumerate(shifted):
         for index, role in known:
             seconds[row, index] = one.by_role[role]
-        for column, (compute, sync) in enumerate(whole.pairs):
+        for column, (compute, sync) in enumerate(repeating.pairs):
             if compute in place and sync in place:
                 pair = costs.pair_slowdowns(place[compute], place[sync])
                 slowdowns[row, 2 * column : 2 * column + 2] = one.grown(*pair)
     rows, latency = np.arange(len(shifted)), np.empty(len(shifted))
     cheapest().walk(
-        whole.layout,
+        repeating.layout,
         blocks,
         seconds,
         slowdowns,
@@ -131,7 +133,7 @@ def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple
         drops.masks,
         drops.periods,
         rows,
-        Automaton.empty(whole.layout.tail),
+        Automaton.empty(repeating.layout.tail),
         latency,
     )
     return tuple(latency.tolist())
