@@ -25,6 +25,7 @@ from isotune.simulator.architecture.block import (
 )
 from isotune.simulator.architecture.model import (
     Model,
+    architectures,
     bundled_models,
     check_tp,
     load_model,
@@ -55,6 +56,7 @@ __all__ = [
     "Rope",
     "RowParallel",
     "Segment",
+    "architectures",
     "bundled_models",
     "check_tp",
     "load_model",

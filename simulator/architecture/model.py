@@ -103,6 +103,11 @@ class Model:
         return sum(op.parameters for op in (*self.head(tp), *self.tail(tp)))
 
 
+def architectures() -> tuple[str, ...]:
+    """The supported values of `model_type`."""
+    return tuple(ARCHITECTURES)
+
+
 def bundled_models() -> tuple[str, ...]:
     """Names of the models that come with isotune, sorted."""
     return tuple(sorted(path.stem for path in _BUNDLED.glob("*.json")))
