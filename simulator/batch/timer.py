@@ -102,8 +102,9 @@ class Timer:
             shape = plan.strategy, len(plan.chunks), plan.comm_dtype, plan.comm_sms
             alike.setdefault(shape, []).append(index)
         seconds = np.empty(len(plans))
+        known: dict[tuple[tuple[int, ...], ...], Splits] = {}  # SM budgets share their compute
         for members in alike.values():
-            seconds[members] = self._together([plans[index] for index in members])
+            seconds[members] = self._together([plans[index] for index in members], known)
         return seconds
 
     latencies = seconds
@@ -121,16 +122,20 @@ class Timer:
         """The structure of a batch's programs, and the costs of its splits for any drop set."""
         return cost_table_of(batch, self._compute)
 
-    def _together(self, plans: list[Plan]) -> Array:
+    def _together(
+        self, plans: list[Plan], known: dict[tuple[tuple[int, ...], ...], Splits]
+    ) -> Array:
         blocks = self.scenario.model.num_hidden_layers
-        splits = {plan.chunks: None for plan in plans}
+        splits = tuple(dict.fromkeys(plan.chunks for plan in plans))
         place = {chunks: index for index, chunks in enumerate(splits)}
-        sizes = np.array(list(splits), dtype=np.int64).reshape(len(splits), -1)
+        if splits not in known:
+            sizes = np.array(splits, dtype=np.int64).reshape(len(splits), -1)
+            known[splits] = Splits.of(self.scenario.workload, sizes)
         return self.run(
             Batch(
                 scenario=self.scenario,
                 plan=plans[0],
-                splits=Splits.of(self.scenario.workload, sizes),
+                splits=known[splits],
                 split_of=np.array([place[plan.chunks] for plan in plans]),
                 drops=DropSets.named([plan.dropped for plan in plans], blocks),
             )
