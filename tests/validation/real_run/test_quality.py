@@ -214,7 +214,7 @@ def test_a_quantised_transfer_is_judged_too(judge, plan):
 def test_what_cannot_be_judged_is_refused_before_anything_runs(
     isotune, plan, folder, monkeypatch, arguments, parts
 ):
-    monkeypatch.setattr("isotune.validation.real_run.run_validation.launch", pytest.fail)
+    monkeypatch.setattr("isotune.validation.real_run.run_validation.run", pytest.fail)
     there = {"TEXT": folder / "evaluation.txt", "CONFIG": folder / "config.json"}
     given = [there.get(argument, argument) for argument in arguments]
     if "--context" not in given:

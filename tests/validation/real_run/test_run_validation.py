@@ -148,7 +148,7 @@ def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):
 def test_what_cannot_run_is_refused_before_any_process_starts(
     isotune, plan, monkeypatch, plan_fields, workload, arguments, parts
 ):
-    monkeypatch.setattr("isotune.validation.real_run.run_validation.launch", pytest.fail)
+    monkeypatch.setattr("isotune.validation.real_run.run_validation.run", pytest.fail)
     device = () if "--device" in arguments else ("--device", "cpu")
     code, out, err = isotune("validate", plan(plan_fields, **workload), *device, *arguments)
     assert (code, out) == (2, "")
@@ -158,7 +158,7 @@ def test_what_cannot_run_is_refused_before_any_process_starts(
 
 
 def test_pickled_weights_unsupported_models_and_absent_gpus_are_refused(isotune, plan, monkeypatch):
-    monkeypatch.setattr("isotune.validation.real_run.run_validation.launch", pytest.fail)
+    monkeypatch.setattr("isotune.validation.real_run.run_validation.run", pytest.fail)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     code, _, err = isotune("validate", plan(), "--device", "cuda")
     assert code == 2
