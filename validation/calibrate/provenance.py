@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from isotune.simulator.kernels import KINDS
 from isotune.simulator.machine import HardwareProfile, OpError
 from isotune.validation.calibrate.estimate import Parameter
 from isotune.validation.tables import Table
@@ -11,7 +12,7 @@ CLASS_OF = {
     "gemm": "gemm",
     "attention": "attention",
     "rms_norm": "elementwise",
-    "all_reduce": "collectives",
+    **dict.fromkeys(KINDS, "collectives"),
 }
 """The operation class whose error the rows of an operation measure."""
 

@@ -9,7 +9,9 @@ import pytest
 from isotune.simulator.architecture import Collective, CollectiveKind
 from isotune.simulator.kernels import KINDS, InterNode, Network, collective_cost
 from isotune.simulator.machine import read_profile
+from isotune.validation.check import check_table
 from isotune.validation.choices import COLLECTIVES
+from isotune.validation.tables import read_table
 
 MACHINES = ("a800", "h100", "b200", "rtx4090", "mi300x")
 SIZES = np.geomspace(1, 2**32, 60).round()
@@ -49,6 +51,14 @@ class TestEveryKind:
 
 def test_every_kind_that_is_measured_has_a_cost():
     assert set(COLLECTIVES) <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_measured_rows_of_a_kind_are_checked_against_the_model(tmp_path, kind):
+    table = tmp_path / "rows.csv"
+    table.write_text(f"op,bytes,ranks,latency_us\n{kind},67108864,8,400\n{kind},134217728,8,800\n")
+    (part,) = check_table(read_table(table), read_profile("a800")).ops
+    assert (part.name, part.score.count) == (kind, 2)
 
 
 @pytest.mark.parametrize("kind", sorted(set(get_args(CollectiveKind)) - set(KINDS)))
