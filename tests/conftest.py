@@ -1,5 +1,6 @@
 """What many tests need: scenarios of any size, and any plan that suits one."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,6 +81,55 @@ def make_scenario() -> MakeScenario:
 def plans() -> MakePlans:
     """A Hypothesis strategy of all plans that suit a scenario."""
     return _plans
+
+
+TOGETHER = (
+    "isotune/report",
+    "isotune/test_api.py",
+    "isotune/test_wheel.py",
+    "tuner/search/test_deployments.py",
+    "tuner/search/test_distributed.py",
+    "tuner/test_policy.py",
+    "tuner/test_techniques.py",
+    "validation/executor/test_numbers.py",
+    "validation/real_run/test_quality.py",
+    "validation/spd/test_sensitivity.py",
+    "validation/spd/test_spd.py",
+)
+"""Tests that share something costly: one worker runs them, so that it is made once."""
+SLOW = (
+    "docs/test_commands.py",
+    "isotune/report",
+    "isotune/test_measured_search.py",
+    "isotune/test_notebook.py",
+    "isotune/test_wheel.py",
+    "tuner/search/test_distributed.py",
+    "validation/executor",
+    "validation/measure",
+    "validation/ranks",
+    "validation/real_run",
+    "validation/spd",
+    "validation/weights",
+)
+"""Tests of seconds each: they start processes, train models, or run whole pages of commands."""
+
+
+def pytest_configure() -> None:
+    """One thread per process: workers on all cores would only wait for one another's threads."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what belongs on one worker, and what is slow."""
+    folder = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(folder).as_posix()
+        for name in TOGETHER:
+            if place.startswith(name):
+                item.add_marker(pytest.mark.xdist_group(name))
+        if place.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
