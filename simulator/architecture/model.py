@@ -64,6 +64,15 @@ class Model:
         """Parameters of the whole model, a tied head counted once."""
         return self.weight_elements(1)
 
+    def left_out(self, tp: int) -> tuple[str, ...]:
+        """What a prediction for `tp` ranks does not contain."""
+        if self.qk_norm != "projection" or tp == 1:
+            return ()
+        return (
+            f"{self.name} norms queries and keys over all heads: the small collective that "
+            f"{tp} ranks need for it is left out.",
+        )
+
     def block(self, tp: int) -> Block:
         """One decoder block of one of `tp` ranks; all blocks are alike."""
         return decoder.block(self, tp)

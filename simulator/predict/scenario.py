@@ -101,7 +101,9 @@ class Scenario:
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction."""
         hardware = self.hardware
-        return (*hardware.cautions(self.workload.tp), *hardware.stand_ins(*self._chosen))
+        tp = self.workload.tp
+        stand_ins = hardware.stand_ins(*self._chosen)
+        return (*hardware.cautions(tp), *stand_ins, *self.model.left_out(tp))
 
     @property
     def sm_budgets(self) -> tuple[int | None, ...]:

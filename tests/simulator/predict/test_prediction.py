@@ -296,3 +296,10 @@ def test_a_tp_that_heads_or_node_do_not_allow_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=rf"tp: .*{tp}.*allowed: 1"):
         make_scenario(tp=tp)
+
+
+def test_what_a_prediction_leaves_out_is_said(make_scenario):
+    norms_all_heads = make_scenario("llama-2-7b").with_model(qk_norm="projection")
+    assert any("is left out" in text for text in norms_all_heads.cautions())
+    alone = norms_all_heads.with_workload(tp=1)
+    assert not any("is left out" in text for text in alone.cautions())
