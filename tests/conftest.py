@@ -120,6 +120,7 @@ def pytest_configure() -> None:
         os.environ.setdefault(name, "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what belongs on one worker, and what is slow."""
     folder = Path(__file__).parent

@@ -85,7 +85,7 @@ def test_an_interrupted_search_keeps_what_it_measured(arguments, capsys, tmp_pat
 
     def take_some(self, rank, message):
         take(self, rank, message)
-        if len(self.clocks) > 6:
+        if len(self.times) > 6:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Collected, "take", take_some)
@@ -107,7 +107,7 @@ def test_a_rank_killed_in_the_middle_is_named_and_what_was_measured_is_kept(
 
     def take_and_kill(self, rank, message):
         take(self, rank, message)
-        if len(self.clocks) > 6 and not ranks:
+        if len(self.times) > 6 and not ranks:
             ranks.extend(sorted(active_children(), key=lambda one: one.pid))
             ranks[1].kill()
 

@@ -82,7 +82,7 @@ def test_the_prediction_in_a_plan_file_may_be_absent(file: Path) -> None:
         ("workload", {"prompt": 0}, "workload.prompt: Input should be greater than or equal to 1"),
         ("workload", {"prompt": "1k"}, "workload.prompt: Input should be a valid integer"),
         ("workload", {"batch": True}, "workload.batch: Input should be a valid integer (got True)"),
-        ("workload", {"phase": "train"}, "workload.phase: Input should be 'prefill' or 'decode'"),
+        ("workload", {"phase": "train"}, "workload.phase: Input should be 'prefill', 'decode'"),
         ("predicted", {"latency_s": -1.0}, "predicted.latency_s: Input should be greater than 0"),
         ("model", {"name": ""}, "model.name: String should have at least 1 character"),
     ],

@@ -58,7 +58,7 @@ def test_measured_rows_of_a_kind_are_checked_against_the_model(tmp_path, kind):
     table = tmp_path / "rows.csv"
     table.write_text(f"op,bytes,ranks,latency_us\n{kind},67108864,8,400\n{kind},134217728,8,800\n")
     (part,) = check_table(read_table(table), read_profile("a800")).ops
-    assert (part.name, part.score.count) == (kind, 2)
+    assert (part.name, part.score.rows) == (kind, 2)
 
 
 @pytest.mark.parametrize("kind", sorted(set(get_args(CollectiveKind)) - set(KINDS)))

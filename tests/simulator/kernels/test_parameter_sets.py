@@ -17,7 +17,8 @@ FP8 = {"dtype": "fp8", "error": 0.2, "launch": "4 us", "tensor_efficiency": 0.5}
 
 
 def profile(section: str = "gemm", **sets: dict[str, Any]) -> HardwareProfile:
-    data = H100 | {section: {k: v for k, v in H100[section].items() if k != "sets"}}
+    data = H100 | {"gemm": {k: v for k, v in H100["gemm"].items() if k != "sets"}}
+    data[section] = dict(data[section])
     data[section]["sets"] = sets
     kept = {k: v for k, v in H100["sources"].items() if ".sets." not in k}
     data["sources"] = kept | {f"{section}.sets.{name}": "these tests" for name in sets}

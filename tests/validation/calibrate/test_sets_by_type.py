@@ -76,4 +76,4 @@ def test_the_command_shows_and_writes_the_set(tmp_path, capsys):
         assert stopped.value.code == 0
     shown = capsys.readouterr().out
     assert "gemm.sets.fp8.launch" in shown
-    assert "mine: fitted 1 section" in shown
+    assert "mine is off on rows held back from its fit: gemm.sets.fp8" in shown

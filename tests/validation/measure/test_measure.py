@@ -10,6 +10,7 @@ from _support.tiny_models import write_config
 
 from isotune.cli import main
 from isotune.simulator.architecture import read_model
+from isotune.validation.choices import COLLECTIVES
 from isotune.validation.measure import Range
 from isotune.validation.measure.cases import Case, cases, token_counts
 from isotune.validation.measure.measure_job import Row, merged
@@ -22,7 +23,7 @@ SIZES = {
     "gemm": {"m", "n", "k"},
     "attention": {"batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"},
     "rms_norm": {"tokens", "hidden"},
-    "all_reduce": {"bytes", "ranks", "algorithm"},
+    **{kind: {"bytes", "ranks", "algorithm"} for kind in COLLECTIVES},
 }
 
 
@@ -58,9 +59,7 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path, capsys):
 def test_a_run_that_measured_nothing_leaves_an_earlier_table_alone(
     tmp_path, capsys, monkeypatch, failure, code
 ):
-    monkeypatch.setattr(
-        "isotune.validation.measure.microbenchmarks.measure", lambda *_, **__: ([], failure)
-    )
+    monkeypatch.setattr("isotune.validation.measure.measure", lambda *_, **__: ([], failure))
     table = tmp_path / "table.csv"
     table.write_text("an earlier table\n")
     with pytest.raises(SystemExit) as stop:
