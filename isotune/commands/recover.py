@@ -11,13 +11,13 @@ from isotune.commands.options import OutputOptions
 from isotune.commands.output import progress
 from isotune.commands.parsers import (
     BlockSteps,
-    block_steps,
     blocks,
     option,
     proper_fraction,
     real,
     whole,
 )
+from isotune.commands.parsers import block_steps as read_block_steps
 from isotune.commands.parsers import steps as read_steps
 from isotune.commands.request import application, command
 from isotune.commands.text_options import TextOptions, resumable
@@ -139,7 +139,7 @@ class _StepOptions:
         list[BlockSteps] | None,
         option(
             "--block-steps",
-            read=block_steps,
+            read=read_block_steps,
             metavar="BLOCKS=NAMES",
             help="Other steps for some blocks, such as 0,3=heads,distil; may be given several "
             "times.",
