@@ -70,7 +70,7 @@ def judge(folder):
             lm_eval=tasks[0],
             lm_eval_folder=tasks[1],
         )
-        return options.gate(setup).judge(setup, as_json=True).as_dict()
+        return options.gate(setup).judge(setup, as_json=True).model_dump(mode="json")
 
     return run
 

@@ -180,7 +180,8 @@ def bytes_are_tokens(monkeypatch):
     """The tiny models know 131 tokens; the text has no others."""
     from isotune.validation.spd.model import text as texts
 
-    monkeypatch.setattr(texts, "read_tokenizer", lambda *_: texts.Tokenizer(name="b", encode=list))
+    told = texts.Tokenizer(name="b", encode=list)
+    monkeypatch.setattr("isotune.validation.spd.model.read_tokenizer", lambda *_: told)
 
 
 @pytest.mark.usefixtures("bytes_are_tokens")
