@@ -9,8 +9,7 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from isotune._version import __version__
-from isotune.commands.group import Entry, LazyGroup
-from isotune.commands.output import invoked
+from isotune.commands.options import Entry, LazyGroup, invoked
 from isotune.simulator.errors import IsotuneError
 
 _ENTRIES = (
@@ -66,15 +65,22 @@ _ENTRIES = (
     ),
 )
 
+_MODULES = {
+    "import": "measurements.imports",
+    **{name: f"measurements.{name}" for name in ("measure", "calibrate", "check")},
+    **{name: f"spd.{name}" for name in ("sensitivity", "recover", "remeasure")},
+}
+"""The module of a command in `isotune.commands`, where it is not named like the command."""
+
 
 class CommandLine(LazyGroup):
-    """The commands of isotune, each in a module of its name."""
+    """The commands of isotune, each in a module of its own."""
 
     ENTRIES: ClassVar = {
         name: Entry(
             panel=panel,
             summary=summary,
-            module=f"isotune.commands.{'imports' if name == 'import' else name}",
+            module=f"isotune.commands.{_MODULES.get(name, name)}",
         )
         for panel, commands in _ENTRIES
         for name, summary in commands.items()

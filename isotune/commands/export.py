@@ -6,10 +6,15 @@ from typing import Annotated
 
 import typer
 
-from isotune.commands.options import OutputOptions
-from isotune.commands.output import print_json
-from isotune.commands.parsers import choice, option, sizes
-from isotune.commands.request import application, command
+from isotune.commands.options import (
+    OutputOptions,
+    application,
+    choice,
+    command,
+    option,
+    print_json,
+    sizes,
+)
 from isotune.export import TARGETS, read_source
 from isotune.present.phrases import printable
 from isotune.simulator.io import check_writable, write_text

@@ -8,10 +8,7 @@ import typer
 
 import isotune
 from isotune import hw_profiles
-from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import PROFILES, OutputOptions
-from isotune.commands.output import show
-from isotune.commands.request import command
+from isotune.commands.options import PROFILES, HelpfulGroup, OutputOptions, command, show
 from isotune.simulator.machine import HardwareProfile
 
 Machine = Annotated[str, typer.Argument(help="Name or path.", autocompletion=PROFILES.complete)]

@@ -6,9 +6,7 @@ from typing import Annotated
 import typer
 
 import isotune
-from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import MODELS, OutputOptions
-from isotune.commands.request import command
+from isotune.commands.options import MODELS, HelpfulGroup, OutputOptions, command
 from isotune.simulator.architecture import bundled_models
 
 

@@ -13,10 +13,16 @@ from isotune.commands.options import (
     CaseOptions,
     OutputOptions,
     TraceFile,
+    application,
+    blocks,
+    choice,
+    command,
+    option,
+    sizes,
+    tokens,
+    whole,
+    write_timelines,
 )
-from isotune.commands.output import write_timelines
-from isotune.commands.parsers import blocks, choice, option, sizes, tokens, whole
-from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan, read_policy, scenario_of
 from isotune.simulator.io import check_writable, checked

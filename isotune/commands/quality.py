@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from isotune.commands.output import progress
-from isotune.commands.parsers import fraction, fraction_or_none, names, option, real
-from isotune.commands.text_options import WindowOptions
+from isotune.commands.options import (
+    WindowOptions,
+    fraction,
+    fraction_or_none,
+    names,
+    option,
+    progress,
+    real,
+)
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:

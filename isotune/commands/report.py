@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from isotune.commands.options import OutputOptions
-from isotune.commands.request import application, command
+from isotune.commands.options import OutputOptions, application, command
 from isotune.simulator.io import check_writable, write_text
 
 

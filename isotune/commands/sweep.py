@@ -9,21 +9,21 @@ import typer
 from isotune.commands.options import (
     DEFAULT_MODEL,
     DTYPE_ALIASES,
+    Choices,
     OutputOptions,
+    application,
+    choices,
+    command,
     hardware_option,
     model_option,
-)
-from isotune.commands.output import progress, show
-from isotune.commands.parsers import (
-    Choices,
-    choices,
     names,
     option,
+    progress,
     reader,
+    show,
     sizes_or_range,
     whole,
 )
-from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
 from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES

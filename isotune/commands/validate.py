@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from isotune import results
-from isotune.commands.options import DeviceOption, OutputOptions, end, hardware_option, model_option
-from isotune.commands.output import progress
-from isotune.commands.parsers import choice, option, real, whole
+from isotune.commands.options import (
+    DeviceOption,
+    OutputOptions,
+    application,
+    choice,
+    command,
+    end,
+    hardware_option,
+    model_option,
+    option,
+    progress,
+    real,
+    whole,
+)
 from isotune.commands.quality import QualityOptions
-from isotune.commands.request import application, command
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan
 from isotune.simulator.io import check_writable

@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar
 import pytest
 import typer
 
-from isotune.commands.parsers import choice, counts, option
-from isotune.commands.request import command, parameters
+from isotune.commands.options import choice, command, counts, option, parameters
 from isotune.commands.search import KINDS, kind_of
 
 DEFAULTS = {p.name: p.default for p in parameters(*KINDS)}

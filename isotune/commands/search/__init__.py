@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import typer
 
-from isotune.commands.request import CONTEXT, application, given, parameters, with_signature
+from isotune.commands.options import CONTEXT, application, given, parameters, with_signature
 from isotune.commands.search.deployments import DeploymentSearch
 from isotune.commands.search.measured import MeasuredSearch
 from isotune.commands.search.options import (

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import typer
 
-from isotune.commands.output import progress
+from isotune.commands.options import progress
 from isotune.commands.search.options import TrialsOptions
 
 

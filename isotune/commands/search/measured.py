@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import DeviceOption, end
-from isotune.commands.output import progress
-from isotune.commands.parsers import duration, option
+from isotune.commands.options import DeviceOption, duration, end, option, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import ONE_CASE, SharingOptions, TrialsOptions
 from isotune.commands.search.shared import create_study

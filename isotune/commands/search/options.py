@@ -13,10 +13,8 @@ from isotune.commands.options import (
     DTYPE_ALIASES,
     TECHNIQUES,
     CaseOptions,
-    OutputOptions,
-)
-from isotune.commands.parsers import (
     Choices,
+    OutputOptions,
     TokenRange,
     choice,
     choices,

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import TraceFile
-from isotune.commands.output import progress, write_timelines
-from isotune.commands.parsers import choice
+from isotune.commands.options import TraceFile, choice, progress, write_timelines
 from isotune.commands.search.options import TrialsOptions
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.output import progress
+from isotune.commands.options import progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import LossyOptions, SearchCase, WrittenOptions
 from isotune.simulator.errors import InputError

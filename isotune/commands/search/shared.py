@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 import isotune
-from isotune.commands.output import progress
+from isotune.commands.options import progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
     SharingOptions,

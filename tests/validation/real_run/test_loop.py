@@ -11,7 +11,7 @@ from netns import NoNamespacesError, network
 import isotune.commands
 
 SCRIPT = ROOT / "experiments" / "cpu_loop.py"
-CALIBRATE = Path(isotune.commands.__file__).with_name("calibrate.py")
+CALIBRATE = Path(isotune.commands.__file__).with_name("measurements") / "calibrate.py"
 
 
 def test_measure_calibrate_search_and_validate_work_together_on_a_paced_link(tmp_path):

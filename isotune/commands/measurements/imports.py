@@ -8,11 +8,16 @@ from typing import Annotated, Any
 import typer
 
 import isotune
-from isotune.commands.group import HelpfulGroup
-from isotune.commands.options import PROFILES, OutputOptions, profile_name
-from isotune.commands.output import show
-from isotune.commands.parsers import option, whole
-from isotune.commands.request import command
+from isotune.commands.options import (
+    PROFILES,
+    HelpfulGroup,
+    OutputOptions,
+    command,
+    option,
+    profile_name,
+    show,
+    whole,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 

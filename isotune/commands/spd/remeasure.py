@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isotune import results
-from isotune.commands.options import OutputOptions
-from isotune.commands.output import progress
-from isotune.commands.parsers import fraction, option, whole
-from isotune.commands.request import application, command
-from isotune.commands.text_options import TextOptions
+from isotune.commands.options import (
+    OutputOptions,
+    TextOptions,
+    application,
+    command,
+    fraction,
+    option,
+    progress,
+    whole,
+)
 from isotune.simulator.files import locate, read_plan, scenario_of
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.extra import require_validate_extra

@@ -3,12 +3,14 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
+import typer
 from rich.console import Console, RenderableType
 
 if TYPE_CHECKING:
@@ -60,3 +62,34 @@ def progress(title: str, wanted: bool) -> Iterator[Callable[[int, int], None] | 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def end(failure: str | None) -> None:
+    """End with what failed on standard error, and exit code 130 for Ctrl-C, else 1; or go on."""
+    if failure is not None:
+        typer.echo(f"isotune: {failure}", err=True)
+        raise typer.Exit(130 if failure == "interrupted" else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """How the result is printed."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
+
+    def emit(self, result: "Result", *lines: str) -> None:
+        """Print a result that `isotune report` reads: as JSON, or for people before some lines."""
+        if self.as_json:
+            print_json(with_command(result).to_dict())
+            return
+        show(result)
+        for line in lines:
+            show(line)
+
+    def emit_plain(self, data: object, views: Callable[[], Iterable[Any]]) -> None:
+        """Print plain data: as JSON, or the views of it, which are made only then."""
+        if self.as_json:
+            print_json(data)
+            return
+        for view in views():
+            show(view)

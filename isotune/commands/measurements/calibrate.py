@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import isotune
-from isotune.commands.options import OutputOptions, profile_name
-from isotune.commands.parsers import iso_date, option, whole
-from isotune.commands.request import application, command
+from isotune.commands.options import (
+    OutputOptions,
+    application,
+    command,
+    iso_date,
+    option,
+    profile_name,
+    whole,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable
 

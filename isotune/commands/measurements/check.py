@@ -8,10 +8,15 @@ import typer
 
 import isotune
 from isotune import results
-from isotune.commands.options import OutputOptions, hardware_option
-from isotune.commands.output import progress
-from isotune.commands.parsers import option, whole
-from isotune.commands.request import application, command
+from isotune.commands.options import (
+    OutputOptions,
+    application,
+    command,
+    hardware_option,
+    option,
+    progress,
+    whole,
+)
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import DeviceOption
-from isotune.commands.parsers import choice, option, whole
+from isotune.commands.options.declared import DeviceOption
+from isotune.commands.options.parsers import choice, option, whole
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:

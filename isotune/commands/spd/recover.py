@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import typer
 
-from isotune.commands.options import OutputOptions
-from isotune.commands.output import progress
-from isotune.commands.parsers import (
+from isotune.commands.options import (
     BlockSteps,
+    OutputOptions,
+    TextOptions,
+    application,
     blocks,
+    command,
     option,
+    progress,
     proper_fraction,
     real,
+    resumable,
     whole,
 )
-from isotune.commands.parsers import block_steps as read_block_steps
-from isotune.commands.parsers import steps as read_steps
-from isotune.commands.request import application, command
-from isotune.commands.text_options import TextOptions, resumable
+from isotune.commands.options import block_steps as read_block_steps
+from isotune.commands.options import steps as read_steps
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import locate, read_plan
 from isotune.simulator.schedule import STEPS, steps_of

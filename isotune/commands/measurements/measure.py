@@ -6,19 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import DeviceOption, OutputOptions, end, model_option
-from isotune.commands.output import progress
-from isotune.commands.parsers import (
+from isotune.commands.options import (
     Choices,
+    DeviceOption,
+    OutputOptions,
     TokenRange,
+    application,
     choice,
     choices,
+    command,
+    end,
     least_and_most,
+    model_option,
     option,
+    progress,
     real,
     whole,
 )
-from isotune.commands.request import application, command
 from isotune.simulator.architecture import check_tp, load_model
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.choices import OPS

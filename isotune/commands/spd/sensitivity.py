@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import OutputOptions
-from isotune.commands.output import progress
-from isotune.commands.parsers import (
+from isotune.commands.options import (
+    OutputOptions,
+    TextOptions,
+    application,
     choice,
+    command,
     fraction,
     option,
+    progress,
+    resumable,
     treatment_names,
     two_fractions,
     whole,
 )
-from isotune.commands.request import application, command
-from isotune.commands.text_options import TextOptions, resumable
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.extra import require_validate_extra

@@ -1,23 +1,18 @@
 """Options that several commands take, in classes that their requests inherit."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, get_args
 
 import typer
 
 from isotune import hw_profiles
-from isotune.commands.output import print_json, show, with_command
-from isotune.commands.parsers import Choices, choice
+from isotune.commands.options.parsers import Choices, choice
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.io import Schema
 from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
 from isotune.simulator.schedule import SEARCHABLE, SPD, Phase, Workload
 from isotune.validation.choices import DEVICES
-
-if TYPE_CHECKING:
-    from isotune.results import Result
 
 
 def _types(what: str, names: tuple[str, ...]) -> str:
@@ -63,37 +58,6 @@ def model_option(
 def profile_name(path: Path) -> str:
     """The name of a profile that is written to a file and given no other."""
     return path.name.removesuffix(".yaml").removesuffix(".yml")
-
-
-def end(failure: str | None) -> None:
-    """End with what failed on standard error, and exit code 130 for Ctrl-C, else 1; or go on."""
-    if failure is not None:
-        typer.echo(f"isotune: {failure}", err=True)
-        raise typer.Exit(130 if failure == "interrupted" else 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputOptions:
-    """How the result is printed."""
-
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
-
-    def emit(self, result: "Result", *lines: str) -> None:
-        """Print a result that `isotune report` reads: as JSON, or for people before some lines."""
-        if self.as_json:
-            print_json(with_command(result).to_dict())
-            return
-        show(result)
-        for line in lines:
-            show(line)
-
-    def emit_plain(self, data: object, views: Callable[[], Iterable[Any]]) -> None:
-        """Print plain data: as JSON, or the views of it, which are made only then."""
-        if self.as_json:
-            print_json(data)
-            return
-        for view in views():
-            show(view)
 
 
 @dataclass(frozen=True, kw_only=True)
