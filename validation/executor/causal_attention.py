@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.bias import causal_lower_right
 
 from isotune.validation.executor.layers import Heads
 
@@ -57,7 +56,7 @@ def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
         mask = _band(tokens, seen, window, query.device)
     elif 1 < tokens < seen:
         cuda = query.device.type == "cuda"
-        mask = causal_lower_right(tokens, seen) if cuda else _band(tokens, seen, seen, query.device)
+        mask = _lower_right(tokens, seen) if cuda else _band(tokens, seen, seen, query.device)
     return functional.scaled_dot_product_attention(
         query,
         key,
@@ -67,6 +66,16 @@ def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def _lower_right(tokens: int, seen: int) -> Any:
+    """The mask that CUDA's kernels know by its name.
+
+    Its module loads torch's compiler, which no CPU rank needs.
+    """
+    from torch.nn.attention.bias import causal_lower_right
+
+    return causal_lower_right(tokens, seen)
 
 
 @lru_cache(maxsize=64)
