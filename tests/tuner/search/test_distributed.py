@@ -1,6 +1,5 @@
 """One search by many workers: killing some loses no trial."""
 
-import multiprocessing
 import os
 import pwd
 import shutil
@@ -8,63 +7,32 @@ import signal
 import subprocess
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
-
-from isotune.simulator.architecture import load_model
-from isotune.simulator.errors import InputError
-from isotune.simulator.machine import read_profile
-from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Plan, Workload
-from isotune.tuner.search import (
-    Evaluator,
-    SharedStudy,
-    create,
-    definition_of,
-    distributed,
-    open_storage,
-    starts,
-    work,
+from _support.shared_studies import (
+    DEADLY,
+    TRIALS,
+    case,
+    deadly,
+    shared,
+    slow,
+    start,
+    worker,
 )
-from isotune.tuner.search.objectives import Judge
-from isotune.tuner.space import Space
+
+from isotune.simulator.errors import InputError
+from isotune.simulator.schedule import Plan
+from isotune.tuner.search import Evaluator, create, definition_of, open_storage, starts, work
 
 # Optuna's pools close their connections when they are collected.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-TRIALS, WORKERS, KILLED = 40, 8, 3
+WORKERS, KILLED = 8, 3
 DEFINITION = {"what": "test", "options": {"trials": 8}}
-
-
-def case():
-    return Scenario(
-        model=replace(load_model("llama-2-70b"), num_hidden_layers=4),
-        hardware=read_profile("a800"),
-        workload=Workload(prompt=2048),
-    )
-
-
-def shared(url, **fields):
-    scenario = case()
-    fields = {"name": "one", "trials": TRIALS, "sampler": "random", "grace_s": 2} | fields
-    fields.setdefault("space", Space(scenario=scenario, strategies=("serial", "iso")))
-    storage = open_storage(url, fields["grace_s"])
-    return SharedStudy(storage=storage, judge=Judge(scenario=scenario), **fields)
-
-
-def slow(plan):
-    time.sleep(0.1)
-    return float(len(plan.chunks) + 1)
-
-
-def worker(url):
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    work(shared(url), Evaluator(case(), slow))
 
 
 def pg_binary(name):
@@ -116,22 +84,13 @@ def plans(storage, state=optuna.trial.TrialState.COMPLETE):
     return [Plan.model_validate(trial.user_attrs["plan"]) for trial in trials]
 
 
-def start(target, *arguments):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["isotune.tuner.search.best_plan", "isotune.tuner.search.distributed", "sqlalchemy"]
-    )
-    process = context.Process(target=target, args=arguments)
-    process.start()
-    return process
-
-
 def test_killed_workers_lose_no_trial(url):
     there = shared(url)
     first = list(starts(there.space, None))
     create(there, first, DEFINITION)
     workers = [start(worker, url) for _ in range(WORKERS)]
     while len(plans(there.storage)) < TRIALS // 10:
+        assert any(process.is_alive() for process in workers), "all workers died"
         time.sleep(0.3)
     for process in workers[:KILLED]:
         os.kill(process.pid, signal.SIGKILL)
@@ -164,27 +123,12 @@ def test_a_search_that_was_stopped_goes_on_and_ends_as_if_it_never_was(tmp_path)
     assert calls[-1] in plans(there.storage), "the interrupted plan was run again"
 
 
-DEADLY = Plan(strategy="iso", chunks=(128, 1920))
-
-
-def deadly(url):
-    """A worker that dies of one plan."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributed.RETRIES = 1
-
-    def objective(plan):
-        time.sleep(0.5)  # for its first beat
-        return os._exit(1) if plan == DEADLY else 1.0
-
-    work(shared(url, trials=3, grace_s=1), Evaluator(case(), objective))
-
-
 def test_a_plan_that_kills_its_workers_is_not_tried_for_ever(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
     there = shared(url, trials=3)
     create(there, [DEADLY], DEFINITION)
     codes = []
-    while not codes or codes[-1]:
+    for _ in range(3):
         process = start(deadly, url)
         process.join(timeout=60)
         codes.append(process.exitcode)
