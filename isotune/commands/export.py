@@ -12,11 +12,11 @@ from isotune.commands.options import (
     choice,
     command,
     option,
-    print_json,
     sizes,
 )
 from isotune.export import TARGETS, read_source
 from isotune.present.phrases import printable
+from isotune.results import Answer
 from isotune.simulator.io import check_writable, write_text
 
 
@@ -56,7 +56,9 @@ class Export(OutputOptions):
             write_text(self.output, done.text + "\n")
         if self.as_json:
             file = {} if self.output is None else {"file": str(self.output)}
-            print_json({"target": self.target, "data": done.data, "lost": list(done.lost)} | file)
+            self.emit(
+                Answer.of("export", target=self.target, data=done.data, lost=done.lost, **file)
+            )
             return
         if self.output is None:
             print(done.text)

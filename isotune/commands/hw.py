@@ -8,7 +8,9 @@ import typer
 
 import isotune
 from isotune import hw_profiles
-from isotune.commands.options import PROFILES, HelpfulGroup, OutputOptions, command, show
+from isotune.commands.options import PROFILES, HelpfulGroup, OutputOptions, command
+from isotune.present import listings, section_view
+from isotune.results import Answer
 from isotune.simulator.machine import HardwareProfile
 
 Machine = Annotated[str, typer.Argument(help="Name or path.", autocompletion=PROFILES.complete)]
@@ -26,14 +28,9 @@ class ListProfiles(OutputOptions):
     def run(self) -> None:
         """Print the machines, or their errors."""
         profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
-
-        def views() -> list[object]:
-            from isotune.present import listings, section_view
-
-            listing = listings.errors_section if self.errors else listings.profiles_section
-            return [section_view(listing(profiles))]
-
-        self.emit_plain([_summary(item) for item in profiles], views)
+        listing = listings.errors_section if self.errors else listings.profiles_section
+        machines = [_summary(profile) for profile in profiles]
+        self.emit(Answer.of("machines", machines=machines), section_view(listing(profiles)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +42,9 @@ class ShowProfile(OutputOptions):
     def run(self) -> None:
         """Print the profile."""
         profile = isotune.read_profile(self.name)
-
-        def views() -> list[object]:
-            from isotune.present import listings, section_view
-
-            return [section_view(listings.profile_section(profile))]
-
-        data = profile.model_dump(mode="json") | {"cautions": list(profile.cautions())}
-        self.emit_plain(data, views)
+        figures = profile.model_dump(mode="json")
+        machine = Answer.of("machine", **figures, cautions=profile.cautions())
+        self.emit(machine, section_view(listings.profile_section(profile)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +56,18 @@ class DiffProfiles(OutputOptions):
 
     def run(self) -> None:
         """Print the figures of both."""
-        from isotune.present import listings, section_view
-
         profiles = isotune.read_profile(self.first), isotune.read_profile(self.second)
         rows = listings.differences(*profiles)
-        data = [{"figure": path, "first": a, "second": b} for path, a, b in rows]
-        self.emit_plain(data, lambda: [section_view(listings.differences_section(profiles, rows))])
+        figures = [{"figure": path, "first": a, "second": b} for path, a, b in rows]
+        first, second = (profile.name for profile in profiles)
+        self.emit(
+            Answer.of("machine_differences", machines=[first, second], figures=figures),
+            section_view(listings.differences_section(profiles, rows)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewProfile:
+class NewProfile(OutputOptions):
     """Write a commented template of a machine that was not measured yet; it loads as it is."""
 
     name: Annotated[str, typer.Argument(help="Name of the new machine.")]
@@ -100,7 +94,10 @@ class NewProfile:
 
         path = self.output or Path(f"{self.name}.yaml")
         write_text(path, template(self.name, isotune.read_profile(self.base)))
-        show(f"wrote {path}; change its figures, then: isotune hw show {path}")
+        self.emit(
+            Answer.of("machine_file", file=str(path)),
+            f"wrote {path}; change its figures, then: isotune hw show {path}",
+        )
 
 
 def _summary(profile: HardwareProfile) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import typer
 
 import isotune
 from isotune.commands.options import MODELS, HelpfulGroup, OutputOptions, command
+from isotune.present import listings, section_view
+from isotune.results import Answer
 from isotune.simulator.architecture import bundled_models
 
 
@@ -18,14 +20,9 @@ class ListModels(OutputOptions):
         """Print their names and parameter counts."""
         models = [isotune.load_model(name) for name in bundled_models()]
 
-        def views() -> list[object]:
-            from isotune.present import listings, section_view
-
-            return [section_view(listings.models_section(models))]
-
-        self.emit_plain(
-            [{"name": item.name, "parameters": item.parameters} for item in models], views
-        )
+        counts = [{"name": model.name, "parameters": model.parameters} for model in models]
+        view = section_view(listings.models_section(models))
+        self.emit(Answer.of("models", models=counts), view)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +39,7 @@ class ShowModel(OutputOptions):
         model = isotune.load_model(self.name)
         fields = asdict(model) | {"parameters": model.parameters}
 
-        def views() -> list[object]:
-            from isotune.present import listings, section_view
-
-            return [section_view(listings.fields_section(fields))]
-
-        self.emit_plain(fields, views)
+        self.emit(Answer.of("model", **fields), section_view(listings.fields_section(fields)))
 
 
 app = typer.Typer(help="Models that isotune knows.", cls=HelpfulGroup)

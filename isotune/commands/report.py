@@ -1,14 +1,13 @@
 """`isotune report`: results as one page to share."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from isotune.commands.options import OutputOptions, application, command
+from isotune.results import Answer
 from isotune.simulator.io import check_writable, write_text
 
 
@@ -45,21 +44,18 @@ class Report(OutputOptions):
         page = make_report(self.results, self.title)
         write_text(self.output, page.html)
         size = len(page.html.encode())
-        data = {
-            "file": str(self.output),
-            "bytes": size,
-            "results": [
-                {"file": part.source, "kind": part.kind, "verdict": part.verdict}
-                for part in page.sections
+        answer = Answer.of(
+            "page",
+            file=str(self.output),
+            bytes=size,
+            results=[
+                {"file": section.source, "kind": section.kind, "verdict": section.verdict}
+                for section in page.sections
             ],
-            "figures": sum(len(part.figures) for part in page.sections),
-        }
-
-        def views() -> Iterator[RenderableType]:
-            yield from (part.verdict for part in page.sections)
-            yield f"wrote {self.output} ({size / 1e6:.1f} MB)"
-
-        self.emit_plain(data, views)
+            figures=sum(len(section.figures) for section in page.sections),
+        )
+        verdicts = (section.verdict for section in page.sections)
+        self.emit(answer, *verdicts, f"wrote {self.output} ({size / 1e6:.1f} MB)")
 
 
 app = application(command(Report))

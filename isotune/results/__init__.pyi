@@ -2,6 +2,7 @@ from ._result import SCHEMA as SCHEMA
 from ._result import Interval as Interval
 from ._result import Part as Part
 from ._result import Result as Result
+from .answer import Answer as Answer
 from .calibration import Calibration as Calibration
 from .calibration import FittedSection as FittedSection
 from .check import Check as Check

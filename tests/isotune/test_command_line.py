@@ -1,14 +1,18 @@
 """What holds for every command: help, completion, and no text lost on the way to either."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 import typer
+from _support.paths import ROOT
+from _support.report_cases import GEMMS
 
 from isotune.cli import app
+from isotune.results import SCHEMA
 
 
 def commands(command=None, path=()):
@@ -111,3 +115,51 @@ def test_an_earlier_name_of_an_option_is_still_taken(words, old, new):
     command = COMMANDS[words]
     context = command.make_context(words[0], old.split(), resilient_parsing=True)
     assert context.params[new] != command.make_context("", [], resilient_parsing=True).params[new]
+
+
+FILES = ROOT / "tests" / "docs" / "files"
+SMALL = ("--hw", "a800", "--model", "llama-2-7b", "--prompt", "1k")
+BRIEFLY = ("--tokens", "8", "--seconds", "0", "--device", "cpu")
+JSON = {
+    ("search",): (*SMALL, "--trials", "4"),
+    ("predict",): SMALL,
+    ("sweep",): (*SMALL, "--tp", "2", "--strategies", "serial,iso", "--jobs", "1", "-o", "s.csv"),
+    ("hw", "list"): (),
+    ("hw", "show"): ("a800",),
+    ("hw", "diff"): ("a100", "a800"),
+    ("hw", "new"): ("mine",),
+    ("models", "list"): (),
+    ("models", "show"): ("llama-2-7b",),
+    ("measure",): ("--ops", "rms_norm", *BRIEFLY, "-o", "m.csv"),
+    ("calibrate",): ("gemms.csv", "--base", "a100", "-o", "fitted.yaml"),
+    ("check",): ("gemms.csv",),
+    ("import", "nccl-tests"): (FILES / "all_reduce.log", "-o", "n.csv"),
+    ("import", "aiconfigurator"): (FILES / "system.yaml", "--from", "h100", "-o", "a.yaml"),
+    ("import", "topo"): (FILES / "topo.txt",),
+    ("report",): ("plan.yaml",),
+    ("export",): ("plan.yaml", "--to", "json"),
+}
+ON_WEIGHTS = {("validate",), ("sensitivity",), ("recover",), ("remeasure",)}
+"""Commands that run a model; `test_results` tests the kinds of result that they print."""
+
+
+def test_every_command_that_prints_takes_json():
+    leaves = {words for words, command in COMMANDS.items() if not hasattr(command, "commands")}
+    assert leaves == set(JSON) | ON_WEIGHTS
+    for words in leaves:
+        assert "as_json" in {parameter.name for parameter in COMMANDS[words].params}, words
+
+
+@pytest.mark.parametrize("words", JSON, ids=" ".join)
+def test_every_json_says_its_kind_and_its_schema(isotune, tmp_path, monkeypatch, words):
+    if words == ("measure",):
+        pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gemms.csv").write_text(GEMMS)
+    isotune("search", *SMALL, "--trials", "1")
+    printed = isotune(*words, *map(str, JSON[words]), "--json")
+    assert printed.code == 0, printed.err
+    data = json.loads(printed.out)
+    assert data["schema"] == SCHEMA
+    assert data["kind"]
+    assert data["command"].startswith(f"isotune {' '.join(words)}")

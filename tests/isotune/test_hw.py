@@ -19,7 +19,7 @@ def test_list_says_whose_kernels_a_machine_has(capsys):
     assert code == 0
     assert "measured" in lines["h100"]
     assert "of h100" in lines["h800"]
-    machines = json.loads(run(capsys, "hw", "list", "--json")[1])
+    machines = json.loads(run(capsys, "hw", "list", "--json")[1])["machines"]
     assert {"name": "h800", "derived_from": "h100"}.items() <= {
         key: value for item in machines if item["name"] == "h800" for key, value in item.items()
     }.items()
@@ -34,7 +34,7 @@ def test_an_inherited_machine_is_marked_on_screen_and_in_json(capsys, command):
 
 
 def test_diff_names_the_figures_that_differ_and_no_others(capsys):
-    rows = json.loads(run(capsys, "hw", "diff", "a100", "a100-pcie", "--json")[1])
+    rows = json.loads(run(capsys, "hw", "diff", "a100", "a100-pcie", "--json")[1])["figures"]
     found = {row["figure"]: (row["first"], row["second"]) for row in rows}
     assert found["gpu.memory_bandwidth"] == ("2.039 TB/s", "1.935 TB/s")
     assert "gemm.launch" not in found

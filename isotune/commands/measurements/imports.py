@@ -1,6 +1,5 @@
 """`isotune import`: logs and files of other tools, to a table or a profile."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +14,9 @@ from isotune.commands.options import (
     command,
     option,
     profile_name,
-    show,
     whole,
 )
+from isotune.results import Answer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 
@@ -56,17 +55,15 @@ class ImportNcclTests(OutputOptions):
         source = f"nccl-tests {read.nccl}".strip()
         write_text(self.output, table_text(read, hw=self.hw, source=source))
         ranks = sorted({row.ranks for row in read.rows})
-        self.emit_plain(
-            {"rows": len(read.rows), "ranks": ranks, "table": str(self.output)},
-            lambda: [
-                f"wrote {self.output}: {len(read.rows)} rows, {ranks[0]} ranks; "
-                f"fit with: isotune calibrate {self.output} --base NAME -o my-node.yaml"
-            ],
+        self.emit(
+            Answer.of("imported_log", rows=len(read.rows), ranks=ranks, table=str(self.output)),
+            f"wrote {self.output}: {len(read.rows)} rows, {ranks[0]} ranks; "
+            f"fit with: isotune calibrate {self.output} --base NAME -o my-node.yaml",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportAiconfigurator:
+class ImportAiconfigurator(OutputOptions):
     """An aiconfigurator system file to a profile that inherits its kernels."""
 
     system: Annotated[Path, typer.Argument(help="A system file of aiconfigurator, .yaml.")]
@@ -94,7 +91,10 @@ class ImportAiconfigurator:
         check_writable(self.output)
         name = self.name or profile_name(self.output)
         profile = isotune.read_profile(self.base)
-        _write_profile(self.output, from_aiconfigurator(self.system, name, profile, self.nodes))
+        text = from_aiconfigurator(self.system, name, profile, self.nodes)
+        self.emit(
+            Answer.of("machine_file", file=str(self.output)), *_write_profile(self.output, text)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,24 +124,26 @@ class ImportTopology(OutputOptions):
         if (self.base is None) != (self.output is None):
             raise InputError("--from and -o go together: a profile needs both")
         topology = read_topology(self.dump)
+        written: list[str] = []
         if self.base is not None and self.output is not None:
             check_writable(self.output)
             name = self.name or profile_name(self.output)
             text = from_topology(topology, name, isotune.read_profile(self.base), self.dump.name)
-            _write_profile(self.output, text, quiet=self.as_json)
-        self.emit_plain(_topology_dict(topology), lambda: _topology_views(topology))
+            written = _write_profile(self.output, text)
+        self.emit(
+            Answer.of("topology", **_topology_dict(topology)), *written, _topology_text(topology)
+        )
 
 
-def _topology_views(topology: Any) -> Iterator[str]:
+def _topology_text(topology: Any) -> str:
     from isotune.validation.importers import PCIE
 
     pairs = topology.pcie_pairs
     if not pairs:
-        yield f"{topology.gpus} GPUs, every pair with {topology.nvlinks} NVLinks or more."
-        return
+        return f"{topology.gpus} GPUs, every pair with {topology.nvlinks} NVLinks or more."
     shown = ", ".join(f"{i}-{j} ({topology.links[i, j]})" for i, j in pairs[:12])
     more = f" and {len(pairs) - 12} more" if len(pairs) > 12 else ""
-    yield (
+    return (
         f"{topology.gpus} GPUs; {len(pairs)} of {len(topology.links)} pairs have PCIe only: "
         f"{shown}{more}. An all-reduce over all GPUs runs at the speed of the slowest, here "
         f"over {PCIE[topology.farthest]}."
@@ -159,8 +161,8 @@ def _topology_dict(topology: Any) -> dict[str, Any]:
     }
 
 
-def _write_profile(output: Path, text: str, quiet: bool = False) -> None:
-    """Write a draft only if it loads."""
+def _write_profile(output: Path, text: str) -> list[str]:
+    """Write a draft only if it loads; what there is to say about it."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -171,10 +173,8 @@ def _write_profile(output: Path, text: str, quiet: bool = False) -> None:
         except InputError as error:
             raise InputError(str(error).replace(str(draft), str(output))) from error
     write_text(output, text)
-    if not quiet:
-        show(f"wrote {output}; check it with: isotune hw show {output}")
-        for caution in profile.cautions():
-            show(f"note: {caution}")
+    wrote = f"wrote {output}; check it with: isotune hw show {output}"
+    return [wrote, *(f"note: {caution}" for caution in profile.cautions())]
 
 
 app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)

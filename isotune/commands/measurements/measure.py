@@ -23,6 +23,7 @@ from isotune.commands.options import (
     real,
     whole,
 )
+from isotune.results import Answer
 from isotune.simulator.architecture import check_tp, load_model
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.choices import OPS
@@ -114,9 +115,9 @@ class Measure(_Shapes, OutputOptions):
         if not rows:  # a table of an earlier run stays as it is
             end(failure)
         written = self._written(rows, wanted)
-        self.emit_plain(
-            {"rows": written, "failure": failure},
-            lambda: [f"wrote {path}: {count} rows" for path, count in written.items()],
+        self.emit(
+            Answer.of("measurements", rows=written, failure=failure),
+            *(f"wrote {path}: {count} rows" for path, count in written.items()),
         )
         end(failure)
 

@@ -15,7 +15,6 @@ from .group import LazyGroup as LazyGroup
 from .output import OutputOptions as OutputOptions
 from .output import end as end
 from .output import invoked as invoked
-from .output import print_json as print_json
 from .output import progress as progress
 from .output import show as show
 from .output import with_command as with_command

@@ -3,12 +3,12 @@
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
@@ -20,11 +20,6 @@ ResultT = TypeVar("ResultT", bound="Result")
 invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
 """The arguments this process was called with, for results that say how to reproduce them."""
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
-
-
-def print_json(data: object) -> None:
-    """Print plain data as JSON."""
-    print(json.dumps(data, indent=2, allow_nan=False))
 
 
 def show(view: RenderableType) -> None:
@@ -77,19 +72,16 @@ class OutputOptions:
 
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False
 
-    def emit(self, result: "Result", *lines: str) -> None:
-        """Print a result that `isotune report` reads: as JSON, or for people before some lines."""
-        if self.as_json:
-            print_json(with_command(result).to_dict())
-            return
-        show(result)
-        for line in lines:
-            show(line)
+    def emit(self, result: "Result", *lines: RenderableType) -> None:
+        """Print a result: as JSON, or for people, followed by some lines.
 
-    def emit_plain(self, data: object, views: Callable[[], Iterable[Any]]) -> None:
-        """Print plain data: as JSON, or the views of it, which are made only then."""
+        An `Answer` has nothing but its lines to show to people.
+        """
+        from isotune.results import Answer
+
         if self.as_json:
-            print_json(data)
+            data = with_command(result).to_dict()
+            print(json.dumps(data, indent=2, allow_nan=False))
             return
-        for view in views():
-            show(view)
+        for shown in lines if isinstance(result, Answer) else (result, *lines):
+            show(shown)

@@ -158,7 +158,7 @@ def test_the_page_names_the_command_that_makes_the_result_again(page):
 
 
 def test_a_password_in_a_storage_address_is_not_saved_with_the_command():
-    from isotune.commands.output import invoked, with_command
+    from isotune.commands.options import invoked, with_command
 
     token = invoked.set(("search", "--storage", "postgresql://me:secret@host/db"))
     try:
