@@ -58,7 +58,7 @@ def fit_clock(runs: list[Run], profile: HardwareProfile) -> HardwareProfile:
         return with_runtime(profile, sustained_clock=float(x[0]), eager_step=float(x[1]))
 
     def off(x: Vector, run: Run) -> float:
-        return float(np.log(run_seconds(run, machine(x)) / run.latency_s))
+        return float(np.log(run_seconds(run, machine(x)) / run.step_s))
 
     wanted = [r for r in runs if r.launch == "eager" and r.strategy not in OVERLAPPED]
     return machine(solve("sustained_clock, eager_step (s)", off, np.array([0.8, 4e-3]), wanted))
@@ -76,7 +76,7 @@ def fit_states(runs: list[Run], profile: HardwareProfile) -> dict[int, Engine]:
                     name="", score_passes=x[0], cache_passes=x[0], small_kernels=(x[1], x[1])
                 )
                 seconds = run_seconds(run, profile, dict.fromkeys(LADDER_STATES, engine))
-                return float(np.log(seconds / run.latency_s))
+                return float(np.log(seconds / run.step_s))
 
             wanted = [
                 r
@@ -103,7 +103,7 @@ def fit_interference(runs: list[Run], profile: HardwareProfile, states: dict[int
         machine = with_runtime(profile, memory_interference=float(x[0]))
         base = serial[run.case]
         predicted = run_seconds(run, machine, states) / run_seconds(base, machine, states)
-        return run.latency_s / base.latency_s - predicted
+        return run.step_s / base.step_s - predicted
 
     wanted = [r for r in runs if r.strategy in OVERLAPPED and r.case in serial and _bound(r)]
     for link in ("nvlink_nccl", "nvlink_multimem"):

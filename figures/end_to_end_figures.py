@@ -22,7 +22,7 @@ SHOWN = ("serial", "no_comm", "spd_all")
 
 def case(run: Run) -> tuple[str, ...]:
     """What the strategies of one line share."""
-    work = f"{run.batch} x {run.prompt}" + (f" + {run.steps}" if run.phase == "decode" else "")
+    work = f"{run.batch} x {run.prompt_len}" + (f" + {run.steps}" if run.phase == "decode" else "")
     return (run.model, str(run.tp), run.phase, work, run.link, run.source)
 
 
@@ -41,9 +41,9 @@ def main() -> None:
         if run.strategy not in SHOWN:
             continue
         predicted = run_seconds(run, profile)
-        error = predicted / run.latency_s - 1
+        error = predicted / run.step_s - 1
         errors[run.strategy].append(abs(error))
-        cell = f"{predicted * 1e3:.1f} / {run.latency_s * 1e3:.1f} ({error:+.0%})"
+        cell = f"{predicted * 1e3:.1f} / {run.step_s * 1e3:.1f} ({error:+.0%})"
         cells = lines.setdefault(case(run), {})
         cells[run.strategy] = f"{cells[run.strategy]}; {cell}" if run.strategy in cells else cell
     header = ["model", "GPUs", "phase", "batch x prompt", "link", "source", *SHOWN]

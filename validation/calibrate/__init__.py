@@ -1,8 +1,9 @@
 """Measurements to profile: robust fits per section, held-back errors, sources."""
 
-from isotune.validation.calibrate.calibration import Calibrated, SectionReport, calibrate
+from isotune.validation.calibrate.calibration import Calibrated, calibrate
 from isotune.validation.calibrate.contention_fit import read_contention, with_contention
 from isotune.validation.calibrate.estimate import figure_at
+from isotune.validation.calibrate.fits import SectionReport
 from isotune.validation.calibrate.holdout import split
 from isotune.validation.calibrate.provenance import CLASS_OF
 from isotune.validation.calibrate.scoring import Score, score

@@ -8,14 +8,8 @@ import numpy as np
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import Array, KernelSet
 from isotune.simulator.machine import Calibration, Errors, HardwareProfile, OpError
-from isotune.validation.calibrate.estimate import Parameter, estimate
-from isotune.validation.calibrate.fits import (
-    Section,
-    attention_section,
-    collective_sections,
-    elementwise_section,
-    gemm_sections,
-)
+from isotune.validation.calibrate.estimate import estimate
+from isotune.validation.calibrate.fits import SECTIONS, Section, SectionReport
 from isotune.validation.calibrate.holdout import op_error, split, thinned
 from isotune.validation.calibrate.provenance import CLASS_OF, sources_of
 from isotune.validation.tables import Rows, Table, kernel_seconds, unique, why_not
@@ -25,17 +19,6 @@ ROWS_PER_GROUP = 3000
 
 OTHER_CHOICE = 6.0
 """How much lower the cost of a discrete choice other than the base's must be: two prior widths."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SectionReport:
-    """What happened to one section; `before` are the base's errors on the same rows."""
-
-    key: str
-    op: str
-    error: OpError
-    before: OpError
-    parameters: tuple[Parameter, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,16 +121,12 @@ def _usable(
 
 
 def _sections(rows: dict[str, tuple[Rows, ...]], base: HardwareProfile) -> list[Section]:
-    sections: list[Section] = []
-    if "gemm" in rows:
-        sections += gemm_sections(rows["gemm"], base)
-    if "attention" in rows:
-        sections.append(attention_section(rows["attention"], base))
-    if "rms_norm" in rows:
-        sections.append(elementwise_section(rows["rms_norm"], base))
-    if "all_reduce" in rows:
-        sections += collective_sections(rows["all_reduce"], base)
-    return sections
+    return [
+        section
+        for op, sections_of in SECTIONS.items()
+        if op in rows
+        for section in sections_of(rows[op], base)
+    ]
 
 
 def _fit(

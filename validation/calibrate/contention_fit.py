@@ -7,8 +7,7 @@ What a pass of the measured kernels takes beyond them and its all-reduces is `sy
 it the wait for the slowest rank.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Literal
@@ -17,33 +16,24 @@ import numpy as np
 from pydantic import ConfigDict
 
 from isotune.simulator.architecture import Attend, Matmul, Op
-from isotune.simulator.errors import InputError
-from isotune.simulator.io import AboveZero, Count, CsvRow, NotNegative, Number, read_rows
+from isotune.simulator.io import AboveZero, Count, NotNegative, Number, read_rows
 from isotune.simulator.kernels import Array, Cost, attention_cost, collective_cost, gemm_cost
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.predict import StepCost, slowdowns
+from isotune.validation.tables import SizedRow
 
-_KERNELS = {
-    "gemm": ("m", "n", "k"),
-    "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
-}
 _MOST_MEMORY_INTERFERENCE, _MOST_INTERFERENCE, _MOST_SKEW_S = 5.0, 3.0, 1e-2  # the profile's limits
 
 
-class ContentionRow(CsvRow):
-    """One row as `isotune measure` writes it; its further columns (`hw`, ...) are not needed."""
+class ContentionRow(SizedRow):
+    """A kernel and an all-reduce, each alone and beside the other, as `isotune measure` writes it.
+
+    `sms` is the all-reduce's budget, 0 for the library's own choice; `skew_us` what a pass took
+    beyond its kernels and all-reduces, per all-reduce. Further columns (`hw`, ...) are not needed.
+    """
 
     model_config = ConfigDict(extra="ignore")
     op: Literal["gemm", "attention"]
-    m: Count | None = None
-    n: Count | None = None
-    k: Count | None = None
-    batch: Count | None = None
-    q_len: Count | None = None
-    kv_len: Count | None = None
-    heads: Count | None = None
-    kv_heads: Count | None = None
-    head_dim: Count | None = None
     bytes: Count
     ranks: Count
     sms: NotNegative
@@ -53,56 +43,28 @@ class ContentionRow(CsvRow):
     all_reduce_beside_us: AboveZero
     skew_us: Number
 
+    @property
+    def slowdown(self) -> float:
+        """How many times longer the kernel took beside the all-reduce."""
+        return self.beside_us / self.alone_us
 
-@dataclass(frozen=True, kw_only=True)
-class Contended:
-    """A row: a kernel of these sizes, an all-reduce, and how many times longer each took beside
-    the other.
-
-    `sms` is the all-reduce's budget, None for the library's own choice; `alone_s` the kernel's
-    time alone; `skew_s` what a pass took beyond its kernels and all-reduces, per all-reduce.
-    """
-
-    op: str
-    sizes: Mapping[str, int]
-    message_bytes: int
-    ranks: int
-    sms: int | None
-    alone_s: float
-    compute: float
-    all_reduce: float
-    skew_s: float
+    @property
+    def all_reduce_slowdown(self) -> float:
+        """How many times longer the all-reduce took beside the kernel."""
+        return self.all_reduce_beside_us / self.all_reduce_alone_us
 
 
-def read_contention(path: Path) -> tuple[Contended, ...]:
+def read_contention(path: Path) -> tuple[ContentionRow, ...]:
     """The rows of a contention table of `isotune measure`.
 
     Raises:
         InputError: a missing column, no rows, or a figure that is no number above zero.
     """
-    return tuple(_contended(row, path) for row in read_rows(path, ContentionRow))
-
-
-def _contended(row: ContentionRow, path: Path) -> Contended:
-    sizes = {name: getattr(row, name) for name in _KERNELS[row.op]}
-    for name, value in sizes.items():
-        if value is None:
-            raise InputError(f"{path}: row {row.line}: column {name} is empty")
-    return Contended(
-        op=row.op,
-        sizes=sizes,
-        message_bytes=row.bytes,
-        ranks=row.ranks,
-        sms=int(row.sms) or None,
-        alone_s=1e-6 * row.alone_us,
-        compute=row.beside_us / row.alone_us,
-        all_reduce=row.all_reduce_beside_us / row.all_reduce_alone_us,
-        skew_s=1e-6 * row.skew_us,
-    )
+    return tuple(read_rows(path, ContentionRow))
 
 
 def with_contention(
-    profile: HardwareProfile, rows: tuple[Contended, ...], source: str
+    profile: HardwareProfile, rows: tuple[ContentionRow, ...], source: str
 ) -> HardwareProfile:
     """The profile with its default all-reduce's `interference`, `memory_interference`, `sync_skew`.
 
@@ -111,17 +73,19 @@ def with_contention(
     """
     collectives = profile.collectives
     name = collectives.default
-    slower = float(np.clip(median(row.all_reduce for row in rows), 1.0, _MOST_INTERFERENCE))
+    slower = float(
+        np.clip(median(row.all_reduce_slowdown for row in rows), 1.0, _MOST_INTERFERENCE)
+    )
     algorithm = collectives.algorithms[name].model_copy(update={"interference": round(slower, 3)})
     algorithms = collectives.algorithms | {name: algorithm}
     changed = profile.model_copy(
         update={"collectives": collectives.model_copy(update={"algorithms": algorithms})}
     )
     found = _weighted_median(
-        [_memory_interference(changed, row) for row in rows], [row.alone_s for row in rows]
+        [_memory_interference(changed, row) for row in rows], [1e-6 * row.alone_us for row in rows]
     )
     limited = round(float(np.clip(found, 0.0, _MOST_MEMORY_INTERFERENCE)), 3)
-    skew = float(np.clip(median(row.skew_s for row in rows), 0.0, _MOST_SKEW_S))
+    skew = float(np.clip(median(1e-6 * row.skew_us for row in rows), 0.0, _MOST_SKEW_S))
     runtime = profile.runtime.model_copy(
         update={"memory_interference": limited, "sync_skew": float(f"{skew:.3g}")}
     )
@@ -140,20 +104,21 @@ def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float
     return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
-def _memory_interference(profile: HardwareProfile, row: Contended) -> float:
+def _memory_interference(profile: HardwareProfile, row: ContentionRow) -> float:
     """What explains the time of a row's kernel beyond the SMs it lost."""
     compute, sync = _steps(profile, row)
     lost_sms = slowdowns(
         compute, sync, gpu=profile.gpu, gemm=profile.gemm, memory_interference=0.0
     )[0]
-    return (row.compute / float(lost_sms) - 1.0) / float(sync.mem_rate)
+    return (row.slowdown / float(lost_sms) - 1.0) / float(sync.mem_rate)
 
 
-def _steps(profile: HardwareProfile, row: Contended) -> tuple[StepCost, StepCost]:
+def _steps(profile: HardwareProfile, row: ContentionRow) -> tuple[StepCost, StepCost]:
     gpu = profile.gpu
     op, kernel = _kernel(profile, row)
+    budget = int(row.sms) or None
     sync = collective_cost(
-        "all_reduce", row.message_bytes, row.ranks, parameters=profile.collectives, sms=row.sms
+        "all_reduce", row.bytes, row.ranks, parameters=profile.collectives, sms=budget
     )
 
     def rate(mem_bytes: Array, seconds: Array) -> Array:
@@ -167,11 +132,11 @@ def _steps(profile: HardwareProfile, row: Contended) -> tuple[StepCost, StepCost
     )
 
 
-def _kernel(profile: HardwareProfile, row: Contended) -> tuple[Op, Cost]:
-    sizes, gpu = [row.sizes[name] for name in _KERNELS[row.op]], profile.gpu
+def _kernel(profile: HardwareProfile, row: ContentionRow) -> tuple[Op, Cost]:
+    sizes, gpu = row.sizes, profile.gpu
     if row.op == "gemm":
-        product = Matmul(name="gemm", sublayer="mlp", n=row.sizes["n"], k=row.sizes["k"])
-        return product, gemm_cost(*sizes, gpu=gpu, parameters=profile.gemm)
-    heads = {name: row.sizes[name] for name in ("heads", "kv_heads", "head_dim")}
+        product = Matmul(name="gemm", sublayer="mlp", n=sizes["n"], k=sizes["k"])
+        return product, gemm_cost(*sizes.values(), gpu=gpu, parameters=profile.gemm)
+    heads = {name: sizes[name] for name in ("heads", "kv_heads", "head_dim")}
     attend = Attend(name="attention", sublayer="attention", **heads)
-    return attend, attention_cost(*sizes, gpu=gpu, parameters=profile.attention)
+    return attend, attention_cost(*sizes.values(), gpu=gpu, parameters=profile.attention)

@@ -1,11 +1,10 @@
 """Sources of a calibrated profile: which rows set a figure, and which figures none did."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from isotune.simulator.kernels import KINDS
-from isotune.simulator.machine import HardwareProfile, OpError
-from isotune.validation.calibrate.estimate import Parameter
+from isotune.simulator.machine import HardwareProfile
+from isotune.validation.calibrate.fits import SectionReport
 from isotune.validation.tables import Table
 
 CLASS_OF = {
@@ -17,31 +16,11 @@ CLASS_OF = {
 """The operation class whose error the rows of an operation measure."""
 
 
-class Report(Protocol):
-    """What a section's fit says of itself."""
-
-    @property
-    def key(self) -> str:
-        """Dotted path of the section."""
-
-    @property
-    def op(self) -> str:
-        """The operation measured."""
-
-    @property
-    def error(self) -> OpError:
-        """Errors of the fit."""
-
-    @property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """What became of each parameter."""
-
-
 def sources_of(
     base: HardwareProfile,
     tables: Sequence[Table],
     relatives: Sequence[Table],
-    reports: Sequence[Report],
+    reports: Sequence[SectionReport],
     date: str,
 ) -> dict[str, str]:
     """The base's sources, those of fitted figures replaced.
@@ -76,7 +55,7 @@ def _below(key: str, section: str) -> bool:
     return key == section or key.startswith(section + ".")
 
 
-def _fitted(report: Report, measured: str, date: str) -> str:
+def _fitted(report: SectionReport, measured: str, date: str) -> str:
     error = report.error
     on = f"{error.held_back} rows held back" if error.held_back else "these rows"
     return (

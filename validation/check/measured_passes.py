@@ -56,7 +56,7 @@ def simulated_pass(
     program = expand(scenario.model, scenario.workload, plan)
     budgets = _TUNED_SMS if plan.chunks else (None,)
     engine = engine_of(run, states)
-    cache = run.prompt + (run.generated or 1)
+    cache = run.prompt_len + (run.generated or 1)
     tried: list[SimulatedRun] = []
     for budget in budgets:
         cost_model = EngineCostModel(scenario, comm_sms=budget, engine=engine, cache=cache)
@@ -89,7 +89,7 @@ def _scenario(run: Run, profile: HardwareProfile) -> Scenario:
     workload = Workload(
         phase=run.phase,
         batch=run.batch,
-        prompt=run.prompt + grown,
+        prompt=run.prompt_len + grown,
         tp=run.tp,
         runtime=run.launch,
     )

@@ -167,14 +167,14 @@ def _pass(run: Run, base: Run | None, predicted: dict[Run, SimulatedRun]) -> Sco
     if base is not None and base is not run:
         saving = Saving(
             predicted=1.0 - priced.latency / predicted[base].latency,
-            measured=1.0 - run.latency_s / base.latency_s,
+            measured=1.0 - run.step_s / base.step_s,
             interval=saving_interval(priced, predicted[base]),
         )
     return Scored(
         what=str(run),
         line=run.line,
         predicted_s=priced.latency,
-        measured_s=run.latency_s,
+        measured_s=run.step_s,
         groups=(
             ("phase", run.phase),
             ("strategy", run.strategy),

@@ -18,35 +18,25 @@ CONTENTION_COLUMNS = (
 )
 
 
-def measurements_csv(
-    rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str
-) -> str:
-    """Kernels and collectives alone; latencies in microseconds."""
+def measurements_csv(rows: Iterable[Row], about: dict[str, object]) -> str:
+    """Kernels and collectives alone; latencies in microseconds.
+
+    `about` has the cells that all rows share: `hw`, `dtype`, `algorithm` and `source`.
+    """
     records = []
-    for row in rows:
-        if row.case.op == "contention":
-            continue
-        record: dict[str, object] = {"op": row.case.op, "hw": hw, "dtype": dtype, "source": source}
-        record |= row.case.sizes | {"latency_us": _us(row.seconds)}
-        if row.case.op in COLLECTIVES:
-            record["algorithm"] = algorithm
-        records.append(record)
+    for case, seconds in ((row.case, row.seconds) for row in rows if row.case.op != "contention"):
+        algorithm = about["algorithm"] if case.op in COLLECTIVES else ""
+        cells = {"op": case.op, "algorithm": algorithm, "latency_us": _us(seconds)}
+        records.append(about | case.sizes | cells)
     return _csv(COLUMNS, records)
 
 
-def contention_csv(rows: Iterable[Row], *, hw: str, dtype: str, algorithm: str, source: str) -> str:
+def contention_csv(rows: Iterable[Row], about: dict[str, object]) -> str:
     """A GEMM or attention (`op`) and an all-reduce: alone, and beside the other.
 
     `skew_us`: what a serial pass of the block's kernels takes beyond them and its
-    all-reduces, per all-reduce.
-    `sms` 0 is the library's own choice.
+    all-reduces, per all-reduce. `sms` 0 is the library's own choice. `about` as above.
     """
-    about: dict[str, object] = {
-        "hw": hw,
-        "dtype": dtype,
-        "algorithm": algorithm,
-        "source": source,
-    }
     records = [
         about
         | row.case.sizes

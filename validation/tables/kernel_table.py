@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator, model_validator
 
-from isotune.simulator.io import Count, Dtype, TimedRow, read_rows
+from isotune.simulator.io import Count, CsvRow, Dtype, TimedRow, read_rows
 from isotune.simulator.kernels import KINDS, Array
 
 SIZES: dict[str, tuple[str, ...]] = {
@@ -28,14 +28,10 @@ SIZES: dict[str, tuple[str, ...]] = {
 _ALL_SIZES = frozenset(name for names in SIZES.values() for name in names)
 
 
-class KernelRow(TimedRow):
-    """One row: an operation with its sizes, and its latency."""
+class SizedRow(CsvRow):
+    """A row of an operation, which needs the sizes of that operation."""
 
     op: str
-    hw: str = ""
-    dtype: Dtype = "bf16"
-    source: str = ""
-    algorithm: str = "nccl"
     m: Count | None = None
     n: Count | None = None
     k: Count | None = None
@@ -45,10 +41,31 @@ class KernelRow(TimedRow):
     heads: Count | None = None
     kv_heads: Count | None = None
     head_dim: Count | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the operation, in the order of `SIZES`."""
+        return {name: getattr(self, name) for name in SIZES[self.op]}
+
+    @model_validator(mode="after")
+    def _has_sizes(self) -> Self:
+        for name, value in self.sizes.items():
+            if value is None:
+                raise ValueError(f"column {name} is missing (a row of {self.op} needs it)")
+        return self
+
+
+class KernelRow(SizedRow, TimedRow):
+    """One row: an operation with its sizes, and its latency."""
+
     tokens: Count | None = None
     hidden: Count | None = None
     bytes: Count | None = None
     ranks: Count | None = None
+    hw: str = ""
+    dtype: Dtype = "bf16"
+    source: str = ""
+    algorithm: str = "nccl"
 
     @field_validator("op")
     @classmethod
@@ -64,17 +81,9 @@ class KernelRow(TimedRow):
         own = SIZES.get(cells.get("op", ""), _ALL_SIZES)
         return {name: cell for name, cell in cells.items() if name in own or name not in _ALL_SIZES}
 
-    @property
-    def sizes(self) -> dict[str, float]:
-        """The sizes of the operation, in the order of `SIZES`."""
-        return {name: getattr(self, name) for name in SIZES[self.op]}
-
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         sizes = self.sizes
-        for name, value in sizes.items():
-            if value is None:
-                raise ValueError(f"column {name} is missing (a row of {self.op} needs it)")
         if self.op in KINDS and sizes["ranks"] < 2:
             raise ValueError(f"column ranks: {self.op} needs 2 ranks or more")
         if self.op == "attention" and sizes["q_len"] > sizes["kv_len"]:

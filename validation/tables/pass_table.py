@@ -5,8 +5,8 @@ latency column whose name carries the unit. Optional: `steps` (tokens generated;
 their total), `hw`, `link`, `runtime` (cuda_graph, or a name that ends in eager), `source`.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from isotune.simulator.io import Count, TimedRow, read_rows
@@ -29,35 +29,30 @@ class PassRow(TimedRow):
     source: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(PassRow):
     """One measured pass.
 
-    `latency_s` is that of one step. `generated` is the number of tokens that followed the prompt
-    in the same run, where the table tells: a prefill row takes it from the decode row of its run,
-    which stands behind it.
+    `generated` is the number of tokens that followed the prompt in the same run, where the table
+    tells: a prefill row takes it from the decode row of its run, which stands behind it.
     """
 
-    line: int
-    hw: str
-    model: str
-    tp: int
-    batch: int
-    prompt: int
-    phase: Phase
-    steps: int
-    link: str
-    runtime: str
-    strategy: str
-    latency_s: float
-    source: str
     generated: int | None = None
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of one step."""
+        return self.seconds / self.steps
 
     @property
     def case(self) -> tuple[object, ...]:
         """What a run shares with the serial run that its saving is measured against."""
-        place = (self.hw, self.source, self.link, self.runtime, self.model, self.tp)
-        return (*place, self.phase, self.batch, self.prompt, self.generated)
+        sizes = (self.phase, self.batch, self.prompt_len, self.generated)
+        return (self.hw, self.source, self.link, self.runtime, self.model, self.tp, *sizes)
+
+    @property
+    def of_run(self) -> tuple[object, ...]:
+        """What a prefill shares with the decode of the same run."""
+        return (self.strategy, *self.case[:6], *self.case[7:])
 
     @property
     def launch(self) -> LaunchMode:
@@ -65,8 +60,8 @@ class Run:
         return "eager" if self.runtime.endswith("eager") else "cuda_graph"
 
     def __str__(self) -> str:
-        place = f"{self.strategy} {self.model} tp {self.tp} {self.phase}"
-        return f"{place} batch {self.batch} x {self.prompt} {self.link}".rstrip()
+        what = f"{self.strategy} {self.model} tp {self.tp} {self.phase}"
+        return f"{what} batch {self.batch} x {self.prompt_len} {self.link}".rstrip()
 
 
 def is_run_table(names: Sequence[str]) -> bool:
@@ -82,34 +77,21 @@ def read_runs(path: Path) -> tuple[Run, ...]:
             column, two latency columns, a size that is no whole number above zero, an unknown
             phase, a latency that is not a positive finite number.
     """
-    return tuple(_with_generated([_run(row) for row in read_rows(path, PassRow)]))
+    return tuple(_with_generated(map(_run, read_rows(path, PassRow))))
 
 
 def _run(row: PassRow) -> Run:
-    return Run(
-        line=row.line,
-        hw=row.hw,
-        model=row.model,
-        tp=row.tp,
-        batch=row.batch,
-        prompt=row.prompt_len,
-        phase=row.phase,
-        steps=row.steps,
-        link=row.link,
-        runtime=row.runtime,
-        strategy=row.strategy,
-        latency_s=row.seconds / row.steps,
-        source=row.source,
-        generated=row.steps + 1 if row.phase == "decode" else None,
-    )
+    generated = row.steps + 1 if row.phase == "decode" else None
+    return Run(**row.model_dump(), generated=generated)
 
 
-def _with_generated(runs: list[Run]) -> Iterator[Run]:
-    for run, following in zip(runs, [*runs[1:], None], strict=True):
+def _with_generated(runs: Iterable[Run]) -> Iterator[Run]:
+    """The runs, each prefill with what the decode row of its run generated."""
+    for run, following in pairwise((*runs, None)):
+        assert run is not None
         if following is not None and run.phase == "prefill" and following.phase == "decode":
-            same = replace(run, generated=following.generated)
-            alike = same.case[:6] == following.case[:6] and same.case[7:] == following.case[7:]
-            if alike and run.strategy == following.strategy:
-                yield same
+            filled = run.model_copy(update={"generated": following.generated})
+            if filled.of_run == following.of_run:
+                yield filled
                 continue
         yield run

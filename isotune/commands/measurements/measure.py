@@ -148,7 +148,7 @@ class Measure(_Shapes, OutputOptions):
         """Write what was measured; the rows of each file."""
         from isotune.validation.measure import contention_csv, measurements_csv, source_text
 
-        about = {
+        about: dict[str, object] = {
             "hw": self.name,
             "dtype": self.dtype,
             "algorithm": "nccl" if wanted.cuda else "gloo",
@@ -162,7 +162,7 @@ class Measure(_Shapes, OutputOptions):
             (beside, contention_csv, contended),
         ):
             if count:
-                write_text(path, csv_of(rows, **about))
+                write_text(path, csv_of(rows, about))
                 written[str(path)] = count
         return written
 

@@ -1,7 +1,5 @@
 """What compute and collectives take from each other is found again in rows that show it."""
 
-from dataclasses import replace
-
 import pytest
 
 from isotune.cli import main
@@ -9,7 +7,7 @@ from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import slowdowns
 from isotune.validation.calibrate import contention_fit as contention
 from isotune.validation.calibrate import read_contention, with_contention
-from isotune.validation.calibrate.contention_fit import Contended
+from isotune.validation.calibrate.contention_fit import ContentionRow
 
 HEADER = (
     "op,hw,dtype,m,n,k,batch,q_len,kv_len,heads,kv_heads,head_dim,bytes,ranks,algorithm,sms,"
@@ -21,28 +19,34 @@ ATTENTION = (
 )
 
 
+def changed(row, **fields):
+    return row.model_copy(update=fields)
+
+
 def rows_that_show(profile, memory_interference, interference, skew_s):
     """Rows as a machine with these figures would give them, among them a disturbed one."""
     runtime = profile.runtime.model_copy(update={"memory_interference": memory_interference})
     machine = profile.model_copy(update={"runtime": runtime})
     heads = {"heads": 8, "kv_heads": 1, "head_dim": 128}
     kernels = (
-        ("gemm", {"m": 1024, "n": 4096, "k": 4096}, None),
+        ("gemm", {"m": 1024, "n": 4096, "k": 4096}, 0),
         ("gemm", {"m": 2048, "n": 8192, "k": 1024}, 8),
-        ("attention", {"batch": 1, "q_len": 2048, "kv_len": 4096, **heads}, None),
+        ("attention", {"batch": 1, "q_len": 2048, "kv_len": 4096, **heads}, 0),
     )
     rows = []
     for op, sizes, sms in kernels:
-        row = Contended(
+        row = ContentionRow(
+            line=1,
             op=op,
-            sizes=sizes,
-            message_bytes=1 << 24,
+            **sizes,
+            bytes=1 << 24,
             ranks=8,
             sms=sms,
-            alone_s=1e-4,
-            compute=1.0,
-            all_reduce=interference,
-            skew_s=skew_s,
+            alone_us=100,
+            beside_us=100,
+            all_reduce_alone_us=100,
+            all_reduce_beside_us=100 * interference,
+            skew_us=1e6 * skew_s,
         )
         slower = float(
             slowdowns(
@@ -52,8 +56,8 @@ def rows_that_show(profile, memory_interference, interference, skew_s):
                 memory_interference=machine.runtime.memory_interference,
             )[0]
         )
-        rows.append(replace(row, compute=slower))
-    disturbed = replace(rows[0], compute=9.0, all_reduce=9.0, skew_s=1.0)
+        rows.append(changed(row, beside_us=100 * slower))
+    disturbed = changed(rows[0], beside_us=900, all_reduce_beside_us=900, skew_us=1e6)
     return (*rows, disturbed, rows[0])
 
 
@@ -72,7 +76,10 @@ def test_the_kernels_that_take_the_time_say_what_compute_loses():
     base = read_profile("h100")
     calm = rows_that_show(base, memory_interference=0.2, interference=1.0, skew_s=0.0)[:2]
     disturbed = rows_that_show(base, memory_interference=0.9, interference=1.0, skew_s=0.0)[2]
-    found = with_contention(base, (*calm, replace(disturbed, alone_s=1e-3)), "these rows")
+    longer = 10 * disturbed.beside_us
+    found = with_contention(
+        base, (*calm, changed(disturbed, alone_us=1000, beside_us=longer)), "these rows"
+    )
     assert found.runtime.memory_interference == pytest.approx(0.9, rel=0.05)
 
 

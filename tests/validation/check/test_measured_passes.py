@@ -1,6 +1,5 @@
 """Whole passes: the same prediction as everywhere else, or a reason why there is none."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from isotune.validation.tables import Run
 def run(**changes: Any) -> Run:
     fields: dict[str, Any] = {
         "line": 2, "hw": "h100", "model": "Qwen2.5-72B-Instruct", "tp": 8, "batch": 1,
-        "prompt": 2048, "phase": "prefill", "steps": 1, "link": "nvlink_nccl",
+        "prompt_len": 2048, "phase": "prefill", "steps": 1, "link": "nvlink_nccl",
         "runtime": "vllm_eager", "strategy": "serial", "latency_s": 0.1, "source": "",
     }  # fmt: skip
     return Run(**fields | changes)
@@ -41,7 +40,7 @@ def test_fewer_syncs_take_less_time(h100: HardwareProfile) -> None:
 def test_overlap_lies_between_no_communication_and_serial(h100: HardwareProfile) -> None:
     names = ("no_comm", "ladder", "serial")
     free, hidden, exposed = (
-        run_seconds(run(strategy=name, prompt=8192, model="llama-3-8b"), h100) for name in names
+        run_seconds(run(strategy=name, prompt_len=8192, model="llama-3-8b"), h100) for name in names
     )
     assert free < hidden < exposed
 
@@ -53,7 +52,7 @@ def test_a_slower_link_takes_longer(h100: HardwareProfile) -> None:
 
 
 def test_a_decode_step_is_priced_at_the_mean_context_of_its_run(h100: HardwareProfile) -> None:
-    decode = run(phase="decode", steps=512, prompt=1024, batch=64, model="llama-3-8b")
+    decode = run(phase="decode", steps=512, prompt_len=1024, batch=64, model="llama-3-8b")
     scenario = isotune.scenario(
         "llama-3-8b", "h100", phase="decode", prompt=1024 + 256, batch=64, runtime="eager"
     )
@@ -61,11 +60,11 @@ def test_a_decode_step_is_priced_at_the_mean_context_of_its_run(h100: HardwarePr
 
 
 def test_an_engine_that_writes_its_attention_scores_is_slower(h100: HardwareProfile) -> None:
-    served = run(model="llama-3-8b", runtime="cuda_graph", batch=16, prompt=1024)
-    logged = replace(served, source="ladder_logs")
+    served = run(model="llama-3-8b", runtime="cuda_graph", batch=16, prompt_len=1024)
+    logged = served.model_copy(update={"source": "ladder_logs"})
     assert engine_of(served) is None
     assert engine_of(logged) is LADDER_STATES[512]
-    assert engine_of(replace(logged, generated=32)) is LADDER_STATES[32]
+    assert engine_of(logged.model_copy(update={"generated": 32})) is LADDER_STATES[32]
     assert run_seconds(logged, h100) > 1.3 * run_seconds(served, h100)
 
 

@@ -20,7 +20,7 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 def test_a_decode_row_is_the_total_of_its_steps(tmp_path: Path) -> None:
     (run,) = read_runs(written(tmp_path, HEADER, DECODE))
-    assert run.latency_s == pytest.approx(4e-3)
+    assert run.step_s == pytest.approx(4e-3)
     assert (run.steps, run.generated, run.line) == (511, 512, 2)
 
 
@@ -37,7 +37,7 @@ def test_a_prefill_row_learns_from_the_decode_row_of_its_run_how_long_the_run_wa
 def test_the_unit_is_that_of_the_column(tmp_path: Path) -> None:
     row = PREFILL.replace("43.2", "43200")
     (run,) = read_runs(written(tmp_path, HEADER.replace("_ms", "_us"), row))
-    assert run.latency_s == pytest.approx(43.2e-3)
+    assert run.step_s == pytest.approx(43.2e-3)
 
 
 def test_an_engine_named_eager_launches_kernels_one_by_one(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _DECODE = (
 _TILES = (64, 128)
 
 
-def attention_section(groups: tuple[Rows, ...], base: HardwareProfile) -> Section:
+def attention_sections(groups: tuple[Rows, ...], base: HardwareProfile) -> list[Section]:
     """The parameters of `attention`; tile and split are tried, the rest is estimated."""
     paths = (
         paths_of("attention.prefill", _PREFILL)
@@ -45,13 +45,10 @@ def attention_section(groups: tuple[Rows, ...], base: HardwareProfile) -> Sectio
     kernels = base.attention
     tiles = {kernels.prefill.query_tile: None} | (dict.fromkeys(_TILES) if chunked else {})
     splits = {kernels.decode.split_mha: None} | (dict.fromkeys((True, False)) if single else {})
-    return Section(
-        key="attention",
-        groups=groups,
-        paths=paths,
-        variants=tuple(_variant(base, *choice) for choice in itertools.product(tiles, splits)),
-        weights=_balanced,
-    )
+    variants = tuple(_variant(base, *choice) for choice in itertools.product(tiles, splits))
+    return [
+        Section(key="attention", groups=groups, paths=paths, variants=variants, weights=_balanced)
+    ]
 
 
 def _variant(base: HardwareProfile, query_tile: int, split_mha: bool) -> HardwareProfile:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from isotune.simulator.kernels import Array
-from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.machine import HardwareProfile, OpError
+from isotune.validation.calibrate.estimate import Parameter
 from isotune.validation.tables import Rows
 
 Weights = Callable[[Rows], Array]
@@ -42,6 +43,17 @@ class Section:
     def place(self) -> str:
         """Dotted path of what it estimates in a profile: a section, or a set below it."""
         return self.key if self.dtype is None else f"{self.key}.sets.{self.dtype}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionReport:
+    """What happened to one section; `before` are the base's errors on the same rows."""
+
+    key: str
+    op: str
+    error: OpError
+    before: OpError
+    parameters: tuple[Parameter, ...]
 
 
 def paths_of(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
