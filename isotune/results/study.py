@@ -55,7 +55,6 @@ class Trials(Part):
     @classmethod
     def of(cls, trials: "tuner.search.Trials", seed: int) -> Self:
         """What a study did, from the tuner's own account."""
-        history = trials.history
         return cls(
             run=trials.run,
             pruned=trials.pruned,
@@ -68,8 +67,10 @@ class Trials(Part):
             seed=seed,
             interrupted=trials.interrupted,
             history=History(
-                distributions=history.distributions,
-                trials=tuple(Trial(**vars(trial)) for trial in history.trials),
+                distributions=trials.distributions,
+                trials=tuple(
+                    Trial.model_validate(trial, from_attributes=True) for trial in trials.tried
+                ),
             ),
         )
 

@@ -18,22 +18,19 @@ from isotune.tuner.search.distributed import (
     open_storage,
     work,
 )
-from isotune.tuner.search.history import History, TrialRecord, study_of
 from isotune.tuner.search.measured import Bench, MeasuredStudy, StudyAddress, candidates_of
-from isotune.tuner.search.objectives import Evaluator, Outcome
+from isotune.tuner.search.objectives import Evaluator
 from isotune.tuner.search.pareto import Point, accuracy_front
-from isotune.tuner.search.study import Evaluated, Progress, Settings, Trials, run_study
+from isotune.tuner.search.study import Progress, Settings, Trials, run_study
+from isotune.tuner.search.trial import Trial, study_of
 
 __all__ = [
     "Bench",
     "DeploymentResult",
-    "Evaluated",
     "Evaluator",
-    "History",
     "MeasuredStudy",
     "ObjectiveName",
     "Options",
-    "Outcome",
     "Point",
     "Progress",
     "SamplerName",
@@ -41,7 +38,7 @@ __all__ = [
     "Settings",
     "SharedStudy",
     "StudyAddress",
-    "TrialRecord",
+    "Trial",
     "Trials",
     "accuracy_front",
     "candidates_of",

@@ -6,7 +6,7 @@ shows what each millisecond buys, and a latency limit picks the cheapest that is
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import optuna
@@ -15,9 +15,13 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Prediction, Scenario, predict
 from isotune.simulator.schedule import Plan
 from isotune.tuner.search.best_plan import Options, exact_of, judge_of, space_of
-from isotune.tuner.search.objectives import Deployment, Evaluator, Outcome
-from isotune.tuner.search.study import Evaluated, Progress, Settings, Trials, run_study
+from isotune.tuner.search.objectives import Deployment, Evaluate, Evaluator
+from isotune.tuner.search.study import Progress, Settings, Trials, run_study
+from isotune.tuner.search.trial import Trial
 from isotune.tuner.space import Space
+
+Scenarios = dict[tuple[int, int], Scenario]
+"""The scenario of each tensor-parallel size and batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +33,8 @@ class DeploymentSpace(Space):
 
     def at(self, tp: int, batch: int) -> Space:
         """The plans of one deployment, from the same parameters as all others."""
-        return Space(
-            scenario=self.scenario.with_workload(tp=tp, batch=batch),
-            strategies=self.strategies,
-            comm_dtypes=self.comm_dtypes,
-            drop_order=self.drop_order,
-            most_chunks=self.most_chunks,
-        )
+        own = {field.name: getattr(self, field.name) for field in fields(Space)}
+        return Space(**own | {"scenario": self.scenario.with_workload(tp=tp, batch=batch)})
 
     def plan(self, trial: optuna.trial.BaseTrial) -> Deployment:
         """The deployment a trial's parameters stand for."""
@@ -48,17 +47,17 @@ class DeploymentSpace(Space):
 
     def parameters(self, plan: Plan) -> dict[str, object]:
         """The trial parameters that stand for a deployment."""
-        here = cast(Deployment, plan)
-        found = self.at(here.tp, here.batch).parameters(plan)
-        return {"tp": here.tp, "batch": here.batch} | found
+        deployment = cast(Deployment, plan)
+        tp, batch = deployment.tp, deployment.batch
+        return {"tp": tp, "batch": batch} | self.at(tp, batch).parameters(plan)
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """The same plan on other GPUs, and other plans one step away."""
-        here = cast(Deployment, plan)
-        if here.tp > 1:
-            others = (tp for tp in self.tps if tp not in (1, here.tp))
+        deployment = cast(Deployment, plan)
+        if deployment.tp > 1:
+            others = (tp for tp in self.tps if tp not in (1, deployment.tp))
             yield from (plan.model_copy(update={"tp": tp}) for tp in others)
-            yield from self.at(here.tp, here.batch).neighbours(plan)
+            yield from self.at(deployment.tp, deployment.batch).neighbours(plan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,57 +90,47 @@ def search_deployments(
     if options.objective is not None:
         raise InputError("several --tp or --batch are compared by prediction, not by real runs")
     options.check()
-    there = {
+    scenarios = {
         (tp, batch): scenario.with_workload(tp=tp, batch=batch) for tp in tps for batch in batches
     }
-    widest = space_of(there[max(tps), max(batches)], options)
-    space = DeploymentSpace(
-        scenario=widest.scenario,
-        strategies=widest.strategies,
-        comm_dtypes=widest.comm_dtypes,
-        drop_order=widest.drop_order,
-        most_chunks=widest.most_chunks,
-        tps=tuple(tps),
-        batches=tuple(batches),
-    )
+    widest = space_of(scenarios[max(tps), max(batches)], options)
+    space = DeploymentSpace(**vars(widest), tps=tuple(tps), batches=tuple(batches))
     trials = run_study(
         space,
         judge_of(scenario, options),
-        _Evaluators({place: Evaluator(at) for place, at in there.items()}),
+        _evaluate_each(scenarios),
         Settings(trials=options.trials, seed=options.seed, sampler=options.sampler),
-        _starts(there, options),
+        _starts(scenarios, options),
         progress,
     )
     chosen = _chosen(trials)
-    best = predict(there[chosen.tp, chosen.batch], chosen.alone)
+    best = predict(scenarios[chosen.tp, chosen.batch], chosen.alone)
     return DeploymentResult(best=best, trials=trials, options=options)
 
 
-class _Evaluators:
-    """Each deployment's plan, evaluated where it belongs."""
+def _evaluate_each(scenarios: Scenarios) -> Evaluate:
+    """Tries each deployment's plan in its own scenario, those of one scenario together."""
+    evaluators = {size: Evaluator(scenario) for size, scenario in scenarios.items()}
 
-    def __init__(self, evaluators: dict[tuple[int, int], Evaluator]) -> None:
-        self._evaluators = evaluators
-
-    def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
-        places: dict[tuple[int, int], list[int]] = {}
+    def evaluate(plans: Sequence[Plan]) -> list[Trial]:
         deployments = [cast(Deployment, plan) for plan in plans]
-        for index, plan in enumerate(deployments):
-            places.setdefault((plan.tp, plan.batch), []).append(index)
-        found: dict[int, Outcome] = {}
-        for place, members in places.items():
-            outcomes = self._evaluators[place]([deployments[index].alone for index in members])
-            found |= dict(zip(members, outcomes, strict=True))
-        return [found[index] for index in range(len(plans))]
+        trials: dict[Plan, Trial] = {}
+        for (tp, batch), evaluator in evaluators.items():
+            members = [plan for plan in deployments if (plan.tp, plan.batch) == (tp, batch)]
+            for plan, trial in zip(members, evaluator([m.alone for m in members]), strict=True):
+                trials[plan] = replace(trial, plan=plan)
+        return [trials[plan] for plan in plans]
+
+    return evaluate
 
 
-def _starts(there: dict[tuple[int, int], Scenario], options: Options) -> list[Plan]:
+def _starts(scenarios: Scenarios, options: Options) -> list[Plan]:
     """Serial, and the best split, of every deployment."""
-    plans: list[Plan] = [deployed(Plan(), *place) for place in there]
-    for place, scenario in there.items():
+    plans: list[Plan] = [deployed(Plan(), *size) for size in scenarios]
+    for size, scenario in scenarios.items():
         exact = exact_of(space_of(scenario, options), options) if scenario.workload.tp > 1 else None
         if exact is not None:
-            plans.append(deployed(exact.plan, *place))
+            plans.append(deployed(exact.plan, *size))
     return plans
 
 
@@ -156,14 +145,14 @@ def front_rows(result: DeploymentResult) -> list[dict[str, Any]]:
     """The front as plain data: latency in seconds, throughput in tokens per second and GPU."""
     work = result.best.scenario.workload
 
-    def row(item: Evaluated) -> dict[str, Any]:
-        plan = cast(Deployment, item.plan)
+    def row(trial: Trial) -> dict[str, Any]:
+        plan = cast(Deployment, trial.plan)
         return {
             "tp": plan.tp,
             "batch": plan.batch,
-            "latency_s": item.seconds,
-            "tokens_per_s_per_gpu": plan.batch * work.tokens / (item.seconds * plan.tp),
+            "latency_s": trial.seconds,
+            "tokens_per_s_per_gpu": plan.batch * work.tokens / (trial.seconds * plan.tp),
             "plan": plan.alone.model_dump(mode="json"),
         }
 
-    return [row(item) for item in result.trials.front]
+    return [row(trial) for trial in result.trials.front]

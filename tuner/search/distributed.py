@@ -13,10 +13,9 @@ longer waited for, and a new one takes its place.
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.storages import (
@@ -34,16 +33,8 @@ from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
 from isotune.tuner.search.samplers import sampler_of
-from isotune.tuner.search.study import (
-    OVER,
-    Evaluated,
-    Progress,
-    Trials,
-    importances,
-    keeps,
-    limits_of,
-    pareto,
-)
+from isotune.tuner.search.study import Progress, Trials, limit
+from isotune.tuner.search.trial import State, Trial
 from isotune.tuner.space import Space
 
 GRACE_S = 30
@@ -53,7 +44,7 @@ RETRIES = 10
 PATIENCE = 10
 """Grace periods after which a trial is not waited for, although its heartbeat may tell: a worker
 that dies before its first beat is never found dead."""
-_WHY, _PLAN, _SECONDS = "why", "plan", "seconds"
+_WHY, _PLAN, _SECONDS, _COST = "why", "plan", "seconds", "accuracy_cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +66,8 @@ class SharedStudy:
 
     def sampler_of(self, trial: int) -> optuna.samplers.BaseSampler:
         """The sampler of a trial: its seed does not depend on who runs it."""
-        limits = limits_of if self.judge.over(Plan(), 0.0) else None
         seed = self.seed * 1_000_003 + trial
-        return sampler_of(self.sampler, seed, len(self.judge.objectives), limits)
+        return sampler_of(self.sampler, seed, len(self.judge.objectives))
 
 
 def open_storage(url: str, grace_s: int = GRACE_S) -> BaseStorage:
@@ -154,13 +144,13 @@ def create(shared: SharedStudy, starts: list[Plan], definition: dict[str, Any]) 
             study.enqueue_trial(shared.space.parameters(plan))
 
 
-def _difference(known: dict[str, Any], asked: dict[str, Any]) -> str:
+def _difference(known: dict[str, Any], other: dict[str, Any]) -> str:
     """The first setting that two definitions do not share."""
-    key = next(key for key in known | asked if known.get(key) != asked.get(key))
-    one, two = known.get(key), asked.get(key)
-    if isinstance(one, dict) and isinstance(two, dict):
-        return _difference(one, two)
-    return f"{key} {one!s:.40}, not {two!s:.40}"
+    key = next(key for key in known | other if known.get(key) != other.get(key))
+    first, second = known.get(key), other.get(key)
+    if isinstance(first, dict) and isinstance(second, dict):
+        return _difference(first, second)
+    return f"{key} {first!s:.40}, not {second!s:.40}"
 
 
 def definition_of(storage: BaseStorage, name: str) -> dict[str, Any]:
@@ -178,25 +168,32 @@ def definition_of(storage: BaseStorage, name: str) -> dict[str, Any]:
 
 
 def work(shared: SharedStudy, evaluate: Evaluate, progress: Progress | None = None) -> Trials:
-    """Run trials until the study has them all, by whomever; Ctrl-C hands the current one back."""
-    begun, mine, interrupted = time.perf_counter(), 0, False
+    """Run trials until the study has `trials` of them; on Ctrl-C the current one is released."""
+    begun, own_trials, interrupted = time.perf_counter(), 0, False
     study = optuna.load_study(study_name=shared.name, storage=shared.storage)
     worker = _Worker(shared, evaluate)
     try:
         while time.monotonic() < shared.deadline:
             trials = study.get_trials(deepcopy=False)
-            done = len(_counted(trials))
+            ended = len(_counted(trials))
             if progress:
-                progress(min(done, shared.trials), shared.trials)
-            if done >= shared.trials:
+                progress(min(ended, shared.trials), shared.trials)
+            if ended >= shared.trials:
                 break
-            if done + sum(_runs(shared, trial) for trial in trials) < shared.trials:
-                mine += worker.run_one(study)
+            if ended + sum(_runs(shared, trial) for trial in trials) < shared.trials:
+                own_trials += worker.run_one(study)
             else:
                 _wait(shared, study)
     except KeyboardInterrupt:
         interrupted = True
-    return _result(shared, study, time.perf_counter() - begun, mine, interrupted)
+    return Trials.of(
+        study,
+        shared.judge,
+        {trial.number: _trial(trial) for trial in _counted(study.get_trials(deepcopy=False))},
+        seconds=time.perf_counter() - begun,
+        mine=own_trials,
+        interrupted=interrupted,
+    )
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -263,41 +260,27 @@ class _Worker:
         trial.study.sampler = shared.sampler_of(trial.number)
         plan = shared.space.plan(trial)
         trial.set_user_attr(_PLAN, plan.model_dump(mode="json"))
-        outcome = self._evaluate([plan])[0]
-        if outcome.seconds is None:
-            trial.set_user_attr(_WHY, outcome.why)
-            raise _FailedError if outcome.failed else optuna.TrialPruned
-        trial.set_user_attr(_SECONDS, outcome.seconds)
-        trial.set_user_attr(OVER, shared.judge.over(plan, outcome.seconds))
-        return shared.judge.values(plan, outcome.seconds)
+        judged = shared.judge.judged(self._evaluate([plan])[0])
+        if judged.state != "COMPLETE":
+            trial.set_user_attr(_WHY, judged.why)
+            raise _FailedError if judged.state == "FAIL" else optuna.TrialPruned
+        trial.set_user_attr(_SECONDS, judged.seconds)
+        if judged.accuracy_cost is not None:
+            trial.set_user_attr(_COST, judged.accuracy_cost)
+        limit(trial, judged)
+        return judged.values
 
 
-def _result(
-    shared: SharedStudy, study: optuna.Study, seconds: float, mine: int, interrupted: bool
-) -> Trials:
-    trials = _counted(study.get_trials(deepcopy=False))
-    states = Counter(trial.state for trial in trials)
-    seen = [_evaluated(trial) for trial in trials if trial.state is TrialState.COMPLETE]
-    feasible = [item for item in seen if item.feasible]
-    best = min(feasible, key=lambda item: item.seconds, default=None)
-    return Trials(
-        run=len(trials),
-        pruned=states[TrialState.PRUNED],
-        failed=states[TrialState.FAIL],
-        seconds=seconds,
-        best=best,
-        front=pareto(feasible),
-        importances=importances(study, shared.judge, best),
-        why=dict(Counter(t.user_attrs[_WHY] for t in trials if _WHY in t.user_attrs)),
-        interrupted=interrupted,
-        mine=mine,
-    )
-
-
-def _evaluated(trial: FrozenTrial) -> Evaluated:
-    return Evaluated(
-        plan=Plan.model_validate(trial.user_attrs[_PLAN]),
-        seconds=trial.user_attrs[_SECONDS],
-        values=tuple(trial.values),
-        feasible=keeps(limits_of(trial)),
+def _trial(trial: FrozenTrial) -> Trial:
+    """A trial that ended, read back from the storage."""
+    noted = trial.user_attrs
+    return Trial(
+        plan=Plan.model_validate(noted[_PLAN]),
+        seconds=noted.get(_SECONDS, float("inf")),
+        state=cast(State, trial.state.name),
+        why=noted.get(_WHY, ""),
+        params=trial.params,
+        values=tuple(trial.values or ()),
+        excess=trial.constraints,
+        accuracy_cost=noted.get(_COST),
     )

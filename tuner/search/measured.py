@@ -11,8 +11,9 @@ from isotune.simulator.predict import SERIAL, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.search.best_plan import Options, exact_of, judge_of, space_of, starts
 from isotune.tuner.search.distributed import SharedStudy, open_storage, work
-from isotune.tuner.search.objectives import Evaluator, Outcome
-from isotune.tuner.search.study import Settings, keeps, run_study
+from isotune.tuner.search.objectives import Evaluator
+from isotune.tuner.search.study import Settings, run_study
+from isotune.tuner.search.trial import Trial
 
 CANDIDATES = 8
 """Plans of the simulator that are measured before Optuna goes on."""
@@ -95,7 +96,7 @@ class MeasuredStudy:
 
 
 class _Runs(Evaluator):
-    """Outcomes of plans by real runs; a plan that comes again is measured again."""
+    """Tries plans by real runs; a plan that comes again is measured again."""
 
     def __init__(self, bench: Bench, budget_s: float, scenario: Scenario) -> None:
         super().__init__(scenario)
@@ -119,19 +120,19 @@ class _Runs(Evaluator):
         self._fresh |= set(plans)
         return True
 
-    def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
+    def __call__(self, plans: Sequence[Plan]) -> list[Trial]:
         """See `Evaluator`."""
-        return [self._outcome(plan) for plan in plans]
+        return [self._trial(plan) for plan in plans]
 
-    def _outcome(self, plan: Plan) -> Outcome:
-        if why := self._misfit(plan):
-            return Outcome(None, why)
+    def _trial(self, plan: Plan) -> Trial:
+        if pruned := self._misfit(plan):
+            return pruned
         if plan in self._fresh:  # a candidate, measured before the study began
             self._fresh.remove(plan)
         else:
             for _ in range(_ROUNDS):
                 self._measure((plan,))
-        return Outcome(self._median(plan))
+        return Trial(plan=plan, seconds=self._median(plan))
 
     def finish(self, also: Sequence[Plan] = ()) -> None:
         """The best plans, `also` and the serial run once more, in turns: the fair comparison."""
@@ -174,11 +175,8 @@ def candidates_of(scenario: Scenario, options: Options, best: Plan) -> tuple[Pla
     pool = dict.fromkeys((best, *starts(space, exact_of(space, options))))
     pool |= dict.fromkeys(near for plan in tuple(pool) for near in space.neighbours(plan))
     plans = [plan for plan in pool if plan != SERIAL]
-    outcomes = zip(plans, Evaluator(scenario)(plans), strict=True)
     judge = judge_of(scenario, options)
-    timed = [
-        (outcome.seconds, place, plan)
-        for place, (plan, outcome) in enumerate(outcomes)
-        if outcome.seconds is not None and keeps(judge.over(plan, outcome.seconds))
-    ]
-    return tuple(plan for _, _, plan in sorted(timed)[:CANDIDATES])
+    trials = [judge.judged(trial) for trial in Evaluator(scenario)(plans)]
+    within = [trial for trial in trials if trial.values and trial.feasible]
+    fastest = sorted(within, key=lambda trial: trial.seconds)
+    return tuple(trial.plan for trial in fastest[:CANDIDATES])

@@ -1,8 +1,8 @@
 """What a plan is judged by, and what it must keep to."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import PositiveInt
 
@@ -13,7 +13,10 @@ from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.choices import OBJECTIVES, ObjectiveName
+from isotune.tuner.search.trial import Trial
 
+_ROUNDING = 1e-12
+"""What a limit may be exceeded by: costs that add up to it are sums of rounded numbers."""
 Objective = Callable[[Plan], float]
 """Seconds of a plan, predicted or measured; what it raises fails the trial, not the search."""
 
@@ -28,14 +31,6 @@ class Deployment(Plan):
     def alone(self) -> Plan:
         """The plan by itself."""
         return Plan.model_validate(self.model_dump(exclude={"tp", "batch"}))
-
-
-class Outcome(NamedTuple):
-    """A trial's seconds, or why there are none; `failed` tells an error from a misfit."""
-
-    seconds: float | None
-    why: str = ""
-    failed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +65,26 @@ class Judge:
             tp, batch = plan.tp, plan.batch
         return seconds * tp / (batch * work.tokens)
 
-    def over(self, plan: Plan, seconds: float) -> list[float]:
-        """By how much each limit is exceeded."""
-        over = []
+    def excess(self, plan: Plan, seconds: float) -> dict[str, float]:
+        """By how much each limit is exceeded; at most zero where it is kept to."""
+        excess = {}
         if self.accuracy_budget is not None and self.drop_costs is not None:
-            over.append(self.accuracy_cost(plan) - self.accuracy_budget)
+            excess["accuracy"] = self.accuracy_cost(plan) - self.accuracy_budget
         if self.latency_limit is not None:
-            over.append(seconds - self.latency_limit)
-        return over
+            excess["latency"] = seconds - self.latency_limit
+        return {name: min(0.0, by) if by <= _ROUNDING else by for name, by in excess.items()}
+
+    def judged(self, trial: Trial, params: Mapping[str, Any] | None = None) -> Trial:
+        """The trial with its parameters and, where it has a result, what that is worth."""
+        trial = replace(trial, params=dict(params or {}))
+        if trial.state != "COMPLETE":
+            return trial
+        return replace(
+            trial,
+            values=tuple(self.values(trial.plan, trial.seconds)),
+            excess=self.excess(trial.plan, trial.seconds),
+            accuracy_cost=None if self.drop_costs is None else self.accuracy_cost(trial.plan),
+        )
 
     def accuracy_cost(self, plan: Plan) -> float:
         """Predicted relative growth of perplexity, drop set and transfer together."""
@@ -97,42 +104,40 @@ def check_objectives(names: Sequence[str], drop_costs: DropCosts | None) -> None
         raise InputError("objectives: accuracy_cost needs --sensitivity")
 
 
-Evaluate = Callable[[Sequence[Plan]], list["Outcome"]]
-"""Outcomes of plans, in their order."""
+Evaluate = Callable[[Sequence[Plan]], list[Trial]]
+"""One trial of each plan, in their order."""
 
 
 class Evaluator:
-    """Outcomes of plans: predicted together, or by an objective of one's own, one by one."""
+    """Tries plans: all together by prediction, or one by one by an objective of one's own."""
 
     def __init__(self, scenario: Scenario, objective: Objective | None = None) -> None:
         self._scenario, self._objective = scenario, objective
         self._timer = Timer(scenario)
-        self._known: dict[Plan, Outcome] = {}
+        self._known: dict[Plan, Trial] = {}
         self._fits: dict[tuple[str, tuple[int, ...]], str] = {}
 
-    def __call__(self, plans: Sequence[Plan]) -> list[Outcome]:
-        """One outcome per plan; a plan that occurred before is not evaluated again."""
+    def __call__(self, plans: Sequence[Plan]) -> list[Trial]:
+        """One trial per plan; a plan that occurred before is not evaluated again."""
         new = [plan for plan in dict.fromkeys(plans) if plan not in self._known]
-        misfits = {plan: why for plan in new if (why := self._misfit(plan))}
-        self._known |= {plan: Outcome(None, why) for plan, why in misfits.items()}
-        fitting = [plan for plan in new if plan not in misfits]
+        self._known |= {plan: pruned for plan in new if (pruned := self._misfit(plan))}
+        fitting = [plan for plan in new if plan not in self._known]
         if self._objective is None:
             times = self._timer.seconds(fitting).tolist()
-            self._known |= {
-                plan: Outcome(seconds) for plan, seconds in zip(fitting, times, strict=True)
-            }
+            trials = [Trial(plan=plan, seconds=s) for plan, s in zip(fitting, times, strict=True)]
         else:
-            self._known |= {plan: self._measured(plan, self._objective) for plan in fitting}
+            trials = [self._measured(plan, self._objective) for plan in fitting]
+        self._known |= {trial.plan: trial for trial in trials}
         return [self._known[plan] for plan in plans]
 
-    def _measured(self, plan: Plan, objective: Objective) -> Outcome:
+    def _measured(self, plan: Plan, objective: Objective) -> Trial:
         try:
-            return Outcome(float(objective(plan)))
+            return Trial(plan=plan, seconds=float(objective(plan)))
         except Exception as error:
-            return Outcome(None, f"{type(error).__name__}: {error}", failed=True)
+            return Trial(plan=plan, state="FAIL", why=f"{type(error).__name__}: {error}")
 
-    def _misfit(self, plan: Plan) -> str:
-        """Why the plan does not fit in memory, which its chunks alone decide; else nothing."""
+    def _misfit(self, plan: Plan) -> Trial | None:
+        """The pruned trial of a plan that does not fit in memory, which its chunks alone decide."""
         shape = plan.strategy, plan.chunks
         if shape not in self._fits:
             try:
@@ -140,4 +145,5 @@ class Evaluator:
                 self._fits[shape] = ""
             except DoesNotFitError as error:
                 self._fits[shape] = str(error)
-        return self._fits[shape]
+        why = self._fits[shape]
+        return Trial(plan=plan, state="PRUNED", why=why) if why else None

@@ -2,14 +2,11 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Sequence
 
 import optuna
 
 from isotune.simulator.errors import InputError
 from isotune.tuner.choices import SAMPLERS, SamplerName
-
-Constraints = Callable[[optuna.trial.FrozenTrial], Sequence[float]]
 
 
 def check_sampler(name: str) -> None:
@@ -22,9 +19,7 @@ def check_sampler(name: str) -> None:
         raise InputError(f"sampler: unknown {name!r} (allowed: {', '.join(SAMPLERS)})")
 
 
-def sampler_of(
-    name: SamplerName, seed: int | None, objectives: int, constraints: Constraints | None
-) -> optuna.samplers.BaseSampler:
+def sampler_of(name: SamplerName, seed: int | None, objectives: int) -> optuna.samplers.BaseSampler:
     """A sampler; `auto` is tpe for one objective and nsga2 for several.
 
     (With `auto`, half of every batch are neighbours of the best plans; see `search.study`.)
@@ -41,31 +36,24 @@ def sampler_of(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return _sampler(name, seed, constraints)
+            return _sampler(name, seed)
         except ImportError as error:
             missing = "torch" if name == "gp" else name
             raise InputError(f"sampler: {name} needs {missing} (pip install {missing})") from error
 
 
-def _sampler(
-    name: SamplerName, seed: int | None, constraints: Constraints | None
-) -> optuna.samplers.BaseSampler:
+def _sampler(name: SamplerName, seed: int | None) -> optuna.samplers.BaseSampler:
     samplers = optuna.samplers
     match name:
         case "random":
             return samplers.RandomSampler(seed=seed)
         case "nsga2":
-            return samplers.NSGAIISampler(
-                seed=seed, population_size=24, constraints_func=constraints
-            )
+            return samplers.NSGAIISampler(seed=seed, population_size=24)
         case "gp":
             importlib.import_module("torch")  # Optuna would only miss it at the first trial
-
-            return samplers.GPSampler(seed=seed, constraints_func=constraints)
+            return samplers.GPSampler(seed=seed)
         case "cmaes":
             importlib.import_module("cmaes")
             return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
         case _:
-            return samplers.TPESampler(
-                seed=seed, multivariate=True, n_startup_trials=24, constraints_func=constraints
-            )
+            return samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=24)

@@ -3,60 +3,84 @@
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, Self
 
 import optuna
 from optuna.trial import TrialState
 
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
-from isotune.tuner.search.history import History, history_of
 from isotune.tuner.search.objectives import Evaluate, Judge
 from isotune.tuner.search.samplers import sampler_of
+from isotune.tuner.search.trial import Trial, distributions_of
 from isotune.tuner.space import Space, labelled
 
 Progress = Callable[[int, int], None]
-"""Called with how many trials are done and how many there will be."""
+"""Called with how many trials have ended and how many there will be."""
 AT_ONCE = 8
 _REFINED = 8
-OVER = "over"
-COST = "accuracy_cost"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """A plan that a trial tried: its seconds, objectives, and whether it keeps to the limits."""
-
-    plan: Plan
-    seconds: float
-    values: tuple[float, ...]
-    feasible: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trials:
-    """What a study did.
+    """What a study did: `tried` are its trials that ended.
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
-    no other beats in every objective. `why` counts the reasons of trials without a result;
-    `mine` how many of a shared study this process ran; `history` is every trial. Two are equal
+    no other beats in every objective. `mine` is how many trials of a shared study this process
+    ran; `distributions` the range of each parameter, in Optuna's own JSON. Two are equal
     that found the same, however long they took.
     """
 
-    run: int
-    pruned: int
-    failed: int
+    tried: tuple[Trial, ...] = field(repr=False)
     seconds: float = field(compare=False)
-    best: Evaluated | None
-    front: tuple[Evaluated, ...]
+    best: Trial | None
+    front: tuple[Trial, ...]
     importances: dict[str, float] = field(default_factory=dict)
-    why: dict[str, int] = field(default_factory=dict)
+    distributions: dict[str, Any] = field(default_factory=dict, repr=False)
     interrupted: bool = False
     mine: int | None = None
     stopped_at_bound: bool = False
-    history: History = field(default_factory=History, repr=False)
+
+    @classmethod
+    def of(cls, study: optuna.Study, judge: Judge, tried: Mapping[int, Trial], **more: Any) -> Self:
+        """What a study did whose trials that ended are `tried`, by their numbers."""
+        feasible = [trial for trial in tried.values() if trial.values and trial.feasible]
+        best = min(feasible, key=lambda trial: trial.seconds, default=None)
+        # Of trials with the same objectives the front has the first.
+        front = {tuple(trial.values): trial.number for trial in reversed(study.best_trials)}
+        return cls(
+            tried=tuple(tried.values()),
+            best=best,
+            front=tuple(tried[number] for _, number in sorted(front.items())),
+            importances=importances(study, judge, best),
+            distributions=distributions_of(
+                trial for trial in study.get_trials(deepcopy=False) if trial.number in tried
+            ),
+            **more,
+        )
+
+    @property
+    def run(self) -> int:
+        """How many trials ended."""
+        return len(self.tried)
+
+    @property
+    def pruned(self) -> int:
+        """How many plans did not fit in memory."""
+        return sum(trial.state == "PRUNED" for trial in self.tried)
+
+    @property
+    def failed(self) -> int:
+        """How many trials ended with an error."""
+        return sum(trial.state == "FAIL" for trial in self.tried)
+
+    @property
+    def why(self) -> dict[str, int]:
+        """The reasons of trials without a result, and how many had each."""
+        return dict(Counter(trial.why for trial in self.tried if trial.why))
 
     @property
     def per_second(self) -> float:
@@ -92,112 +116,69 @@ def run_study(
     study = new_study(judge, settings)
     for plan in starts:
         study.enqueue_trial(space.parameters(plan), skip_if_exists=True)
-    begun, done, interrupted, stopped = time.perf_counter(), 0, False, False
+    begun, interrupted, stopped = time.perf_counter(), False, False
     most = float("inf") if settings.trials is None else settings.trials
-    seen: list[Evaluated] = []
-    tried: set[Plan] = set()
-    why: Counter[str] = Counter()
-    pruned = failed = 0
+    stop_at = -1.0 if settings.stop_at is None else settings.stop_at
+    tried: dict[int, Trial] = {}
+    plans: set[Plan] = set()
     try:
-        while done < most and not stopped and time.monotonic() < settings.deadline:
+        while len(tried) < most and not stopped and time.monotonic() < settings.deadline:
             if settings.sampler == "auto":
-                _refine(study, space, seen, tried, settings.at_once // 2 or done % 2)
-            asked = [study.ask() for _ in range(int(min(settings.at_once, most - done)))]
-            plans = [space.plan(trial) for trial in asked]
-            tried.update(plans)
-            for trial, plan, outcome in zip(asked, plans, evaluate(plans), strict=True):
-                if outcome.seconds is None:
-                    why[outcome.why] += 1
-                    failed, pruned = failed + outcome.failed, pruned + (not outcome.failed)
-                    state = TrialState.FAIL if outcome.failed else TrialState.PRUNED
-                    study.tell(trial, state=state)
-                else:
-                    seen.append(tell(study, trial, judge, plan, outcome.seconds))
-                    at_bound = settings.stop_at is not None and seen[-1].feasible
-                    stopped |= at_bound and seen[-1].seconds <= (settings.stop_at or 0.0)
-            done += len(asked)
+                refined = settings.at_once // 2 or len(tried) % 2
+                _refine(study, space, tried.values(), plans, refined)
+            asked = [study.ask() for _ in range(int(min(settings.at_once, most - len(tried))))]
+            batch = [space.plan(trial) for trial in asked]
+            plans.update(batch)
+            for trial, found in zip(asked, evaluate(batch), strict=True):
+                judged = judge.judged(found, trial.params)
+                limit(trial, judged)
+                study.tell(trial, judged.values or None, TrialState[judged.state])
+                tried[trial.number] = judged
+                stopped |= judged.feasible and judged.seconds <= stop_at
             if progress and settings.trials is not None:
-                progress(done, settings.trials)
+                progress(len(tried), settings.trials)
     except KeyboardInterrupt:
         interrupted = True
-    taken = time.perf_counter() - begun
-    feasible = [item for item in seen if item.feasible]
-    best = min(feasible, key=lambda item: item.seconds, default=None)
-    return Trials(
-        run=done,
-        pruned=pruned,
-        failed=failed,
-        seconds=taken,
-        best=best,
-        front=pareto(feasible),
-        importances=importances(study, judge, best),
-        why=dict(why),
+    return Trials.of(
+        study,
+        judge,
+        tried,
+        seconds=time.perf_counter() - begun,
         interrupted=interrupted,
         stopped_at_bound=stopped,
-        history=history_of(study.get_trials(deepcopy=False), OVER, COST),
     )
 
 
 def _refine(
-    study: optuna.Study, space: Space, seen: Sequence[Evaluated], tried: set[Plan], most: int
+    study: optuna.Study, space: Space, tried: Collection[Trial], plans: set[Plan], most: int
 ) -> None:
     """Have untried neighbours of the best plans tried next: samplers rarely take the last step."""
-    ranked = sorted(seen, key=lambda item: (not item.feasible, item.values))
-    best = list(dict.fromkeys(item.plan for item in ranked))[:_REFINED]
-    near = (plan for item in best for plan in space.neighbours(item) if plan not in tried)
+    results = [trial for trial in tried if trial.values]
+    ranked = sorted(results, key=lambda trial: (not trial.feasible, trial.values))
+    best = list(dict.fromkeys(trial.plan for trial in ranked))[:_REFINED]
+    near = (plan for item in best for plan in space.neighbours(item) if plan not in plans)
     for plan in islice(near, most):
-        tried.add(plan)
+        plans.add(plan)
         study.enqueue_trial(space.parameters(plan))
 
 
 def new_study(judge: Judge, settings: Settings) -> optuna.Study:
     """A study in memory."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    limits = limits_of if judge.over(Plan(), 0.0) else None
     objectives = len(judge.objectives)
     return optuna.create_study(
         directions=["minimize"] * objectives,
-        sampler=sampler_of(settings.sampler, settings.seed, objectives, limits),
+        sampler=sampler_of(settings.sampler, settings.seed, objectives),
     )
 
 
-def limits_of(trial: optuna.trial.FrozenTrial) -> list[float]:
-    """By how much a trial exceeds each limit, as `tell` noted it."""
-    return list(trial.user_attrs.get(OVER, ()))
+def limit(trial: optuna.Trial, judged: Trial) -> None:
+    """Say to Optuna by how much a trial exceeds each limit."""
+    for name, excess in judged.excess.items():
+        trial.set_constraint(name, excess)
 
 
-def tell(
-    study: optuna.Study, trial: optuna.Trial, judge: Judge, plan: Plan, seconds: float
-) -> Evaluated:
-    """Report a plan's result to the study."""
-    values, over = judge.values(plan, seconds), judge.over(plan, seconds)
-    if over:
-        trial.set_user_attr(OVER, over)
-    if judge.drop_costs is not None:
-        trial.set_user_attr(COST, judge.accuracy_cost(plan))
-    study.tell(trial, values)
-    return Evaluated(plan=plan, seconds=seconds, values=tuple(values), feasible=keeps(over))
-
-
-def keeps(over: Sequence[float]) -> bool:
-    """Whether a plan keeps to its limits, given by how much it exceeds each."""
-    return all(excess <= 1e-12 for excess in over)
-
-
-def pareto(items: Sequence[Evaluated]) -> tuple[Evaluated, ...]:
-    """Those that no other equals or beats in every objective, each set of values once."""
-    front: list[Evaluated] = []
-    for item in sorted(items, key=lambda item: item.values):
-        if not any(_covers(other.values, item.values) for other in front):
-            front.append(item)
-    return tuple(front)
-
-
-def _covers(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return all(a <= b for a, b in zip(one, other, strict=True))
-
-
-def importances(study: optuna.Study, judge: Judge, best: Evaluated | None) -> dict[str, float]:
+def importances(study: optuna.Study, judge: Judge, best: Trial | None) -> dict[str, float]:
     """Share of each parameter of the best plan in the variation of the first objective.
 
     By the parameter's name for people; empty if unknown.

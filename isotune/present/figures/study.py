@@ -12,7 +12,7 @@ from isotune.present.figures.style import BLUE, GREY, ON_BLUE, RED
 from isotune.present.section import Cell, Column, Figure, Json, Table, View
 from isotune.results import SearchResult, Studied
 from isotune.simulator.errors import InputError
-from isotune.tuner.search import History, TrialRecord, study_of
+from isotune.tuner.search import study_of
 from isotune.tuner.space import label_of
 
 _SCALE = {
@@ -57,9 +57,9 @@ def _study(search: Studied, *, feasible: bool = False) -> optuna.Study:
     for trial in (one for one in saved.trials if one.feasible or not feasible):
         pairs = zip(trial.values, scales, strict=trial.state == "COMPLETE")
         values = tuple(value * scale for value, (scale, _) in pairs)
-        tried.append(TrialRecord(**trial.model_dump(exclude={"values"}), values=values))
+        tried.append(trial.model_copy(update={"values": values}))
     ranges = {name: found.model_dump(mode="json") for name, found in saved.distributions.items()}
-    return study_of(History(distributions=ranges, trials=tuple(tried)), len(scales))
+    return study_of(ranges, tried, len(scales))
 
 
 def _first(search: Studied) -> Callable[[FrozenTrial], float] | None:

@@ -58,7 +58,7 @@ def test_every_sampler_finds_a_plan_faster_than_serial(sampler):
 
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(InputError, match="allowed: auto, tpe"):
-        sampler_of("bayes", 0, 1, None)
+        sampler_of("bayes", 0, 1)
 
 
 def test_any_callable_from_plan_to_seconds_is_an_objective():
