@@ -4,7 +4,7 @@ from _support.learned import save_learned_model, windows
 from isotune.simulator.schedule import STEPS
 from isotune.validation.spd.checkpoint import Perplexities, Record
 from isotune.validation.spd.model import load_network
-from isotune.validation.spd.recover import Settings, Training, block_record, recover
+from isotune.validation.spd.recover import Settings, Training, recover
 
 FAMILIES = ("llama", "opt", "qwen2")
 DROPPED = (0, 1, 2)
@@ -33,7 +33,7 @@ def record_of(network, found, tp=4) -> Record:
         model=network.shape.name,
         tp=tp,
         dropped=found.dropped,
-        blocks=tuple(map(block_record, found.blocks)),
+        blocks=tuple(block.record for block in found.blocks),
         held_back=nothing,
         text="",
         context=24,

@@ -149,9 +149,7 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         partial = PartialRun.beside(self.output, self._digest(corpus, device))
         network = load_network(self.model, self.tp, dtype=torch_dtype, device=device)
         with resumable(), progress("scanning", not self.as_json) as report:
-            found = scan(
-                network, windows, batch=self.eval_batch, partial=partial, on_progress=report
-            )
+            found = scan(network, windows, batch=self.eval_batch, kept=partial, on_progress=report)
         gains: Mapping[str, tuple[float, ...]] = {}
         if self.treatments:
             gains = self._gains(network, corpus, partial)
@@ -189,7 +187,7 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
             return single_gains(
                 self.measurement(network, corpus),
                 self.treatments,
-                partial=partial,
+                kept=partial,
                 on_progress=report,
             )
 

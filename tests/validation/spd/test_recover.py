@@ -11,7 +11,7 @@ from isotune.simulator.schedule import STEPS
 from isotune.validation.spd.checkpoint import PartialRun
 from isotune.validation.spd.model import evaluate, load_network
 from isotune.validation.spd.recover import Training, recover, save_block, saved_blocks
-from isotune.validation.spd.recover.distil import distil
+from isotune.validation.spd.recover.distil import Lesson, distil
 from isotune.validation.spd.recover.paired import Change
 
 
@@ -116,7 +116,8 @@ def test_the_student_learns_what_its_teacher_gives_and_stops_when_it_does_not(mo
     block = network.block(0)
     fit = [network.enter(part) for part in windows(48, 1).batches(8)]
     held = [network.enter(windows(32, 2))]
-    found = distil(block, block, 0, fit, held, Training(epochs=4))
+    lesson = Lesson(teacher=block, index=0, calibration=fit, held_back=held)
+    found = distil(block, lesson, Training(epochs=4))
     assert found.errors[found.epoch] == min(found.errors) < found.errors[0]
     with torch.no_grad():
         call = held[0].calls[0]
@@ -126,7 +127,7 @@ def test_the_student_learns_what_its_teacher_gives_and_stops_when_it_does_not(mo
             for student in (block, found.block)
         )
     assert after < before
-    hopeless = distil(block, block, 0, fit, held, Training(rate=1e3, retries=0, patience=1))
+    hopeless = distil(block, lesson, Training(rate=1e3, retries=0, patience=1))
     assert hopeless.epoch == 0
     assert len(hopeless.errors) == 2
 

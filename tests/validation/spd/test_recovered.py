@@ -27,7 +27,7 @@ from isotune.validation.spd.checkpoint import (
 from isotune.validation.spd.model import evaluate, load_network
 from isotune.validation.spd.recover import check_target, recover, write_recovered
 from isotune.validation.spd.recover import folder as folders
-from isotune.validation.spd.recover.recovery import Repaired
+from isotune.validation.spd.recover.repair import Repaired
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -72,9 +72,9 @@ def test_an_interrupted_scan_goes_on_to_the_same_numbers(folder, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        scan(network, text, batch=2, partial=partial, on_progress=stop)
+        scan(network, text, batch=2, kept=partial, on_progress=stop)
     assert len(list((tmp_path / "partial").iterdir())) == 1
-    resumed, whole = scan(network, text, batch=2, partial=partial), scan(network, text, batch=2)
+    resumed, whole = scan(network, text, batch=2, kept=partial), scan(network, text, batch=2)
     assert resumed.nats == whole.nats
     assert resumed.passes < whole.passes
     other = PartialRun(folder=tmp_path / "partial", digest="b")

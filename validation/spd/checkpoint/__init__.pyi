@@ -1,5 +1,6 @@
 from .corrections import read_bias_corrections as read_bias_corrections
 from .partial_run import PartialRun as PartialRun
+from .partial_run import kept_or_run as kept_or_run
 from .record import FOLDER as FOLDER
 from .record import RECORD as RECORD
 from .record import TENSORS as TENSORS

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,3 +63,14 @@ class PartialRun:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def kept_or_run(partial: PartialRun | None, name: str, run: Callable[[], Any]) -> Any:
+    """The data of a part: what an interrupted run kept of it, or else what `run` gives, kept."""
+    kept = partial.read(name) if partial else None
+    if kept is not None:
+        return kept[0]
+    data = run()
+    if partial:
+        partial.save(name, data)
+    return data

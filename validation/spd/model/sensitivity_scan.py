@@ -8,12 +8,14 @@ passes replace the (2 L + 1) L of as many whole evaluations.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from isotune.simulator.errors import InputError
-from isotune.validation.spd.checkpoint import PartialRun
-from isotune.validation.spd.model.network import Network, Stream, perplexity
+from isotune.validation.spd.checkpoint import PartialRun, kept_or_run
+from isotune.validation.spd.model.network import Network, perplexity
 from isotune.validation.spd.model.text import Windows
 from isotune.validation.weights import weight_files
 
@@ -25,8 +27,8 @@ class Nats:
     """Summed negative log-likelihoods: with nothing dropped, and by block of each scan."""
 
     whole: float
-    single: tuple[float, ...]
-    cumulative: tuple[float, ...]
+    single: Sequence[float]
+    cumulative: Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,56 +76,56 @@ def scan(
     windows: Windows,
     *,
     batch: int = 4,
-    partial: PartialRun | None = None,
+    kept: PartialRun | None = None,
     on_progress: Progress | None = None,
 ) -> Scan:
     """Drop every block alone, and with all after it; windows by `batch`, states of one at a time.
 
-    `partial` keeps the batches, for a scan that is interrupted.
+    `kept` keeps the batches, for a scan that is interrupted.
 
     Raises:
         InputError: a loss is not finite.
     """
-    blocks, parts = len(network), windows.batches(batch)
+    blocks, batches = len(network), windows.batches(batch)
     each = blocks + blocks * blocks
-    done: list[Nats] = []
-    resumed = 0
-    for number, part in enumerate(parts):
-        kept = partial.read(f"batch-{number}") if partial else None
-        if kept is not None:
-            done.append(Nats(**kept[0]))
-            resumed += 1
-            continue
-        ticks = _Ticks(number * each, len(parts) * each, on_progress)
-        done.append(_scan(network, network.enter(part), ticks))
-        if partial:
-            partial.save(f"batch-{number}", asdict(done[-1]))
+    ticks = _Ticks(len(batches) * each, on_progress)
+    nats: list[Nats] = []
+    for number, part in enumerate(batches):
+        ticks.done = number * each
+        run = partial(_scan, network, part, ticks)
+        nats.append(Nats(**kept_or_run(kept, f"batch-{number}", run)))
     return Scan(
         tokens=windows.tokens,
         nats=Nats(
-            whole=sum(one.whole for one in done),
-            single=_sums([one.single for one in done]),
-            cumulative=_sums([one.cumulative for one in done]),
+            whole=sum(of.whole for of in nats),
+            single=_sums([of.single for of in nats]),
+            cumulative=_sums([of.cumulative for of in nats]),
         ),
-        passes=(len(parts) - resumed) * each,
-        whole_passes=(len(parts) - resumed) * (2 * blocks + 1) * blocks,
+        passes=ticks.passes,
+        whole_passes=ticks.passes // each * (2 * blocks + 1) * blocks,
     )
 
 
 @dataclass
 class _Ticks:
-    done: int
+    """Counts block passes: those of this run, and those done, an interrupted run's included."""
+
     total: int
     report: Progress | None
+    done: int = 0
+    passes: int = 0
 
     def __call__(self) -> None:
         self.done += 1
+        self.passes += 1
         if self.report:
             self.report(self.done, self.total)
 
 
-def _scan(network: Network, stream: Stream, tick: Callable[[], None]) -> Nats:
-    last, calls, windows = len(network) - 1, stream.calls, stream.windows
+def _scan(network: Network, windows: Windows, tick: Callable[[], None]) -> dict[str, Any]:
+    """The `Nats` of a batch of windows, as plain data."""
+    stream = network.enter(windows)
+    last, calls = len(network) - 1, stream.calls
     inputs, hidden = [], stream.hidden
     for index in range(last + 1):
         inputs.append(hidden)
@@ -142,7 +144,7 @@ def _scan(network: Network, stream: Stream, tick: Callable[[], None]) -> Nats:
         single.append(sum(network.losses(windows, alone)))
         both = single[-1] if first == last else sum(network.losses(windows, together))
         cumulative.append(both)
-    return Nats(whole=whole, single=tuple(single[::-1]), cumulative=tuple(cumulative[::-1]))
+    return {"whole": whole, "single": single[::-1], "cumulative": cumulative[::-1]}
 
 
 def _sums(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -158,8 +160,8 @@ def digest_of(folder: Path, *asked: object) -> str:
     try:
         digest.update((folder / "config.json").read_bytes())
         for path in weight_files(folder):
-            there = path.stat()
-            digest.update(repr((path.name, there.st_size, there.st_mtime_ns)).encode())
+            status = path.stat()
+            digest.update(repr((path.name, status.st_size, status.st_mtime_ns)).encode())
     except OSError as error:
         raise InputError(f"{folder}: cannot read it ({error.strerror})") from error
     return digest.hexdigest()

@@ -3,9 +3,8 @@ from .folder import check_target as check_target
 from .folder import write_recovered as write_recovered
 from .outcome import record_of as record_of
 from .recovery import Recovery as Recovery
-from .recovery import Settings as Settings
 from .recovery import recover as recover
-from .repair import block_record as block_record
+from .repair import Settings as Settings
 from .resume import save_block as save_block
 from .resume import saved_blocks as saved_blocks
 from .treatments import Measurement as Measurement

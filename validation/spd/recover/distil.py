@@ -40,90 +40,76 @@ class Distilled:
     epoch: int
 
 
-def distil(
-    block: Block,
-    teacher: Block,
-    index: int,
-    calibration: Sequence[Stream],
-    held_back: Sequence[Stream],
-    training: Training,
-) -> Distilled:
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What a block learns: to give, without its sync, what its `teacher` gives on the same inputs.
+
+    The streams stand before the block with this `index`.
+    """
+
+    teacher: Block
+    index: int
+    calibration: Sequence[Stream]
+    held_back: Sequence[Stream]
+
+    def loss(self, student: Block, stream: Stream) -> Tensor:
+        """The student's squared error, as a share of the power of what the teacher adds."""
+        call = stream.calls[self.index]
+        with torch.no_grad():
+            target = self.teacher.layer(stream.hidden, **call)
+            scale = (target - stream.hidden).square().mean()
+        return (student.dropped(stream.hidden, call) - target).square().mean() / scale
+
+    def error(self, student: Block) -> float:
+        """The loss on held-back text."""
+        sizes = [len(stream.windows) for stream in self.held_back]
+        with torch.no_grad():
+            losses = [float(self.loss(student, stream)) for stream in self.held_back]
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
+
+
+def distil(block: Block, lesson: Lesson, training: Training) -> Distilled:
     """Train a copy of a block with its sync dropped to give what the teacher gives.
 
-    A `bias_correction` correction is trained along.
+    A bias correction is trained along.
     """
     for retry in range(training.retries + 1):
         slower = replace(training, rate=training.rate * 0.25**retry)
-        found = _train(block, teacher, index, calibration, held_back, slower)
-        if found.epoch:
+        student = _train(block, lesson, slower)
+        if student.epoch:
             break
-    return found
+    return student
 
 
-def _train(
-    block: Block,
-    teacher: Block,
-    index: int,
-    calibration: Sequence[Stream],
-    held_back: Sequence[Stream],
-    training: Training,
-) -> Distilled:
-    student = _student(block)
+def _train(block: Block, lesson: Lesson, training: Training) -> Distilled:
+    student, calibration = _copy(block, learns=True), lesson.calibration
     parameters = [p for p in student.layer.parameters() if p.requires_grad]
     if student.bias_correction is not None:
         parameters.append(student.bias_correction)
     optimiser = torch.optim.AdamW(parameters, lr=training.rate, weight_decay=0.0)
     steps = training.epochs * len(calibration)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda at: 1.0 - at / (steps + 1))
-    generator = torch.Generator().manual_seed(training.seed + index)
-    errors, best, chosen = [block_error(student, teacher, index, held_back)], _frozen(student), 0
+    generator = torch.Generator().manual_seed(training.seed + lesson.index)
+    errors, best, chosen = [lesson.error(student)], _copy(student, learns=False), 0
     for epoch in range(1, training.epochs + 1):
         for at in torch.randperm(len(calibration), generator=generator).tolist():
             optimiser.zero_grad()
-            _loss(student, teacher, index, calibration[at]).backward()
+            lesson.loss(student, calibration[at]).backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
-        error = block_error(student, teacher, index, held_back)
+        error = lesson.error(student)
         if error < min(errors):  # never true of NaN
-            best, chosen = _frozen(student), epoch
+            best, chosen = _copy(student, learns=False), epoch
         errors.append(error)
         if epoch - chosen >= training.patience:
             break
     return Distilled(block=best, errors=tuple(errors), epoch=chosen)
 
 
-def _student(block: Block) -> Block:
-    layer = copy.deepcopy(block.layer).requires_grad_(True)
-    bias_correction = (
-        None
-        if block.bias_correction is None
-        else block.bias_correction.clone().requires_grad_(True)
-    )
+def _copy(block: Block, *, learns: bool) -> Block:
+    bias_correction = block.bias_correction
+    if bias_correction is not None:
+        bias_correction = bias_correction.detach().clone().requires_grad_(learns)
+    layer = copy.deepcopy(block.layer).requires_grad_(learns)
     return replace(block, layer=layer, bias_correction=bias_correction)
-
-
-def _frozen(student: Block) -> Block:
-    layer = copy.deepcopy(student.layer).requires_grad_(False)
-    bias_correction = (
-        None if student.bias_correction is None else student.bias_correction.detach().clone()
-    )
-    return replace(student, layer=layer, bias_correction=bias_correction)
-
-
-def _loss(student: Block, teacher: Block, index: int, stream: Stream) -> Tensor:
-    call = stream.calls[index]
-    with torch.no_grad():
-        target = teacher.layer(stream.hidden, **call)
-        scale = (target - stream.hidden).square().mean()
-    return (student.dropped(stream.hidden, call) - target).square().mean() / scale
-
-
-def block_error(student: Block, teacher: Block, index: int, streams: Sequence[Stream]) -> float:
-    """Error of a block with its sync dropped, as a share of the power of what the teacher adds."""
-    with torch.no_grad():
-        losses = [
-            float(_loss(student, teacher, index, stream)) * len(stream.windows)
-            for stream in streams
-        ]
-    return sum(losses) / sum(len(stream.windows) for stream in streams)

@@ -1,9 +1,8 @@
 """The record of a recovery, as `recovery.json` holds it."""
 
 from isotune.validation.spd.checkpoint import Perplexities, Record
-from isotune.validation.spd.model import Network, Windows, evaluate
+from isotune.validation.spd.model import Network, Quality, Windows, evaluate
 from isotune.validation.spd.recover.recovery import Recovery
-from isotune.validation.spd.recover.repair import block_record
 
 
 def record_of(
@@ -20,21 +19,23 @@ def record_of(
 
     `text` identifies the text that it was fitted on, `batch` windows run together.
     """
+
+    def evaluated(windows: Windows) -> list[Quality]:
+        return [
+            evaluate(which, windows, dropped=dropped, batch=batch)
+            for which in (network, recovery.network)
+            for dropped in ((), recovery.dropped)
+        ]
+
     return Record(
         model=network.shape.name,
         tp=network.tp,
         dropped=recovery.dropped,
-        blocks=tuple(map(block_record, recovery.blocks)),
-        held_back=Perplexities(
-            tokens=recovery.whole.tokens,
-            whole=recovery.whole.perplexity,
-            zero_shot=recovery.zero_shot.perplexity,
-            recovered=recovery.recovered.perplexity,
-            synced=recovery.synced.perplexity,
+        blocks=tuple(block.record for block in recovery.blocks),
+        held_back=_perplexities(
+            recovery.whole, recovery.zero_shot, recovery.synced, recovery.recovered
         ),
-        evaluation=None
-        if evaluation is None
-        else _perplexities(network, recovery, evaluation, batch),
+        evaluation=None if evaluation is None else _perplexities(*evaluated(evaluation)),
         text=text,
         context=context,
         seed=seed,
@@ -42,18 +43,12 @@ def record_of(
 
 
 def _perplexities(
-    network: Network, recovery: Recovery, windows: Windows, batch: int
+    whole: Quality, zero_shot: Quality, synced: Quality, recovered: Quality
 ) -> Perplexities:
-    runs = {
-        "whole": (network, ()),
-        "zero_shot": (network, recovery.dropped),
-        "recovered": (recovery.network, recovery.dropped),
-        "synced": (recovery.network, ()),
-    }
     return Perplexities(
-        tokens=windows.tokens,
-        **{
-            name: evaluate(which, windows, dropped=dropped, batch=batch).perplexity
-            for name, (which, dropped) in runs.items()
-        },
+        tokens=whole.tokens,
+        whole=whole.perplexity,
+        zero_shot=zero_shot.perplexity,
+        recovered=recovered.perplexity,
+        synced=synced.perplexity,
     )

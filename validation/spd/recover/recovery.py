@@ -19,20 +19,11 @@ from isotune.validation.spd.model import Block, Network, Quality, Windows, evalu
 from isotune.validation.spd.recover.repair import (
     Repaired,
     Settings,
-    StepResult,
     Texts,
-    block_record,
     candidate,
+    judged,
 )
 
-__all__ = [
-    "Recovery",
-    "Repaired",
-    "Settings",
-    "StepResult",
-    "block_record",
-    "recover",
-]
 Progress = Callable[[int, int], object]
 
 
@@ -143,7 +134,7 @@ class _Run:
         after = self.standing
         if offered is not None:
             after = self._judged(index, offered.block(original), texts)
-        result = StepResult.of(step, self.standing, after, note)
+        result = judged(step, self.standing, after, note)
         told = (*now.steps, result)
         if offered is not None and result.kept:
             now, self.standing = offered, after

@@ -5,7 +5,7 @@ A step gives a candidate, or says why there is nothing to do; `spd.recover.recov
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from isotune.validation.spd.checkpoint import BlockRecord, StepRecord
 from isotune.validation.spd.model import Block, Network, Quality, Stream, Windows
-from isotune.validation.spd.recover.distil import Training, block_error, distil
+from isotune.validation.spd.recover.distil import Lesson, Training, distil
 from isotune.validation.spd.recover.grouping import group_heads, group_neurons
 from isotune.validation.spd.recover.paired import Change
 from isotune.validation.spd.recover.permute import HeadUnits, permute_heads, permute_neurons
@@ -30,33 +30,22 @@ class Settings:
     training: Training = field(default_factory=Training)
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """A step's loss on held-back text (nats per token) before and after it.
+def judged(step: str, before: Quality, after: Quality, note: str) -> StepRecord:
+    """What a step did to the loss on held-back text (nats per token), and whether it is kept.
 
-    It was `kept` where it lowered the loss by more than the standard error of the change over
-    the windows, `noise`. `note` says why there was nothing to do.
+    It is where it lowers the loss by more than the standard error of the change over the windows.
+    `note` says why there was nothing to do.
     """
-
-    step: str
-    before: float
-    after: float
-    noise: float
-    kept: bool
-    note: str = ""
-
-    @classmethod
-    def of(cls, step: str, before: Quality, after: Quality, note: str) -> Self:
-        """Decide from both losses whether a step is kept."""
-        change = Change.of(before.windows, after.windows, before.tokens)
-        return cls(
-            step=step,
-            before=before.nats / before.tokens,
-            after=after.nats / after.tokens,
-            noise=change.error,
-            kept=change.lower,
-            note=note,
-        )
+    change = Change.of(before.windows, after.windows, before.tokens)
+    fields = {
+        "step": step,
+        "before": before.nats / before.tokens,
+        "after": after.nats / after.tokens,
+        "noise": change.error,
+        "kept": change.lower,
+        "note": note,
+    }
+    return StepRecord.model_validate(fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +57,7 @@ class Repaired:
     """
 
     index: int
-    steps: tuple[StepResult, ...]
+    steps: tuple[StepRecord, ...]
     query_order: Tensor | None = None
     key_order: Tensor | None = None
     neuron_order: Tensor | None = None
@@ -80,6 +69,18 @@ class Repaired:
         """The block in a network."""
         return replace(
             original, layer=self.layer or original.layer, bias_correction=self.bias_correction
+        )
+
+    @property
+    def record(self) -> BlockRecord:
+        """Its entry in the record of the recovered folder."""
+        return BlockRecord(
+            block=self.index,
+            steps=self.steps,
+            heads_moved=self.query_order is not None,
+            neurons_moved=self.neuron_order is not None,
+            corrected=self.bias_correction is not None,
+            distilled=self.distilled,
         )
 
 
@@ -119,6 +120,16 @@ class _State:
     sample: Sample
     texts: Texts
 
+    @property
+    def lesson(self) -> Lesson:
+        """What distillation has the block learn."""
+        return Lesson(
+            teacher=self.teacher,
+            index=self.repaired.index,
+            calibration=self.texts.calibration,
+            held_back=self.texts.held_back,
+        )
+
 
 def candidate(
     step: str, block: Block, teacher: Block, repaired: Repaired, texts: Texts
@@ -133,13 +144,13 @@ def candidate(
     if block.bias_correction is not None:
         block = replace(block, bias_correction=mean_correction(block, sample.mean))
     state = _State(block=block, teacher=teacher, repaired=repaired, sample=sample, texts=texts)
-    found, note = _STEPS[step](state)
-    if found is None:
+    changed, note = _STEPS[step](state)
+    if changed is None:
         return None, note
-    layer = found.block.layer
+    layer = changed.block.layer
     return replace(
-        found.repaired,
-        bias_correction=found.block.bias_correction,
+        changed.repaired,
+        bias_correction=changed.block.bias_correction,
         layer=None if layer is teacher.layer else layer,
     ), note
 
@@ -184,39 +195,27 @@ def _neurons(state: _State) -> _Step:
 
 def _distil(state: _State) -> _Step:
     state, grouped = _regrouped(state)
-    texts, index = state.texts, state.repaired.index
-    found = distil(
-        state.block,
-        state.teacher,
-        index,
-        texts.calibration,
-        texts.held_back,
-        texts.settings.training,
-    )
-    if found.epoch == 0:
+    student = distil(state.block, state.lesson, state.texts.settings.training)
+    if student.epoch == 0:
         return None, "training did not lower the block's error on held-back text"
-    note = f"best after epoch {found.epoch}"
+    note = f"best after epoch {student.epoch}"
     if grouped:
         note += f", from grouped {' and '.join(grouped)}"
     record = replace(state.repaired, distilled=True)
-    return replace(state, block=found.block, repaired=record), note
+    return replace(state, block=student.block, repaired=record), note
 
 
 def _regrouped(state: _State) -> tuple[_State, list[str]]:
     """Where training starts: with the groupings that were not kept but bring the block closer to
     its teacher. What does not help the network by itself may still be the better start (the paper
     distils from grouped heads)."""
-    texts, index = state.texts, state.repaired.index
-    used: list[str] = []
+    lesson, used = state.lesson, list[str]()
     tried = [step.step for step in state.repaired.steps if not step.kept]
-    least = block_error(state.block, state.teacher, index, texts.held_back)
+    least = lesson.error(state.block)
     for step in ("heads", "neurons"):
-        found, _ = _STEPS[step](state) if step in tried else (None, "")
-        if found is None:
-            continue
-        error = block_error(found.block, state.teacher, index, texts.held_back)
-        if error < least:
-            state, least, used = found, error, [*used, step]
+        grouped, _ = _STEPS[step](state) if step in tried else (None, "")
+        if grouped is not None and (error := lesson.error(grouped.block)) < least:
+            state, least, used = grouped, error, [*used, step]
     return state, used
 
 
@@ -226,15 +225,3 @@ _STEPS: Mapping[str, Callable[[_State], _Step]] = {
     "neurons": _neurons,
     "distil": _distil,
 }
-
-
-def block_record(block: Repaired) -> BlockRecord:
-    """A block's entry in the record of the recovered folder."""
-    return BlockRecord(
-        block=block.index,
-        steps=tuple(StepRecord.model_validate(asdict(step)) for step in block.steps),
-        heads_moved=block.query_order is not None,
-        neurons_moved=block.neuron_order is not None,
-        corrected=block.bias_correction is not None,
-        distilled=block.distilled,
-    )

@@ -2,13 +2,12 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from torch import Tensor, nn
 
-from isotune.validation.spd.checkpoint import PartialRun
+from isotune.validation.spd.checkpoint import PartialRun, StepRecord
 from isotune.validation.spd.model import Network
-from isotune.validation.spd.recover.repair import Repaired, StepResult
+from isotune.validation.spd.recover.repair import Repaired
 
 _LAYER = "layer."
 _ORDERS = ("query_order", "key_order", "neuron_order", "bias_correction")
@@ -21,7 +20,7 @@ def save_block(partial: PartialRun, block: Repaired) -> None:
     if block.layer is not None:
         for name, parameter in block.layer.named_parameters():
             tensors[_LAYER + name] = parameter.detach().contiguous()
-    steps = [asdict(step) for step in block.steps]
+    steps = [step.model_dump() for step in block.steps]
     partial.save(f"block-{block.index}", {"distilled": block.distilled, "steps": steps}, tensors)
 
 
@@ -34,7 +33,7 @@ def saved_blocks(partial: PartialRun, network: Network) -> dict[int, Repaired]:
             data, tensors = part
             found[index] = Repaired(
                 index=index,
-                steps=tuple(StepResult(**step) for step in data["steps"]),
+                steps=tuple(map(StepRecord.model_validate, data["steps"])),
                 distilled=data["distilled"],
                 layer=_layer(network.layers[index], tensors),
                 **{name: tensors.get(name) for name in _ORDERS},

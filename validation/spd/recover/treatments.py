@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from isotune.simulator.schedule import steps_of
-from isotune.validation.spd.checkpoint import PartialRun
+from isotune.validation.spd.checkpoint import PartialRun, kept_or_run
 from isotune.validation.spd.model import Network, Windows
-from isotune.validation.spd.recover.recovery import Progress, Recovery, Settings, recover
+from isotune.validation.spd.recover.recovery import Progress, Recovery, recover
+from isotune.validation.spd.recover.repair import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,38 +50,26 @@ def single_gains(
     measurement: Measurement,
     treatments: Sequence[str],
     *,
-    partial: PartialRun | None = None,
+    kept: PartialRun | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, tuple[float, ...]]:
     """By treatment: how it changes the growth of perplexity when each block alone is dropped.
 
-    Negative where it helps. `partial` keeps the gains, for a run that is interrupted.
+    Negative where it helps. `kept` keeps the gains, for a run that is interrupted.
     """
     blocks, gains = len(measurement.network), dict[str, tuple[float, ...]]()
     for number, name in enumerate(treatments):
         row = []
         for block in range(blocks):
-            row.append(_kept_gain(measurement, block, name, partial))
+            gain = partial(_gain, measurement, block, steps_of(name))
+            row.append(float(kept_or_run(kept, f"{name}-{block}", gain)))
             if on_progress:
                 on_progress(number * blocks + block + 1, len(treatments) * blocks)
         gains[name] = tuple(row)
     return gains
 
 
-def _kept_gain(
-    measurement: Measurement, block: int, treatment: str, partial: PartialRun | None
-) -> float:
-    part = f"{treatment}-{block}"
-    kept = partial.read(part) if partial else None
-    if kept is not None:
-        return float(kept[0])
-    gain = _gain(measurement, block, steps_of(treatment))
-    if partial:
-        partial.save(part, gain)
-    return gain
-
-
 def _gain(measurement: Measurement, block: int, steps: Sequence[str]) -> float:
-    found = measurement.recovery({block: steps})
-    after, before = found.recovered.perplexity, found.zero_shot.perplexity
-    return (after - before) / found.whole.perplexity
+    recovery = measurement.recovery({block: steps})
+    after, before = recovery.recovered.perplexity, recovery.zero_shot.perplexity
+    return (after - before) / recovery.whole.perplexity
