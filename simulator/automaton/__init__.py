@@ -2,10 +2,13 @@
 
 from isotune.simulator.automaton.drop_sets import DropSets
 from isotune.simulator.automaton.engine import INTERPRETED, Engine, cheapest, compiled
+from isotune.simulator.automaton.idle import idle_seconds
 from isotune.simulator.automaton.reachable_states import Transitions, transitions
 from isotune.simulator.automaton.repeating_blocks import Structure, handles, structure
 from isotune.simulator.automaton.walk import (
     DROPPED,
+    END,
+    HEAD,
     STATES,
     SYNCED,
     Array,
@@ -16,6 +19,8 @@ from isotune.simulator.automaton.walk import (
 
 __all__ = [
     "DROPPED",
+    "END",
+    "HEAD",
     "INTERPRETED",
     "STATES",
     "SYNCED",
@@ -30,6 +35,7 @@ __all__ = [
     "cheapest",
     "compiled",
     "handles",
+    "idle_seconds",
     "structure",
     "transitions",
 ]

@@ -21,7 +21,7 @@ class Engine(NamedTuple):
     """`walk` times plans (see `walk.walk`); `run_part` runs one part from a state."""
 
     walk: Callable[..., None]
-    run_part: Callable[..., float]
+    run_part: Callable[..., tuple[float, float]]
 
 
 INTERPRETED = Engine(source.walk, source.run_part)

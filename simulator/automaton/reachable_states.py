@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from isotune.simulator.automaton.engine import compiled
-from isotune.simulator.automaton.walk import HEAD_FIELDS, Array, Index, Layout
+from isotune.simulator.automaton.idle import initial_state
+from isotune.simulator.automaton.walk import Array, Index, Layout
 
 
 class Transitions(NamedTuple):
@@ -29,12 +30,11 @@ def transitions(
     From a state that only the last block reaches, going on takes forever.
     """
     run, times = compiled().run_part, np.empty(layout.syncs.shape[1])
-    state = np.full(HEAD_FIELDS + layout.tail, -np.inf)
-    state[:HEAD_FIELDS] = layout.tail, 0.0, 0.0
+    state = initial_state(layout)
 
     def after(part: int, before: Array) -> tuple[Array, float]:
         then = before.copy()
-        took = run(part, layout, seconds, slowdowns, wait, then, times)
+        took, _ = run(part, layout, seconds, slowdowns, wait, then, times)
         return then, float(took)
 
     first, head = after(2, state)

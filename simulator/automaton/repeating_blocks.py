@@ -6,8 +6,10 @@ last. Expanded with the sizes of many splits, the same program has the rows of e
 split. Nothing here knows a strategy; a new expansion is read like the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -32,22 +34,26 @@ class Structure:
     """The layout of a program, and what each of its roles is.
 
     `pairs` [pairs, 2] are the compute and sync roles that can meet. `roles_of` are the roles
-    each part uses, so that a batch without drops prices no dropped block.
+    each part uses, so that a batch without drops costs no dropped block, and `times` [parts,
+    roles] says how often.
     """
 
     layout: Layout
     roles: tuple[Role, ...]
     pairs: tuple[tuple[int, int], ...]
     roles_of: tuple[frozenset[int], ...]
+    times: Index
     model: Model
     tp: int
     how: Strategy
 
-    def steps(self, work: PassSizes, sizes: Index) -> list[Step]:
-        """A step of each role in the passes of `work` that the rows of `sizes` split."""
-        columns = tuple(np.ascontiguousarray(sizes.T))
+    def steps(self, work: PassSizes, sizes: Sequence[Any]) -> list[Step]:
+        """A step of each role in the passes of `work`.
+
+        `sizes` are those of the chunks: of one pass, or of each an array of one element per pass.
+        """
         dropped = (1,) if self.how.drops else ()
-        program = expand_sizes(self.model, self.tp, work, self.how, columns, dropped)
+        program = expand_sizes(self.model, self.tp, work, self.how, sizes, dropped)
         step_of = {step.role: step for step in program.steps}
         return [step_of[role] for role in self.roles]
 
@@ -60,6 +66,8 @@ class _Part:
     syncs: list[int]
     needs: list[int]
     after: list[int]
+    own: int
+    """The first of `syncs` that is the block's own."""
 
 
 def handles(how: Strategy) -> bool:
@@ -94,6 +102,7 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
         roles=tuple(roles.known),
         pairs=tuple(pairs),
         roles_of=tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
+        times=np.stack([_times(part, len(roles.known)) for part in parts]),
         model=small,
         tp=tp,
         how=how,
@@ -125,7 +134,13 @@ def _part(program: Program, block: int, roles: _Roles, awaited: int) -> _Part:
         syncs=[roles.of(steps[index]) for index in (*tail, *syncs)],
         needs=[max((place.get(d, -1) for d in steps[i].depends_on), default=-1) for i in compute],
         after=[-1] * len(tail) + [max(order[d] for d in steps[i].depends_on) for i in syncs],
+        own=len(tail),
     )
+
+
+def _times(part: _Part, roles: int) -> Index:
+    """How often each role occurs in a part."""
+    return np.bincount([*part.compute, *part.syncs[part.own :]], minlength=roles)
 
 
 def _awaited(program: Program) -> int:

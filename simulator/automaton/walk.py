@@ -80,14 +80,18 @@ def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state aro
     wait: float,
     state: Array,
     times: Array,
-) -> float:
-    """Run one part from `state`, leave the new state there, and return the time elapsed."""
+) -> tuple[float, float]:
+    """Run one part from `state` and leave the new state there.
+
+    Returns:
+        The seconds elapsed, and those of them in which the compute lane waits.
+    """
     steps, tail = layout.compute.shape[1], layout.tail
     syncs, most = layout.syncs[part], layout.syncs.shape[1]
     at, started, left = int(state[0]), state[1] > 0.0, state[2]
     for index in range(tail):
         times[index] = state[HEAD_FIELDS + index]
-    known, now, free, since = tail, 0.0, 0.0, 0.0
+    known, now, free, since, idle = tail, 0.0, 0.0, 0.0, 0.0
     for step in range(steps):
         role = layout.compute[part, step]
         if role < 0:
@@ -113,6 +117,7 @@ def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state aro
             free = since + left
             times[at], started = free, False
             at += 1
+        idle += begin - now
         now, work = begin, seconds[role]
         while True:  # the step beside whatever syncs are in flight
             if not started:
@@ -151,7 +156,7 @@ def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state aro
         state[HEAD_FIELDS + index] = max(time, -wait if first + index < at else 0.0)
     if started:
         state[HEAD_FIELDS + at - first] = 0.0
-    return now
+    return now, idle
 
 
 def _begin(states: Array, following: Index, tail: int) -> None:
@@ -252,7 +257,7 @@ def walk(  # noqa: PLR0915
                 took = elapsed[here, kind]
             else:
                 _copy(states[here], scratch)
-                took = run_part(
+                took, _ = run_part(
                     part, layout, seconds[split], slowdowns[split], wait, scratch, times
                 )
                 then = _find(states, known, scratch)

@@ -128,7 +128,7 @@ def role_costs(
     used = frozenset().union(
         *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
     )
-    steps = structure.steps(splits, splits.sizes)
+    steps = structure.steps(splits, tuple(np.ascontiguousarray(splits.sizes.T)))
     known = known or ComputeCosts()
     alike: dict[tuple[Op, ...], list[int]] = {}
     for role in sorted(used):

@@ -34,7 +34,6 @@ class Prediction:
     compute_s: float
     comm_s: float
     exposed_comm_s: float
-    overlapped_s: float
     bound_s: float
     op_seconds: Mapping[str, float]
     op_sections: Mapping[str, str]
@@ -59,6 +58,11 @@ class Prediction:
     def timeline(self) -> Timeline:
         """When each step runs."""
         return self.run.timeline
+
+    @property
+    def overlapped_s(self) -> float:
+        """Seconds during which a compute step and a collective both run."""
+        return self.timeline.overlapped
 
     @cached_property
     def latency_interval_s(self) -> tuple[float, float]:
@@ -125,12 +129,11 @@ def _of_runs(
     return Prediction(
         scenario=scenario,
         plan=plan,
-        latency_s=run.timeline.latency,
-        serial_latency_s=serial.timeline.latency,
+        latency_s=run.latency,
+        serial_latency_s=serial.latency,
         compute_s=compute,
         comm_s=comm,
-        exposed_comm_s=run.timeline.latency - run.computing,
-        overlapped_s=run.timeline.overlapped,
+        exposed_comm_s=run.exposed,
         bound_s=max(min(compute, serial.alone[0]), comm),
         op_seconds=_by_name(ops),
         op_sections={op.name: scenario.section_of(op) for op in ops},

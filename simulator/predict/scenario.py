@@ -89,6 +89,15 @@ class Scenario:
 
     def source_of(self, section: str) -> str:
         """Where the figures at a path of `section_of` come from."""
+        if section not in self._sources:
+            self._sources[section] = self._source_of(section)
+        return self._sources[section]
+
+    @cached_property
+    def _sources(self) -> dict[str, str]:
+        return {}
+
+    def _source_of(self, section: str) -> str:
         known = self.hardware.source_of(section)
         kind = section.rpartition(".")[2]
         derived = KINDS[kind].source if kind in KINDS else ""
@@ -96,10 +105,18 @@ class Scenario:
 
     def class_errors(self) -> dict[str, float]:
         """Relative standard error by operation class, those of the sets in use included."""
+        return self._class_errors
+
+    @cached_property
+    def _class_errors(self) -> dict[str, float]:
         return self.hardware.class_errors(*self._chosen)
 
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction."""
+        return self._cautions
+
+    @cached_property
+    def _cautions(self) -> tuple[str, ...]:
         hardware = self.hardware
         tp = self.workload.tp
         stand_ins = hardware.stand_ins(*self._chosen)

@@ -1,203 +1,341 @@
-"""A program with its costs and its timeline, and the same with one operation class slower."""
+"""One pass of a plan: how long it takes, where the time goes, and what if some kernels were slower.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+Steps that differ only in their block cost the same: each such *role* is costed once. Where all
+blocks are alike the automaton runs them; any other program runs on the reference timeline, step by
+step. Both give the same times (to 1e-9), and the timeline is there whenever it is asked for.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from isotune.simulator.architecture import Op
-from isotune.simulator.automaton import Automaton, DropSets, cheapest, handles, structure
+from isotune.simulator.automaton import (
+    DROPPED,
+    END,
+    HEAD,
+    SYNCED,
+    Array,
+    Automaton,
+    DropSets,
+    cheapest,
+    handles,
+    idle_seconds,
+    structure,
+)
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_cost import CostModel, StepCost, rows_of
-from isotune.simulator.predict.uncertainty import Factors
-from isotune.simulator.schedule import Plan, Program, Timeline, expand, simulate
+from isotune.simulator.predict.uncertainty import Factors, classes_of
+from isotune.simulator.schedule import (
+    COMPUTE,
+    Plan,
+    Program,
+    Step,
+    StepCosts,
+    Timeline,
+    expand,
+    simulate,
+)
+
+AS_PREDICTED = Factors(classes={})
 
 
-class ProgramCosts:
-    """Costs of one program's steps, each role once; see `timeline.StepCosts`."""
+class RoleCosts:
+    """What each role costs, as predicted or if operation classes took other factors of time."""
 
-    def __init__(self, program: Program, cost_model: CostModel, contention: bool = True) -> None:
-        self._role_of, players = program.roles()
-        self.roles = {program.steps[player].role: role for role, player in enumerate(players)}
-        self.step_costs = [
-            cost_model.step(step.ops, rows_of(step))
-            for step in map(program.steps.__getitem__, players)
-        ]
-        self._seconds = [float(cost.seconds) for cost in self.step_costs]
+    def __init__(
+        self, steps: Mapping[int, Step], cost_model: CostModel, contention: bool = True
+    ) -> None:
+        """Cost a step of each role, by the role's number."""
+        self.steps = steps
+        self.step_costs = {
+            role: cost_model.step(step.ops, rows_of(step)) for role, step in steps.items()
+        }
+        self._cost_model, self._contention = cost_model, contention
         self._slowdowns: dict[tuple[int, int], tuple[float, float]] = {}
-        self._cost_model = cost_model
-        self._contention = contention
-        runtime = cost_model.scenario.hardware.runtime
-        self.event_wait = runtime.event_wait if contention else 0.0
-
-    @property
-    def scenario(self) -> Scenario:
-        """What the costs are for."""
-        return self._cost_model.scenario
-
-    def role_of(self, step: int) -> int:
-        """The role a step plays (see `Program.roles`)."""
-        return self._role_of[step]
-
-    def step_cost(self, step: int) -> StepCost:
-        """The full cost of a step."""
-        return self.step_costs[self._role_of[step]]
+        self.event_wait = cost_model.scenario.hardware.runtime.event_wait if contention else 0.0
 
     @cached_property
-    def op_seconds(self) -> list[dict[Op, float]]:
-        """Time of each op of each role."""
-        found: list[dict[Op, float]] = []
-        for cost in self.step_costs:
-            seconds: dict[Op, float] = {}
-            for op, part in cost.parts:
-                seconds[op] = seconds.get(op, 0.0) + float(part.seconds)
-            found.append(seconds)
-        return found
+    def op_seconds(self) -> dict[int, dict[Op, float]]:
+        """Seconds of each op of each role."""
+        by_role: dict[int, dict[Op, float]] = {}
+        for role, cost in self.step_costs.items():
+            seconds = by_role.setdefault(role, {})
+            for op, kernel in cost.parts:
+                seconds[op] = seconds.get(op, 0.0) + float(kernel.seconds)
+        return by_role
 
-    def seconds(self, step: int) -> float:
-        """Time of a step with the GPU to itself."""
-        return self._seconds[self._role_of[step]]
+    def seconds(self, factors: Factors = AS_PREDICTED) -> dict[int, float]:
+        """Seconds of each role with the GPU to itself."""
+        if factors is AS_PREDICTED:
+            return {role: float(cost.seconds) for role, cost in self.step_costs.items()}
+        factor = {names: factors.of_classes(names) for names in set().union(*self._class_seconds)}
+        return {
+            role: sum(factor[names] * value for names, value in seconds.items())
+            for role, seconds in zip(self.steps, self._class_seconds, strict=True)
+        }
 
-    def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
-        """How many times longer a compute step and a sync take while both are in flight."""
-        return self.pair_slowdowns(self._role_of[compute], self._role_of[sync])
+    @cached_property
+    def _class_seconds(self) -> list[dict[frozenset[str], float]]:
+        """Seconds of each role's ops that depend on the same operation classes."""
+        by_role: list[dict[frozenset[str], float]] = []
+        for ops in self.op_seconds.values():
+            seconds: dict[frozenset[str], float] = {}
+            for op, value in ops.items():
+                names = classes_of(op)
+                seconds[names] = seconds.get(names, 0.0) + value
+            by_role.append(seconds)
+        return by_role
 
-    def pair_slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
-        """The same of two roles."""
+    def slowdowns(
+        self, compute: int, sync: int, factors: Factors = AS_PREDICTED
+    ) -> tuple[float, float]:
+        """How many times longer two roles take while steps of both are in flight."""
         if not self._contention:
             return 1.0, 1.0
         pair = compute, sync
         if pair not in self._slowdowns:
-            slower = self._cost_model.slowdowns(self.step_costs[pair[0]], self.step_costs[pair[1]])
+            slower = self._cost_model.slowdowns(self.step_costs[compute], self.step_costs[sync])
             self._slowdowns[pair] = float(slower[0]), float(slower[1])
-        return self._slowdowns[pair]
+        first, second = self._slowdowns[pair]
+        excess = factors.contention - 1.0
+        return first + excess * (first - 1.0), second + excess * (second - 1.0)
 
 
-class _Shifted:
-    """Costs of a program whose ops take other factors of time; see `timeline.StepCosts`."""
+class ProgramCosts:
+    """Costs of a program's steps; see `timeline.StepCosts`."""
 
-    def __init__(self, costs: ProgramCosts, factors: Factors) -> None:
-        self._costs = costs
-        self._excess = factors.contention - 1.0
-        self.by_role = [
-            sum(factors.of(op) * value for op, value in ops.items()) for ops in costs.op_seconds
-        ]
+    def __init__(self, program: Program, cost_model: CostModel, contention: bool = True) -> None:
+        self.role_of, representatives = program.roles()
+        steps = {role: program.steps[index] for role, index in enumerate(representatives)}
+        self.by_role = RoleCosts(steps, cost_model, contention)
+        self._under = _StepCosts(self.role_of, self.by_role, AS_PREDICTED)
+        self.event_wait = self.by_role.event_wait
+
+    def step_cost(self, step: int) -> StepCost:
+        """The full cost of a step."""
+        return self.by_role.step_costs[self.role_of[step]]
+
+    def seconds(self, step: int) -> float:
+        """Time of a step with the GPU to itself."""
+        return self._under.seconds(step)
+
+    def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
+        """How many times longer a compute step and a sync take while both are in flight."""
+        return self._under.slowdowns(compute, sync)
+
+    def under(self, factors: Factors) -> StepCosts:
+        """The costs if operation classes took so many times as long."""
+        return _StepCosts(self.role_of, self.by_role, factors)
+
+
+class _StepCosts:
+    """Costs of a program's steps under some factors; see `timeline.StepCosts`."""
+
+    def __init__(self, role_of: Sequence[int], costs: RoleCosts, factors: Factors) -> None:
+        self._role_of, self._costs, self._factors = role_of, costs, factors
+        self._seconds = costs.seconds(factors)
         self.event_wait = costs.event_wait
 
     def seconds(self, step: int) -> float:
-        return self.by_role[self._costs.role_of(step)]
+        return self._seconds[self._role_of[step]]
 
     def slowdowns(self, compute: int, sync: int) -> tuple[float, float]:
-        return self.grown(*self._costs.slowdowns(compute, sync))
-
-    def grown(self, first: float, second: float) -> tuple[float, float]:
-        """Two slowdowns with contention as strong as it is here."""
-        return first + self._excess * (first - 1.0), second + self._excess * (second - 1.0)
+        return self._costs.slowdowns(self._role_of[compute], self._role_of[sync], self._factors)
 
 
-def _fast(costs: ProgramCosts, plan: Plan, shifted: Sequence[_Shifted]) -> tuple[float, ...]:
-    """Seconds of a plan under each of some costs, as `simulate` has them.
+class _Pass(Protocol):
+    """How a pass is run: what its roles cost, how often each occurs, and what all steps take."""
 
-    Equal to 1e-9: the automaton adds up blocks, the timeline steps.
-    """
-    work = costs.scenario.workload
-    repeating = structure(costs.scenario.model, work.tp, plan.strategy, len(plan.chunks))
-    blocks = costs.scenario.model.num_hidden_layers
-    drops = DropSets.repeated(plan.dropped, blocks)
-    seconds = np.full((len(shifted), len(repeating.roles)), np.nan)
-    slowdowns = np.full((len(shifted), 2 * len(repeating.pairs)), np.nan)
-    known = [
-        (index, costs.roles[role])
-        for index, role in enumerate(repeating.roles)
-        if role in costs.roles
-    ]
-    place = dict(known)
-    for row, one in enumerate(shifted):
-        for index, role in known:
-            seconds[row, index] = one.by_role[role]
-        for column, (compute, sync) in enumerate(repeating.pairs):
-            if compute in place and sync in place:
-                pair = costs.pair_slowdowns(place[compute], place[sync])
-                slowdowns[row, 2 * column : 2 * column + 2] = one.grown(*pair)
-    rows, latency = np.arange(len(shifted)), np.empty(len(shifted))
-    cheapest().walk(
-        repeating.layout,
-        blocks,
-        seconds,
-        slowdowns,
-        costs.event_wait,
-        rows,
-        drops.masks,
-        drops.periods,
-        rows,
-        Automaton.empty(repeating.layout.tail),
-        latency,
-    )
-    return tuple(latency.tolist())
+    costs: RoleCosts
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """How often each role occurs."""
+
+    def latencies(self, factors: Sequence[Factors]) -> tuple[float, ...]:
+        """Seconds of the pass under each of the factors."""
+
+    def exposed(self) -> float:
+        """Seconds in which no compute step runs."""
 
 
-@dataclass(frozen=True, eq=False)
+class _AlikeBlocks:
+    """A pass whose blocks are alike, on the automaton."""
+
+    def __init__(self, plan: Plan, cost_model: CostModel, contention: bool) -> None:
+        model, work = cost_model.scenario.model, cost_model.scenario.workload
+        self._structure = structure(model, work.tp, plan.strategy, len(plan.chunks))
+        self._blocks, self._dropped = model.num_hidden_layers, plan.dropped
+        parts = Counter((HEAD, *self._kinds, END))
+        times = self._structure.times
+        occurring = sum(times[part] * count for part, count in parts.items()).tolist()
+        self.counts: Mapping[int, int] = {
+            role: count for role, count in enumerate(occurring) if count
+        }
+        steps = self._structure.steps(work, plan.chunks)
+        self.costs = RoleCosts({role: steps[role] for role in self.counts}, cost_model, contention)
+
+    @property
+    def _kinds(self) -> list[int]:
+        dropped = frozenset(self._dropped)
+        return [DROPPED if block in dropped else SYNCED for block in range(self._blocks)]
+
+    def latencies(self, factors: Sequence[Factors]) -> tuple[float, ...]:
+        drops = DropSets.repeated(self._dropped, self._blocks)
+        rows, latency = np.arange(len(factors)), np.empty(len(factors))
+        layout = self._structure.layout
+        cheapest().walk(
+            layout,
+            self._blocks,
+            *self._table(factors),
+            self.costs.event_wait,
+            rows,
+            drops.masks,
+            drops.periods,
+            rows,
+            Automaton.empty(layout.tail),
+            latency,
+        )
+        return tuple(latency.tolist())
+
+    def exposed(self) -> float:
+        seconds, slowdowns = self._table([AS_PREDICTED])
+        wait = self.costs.event_wait
+        idle = idle_seconds(self._structure.layout, self._kinds, seconds[0], slowdowns[0], wait)
+        in_line = (
+            count * seconds[0, role]
+            for role, count in self.counts.items()
+            if self.costs.steps[role].is_sync and self.costs.steps[role].lane == COMPUTE
+        )
+        return idle + float(sum(in_line))
+
+    def _table(self, factors: Sequence[Factors]) -> tuple[Array, Array]:
+        """Seconds [factors, roles] and slowdowns [factors, 2 * pairs]; NaN what does not occur."""
+        pairs = self._structure.pairs
+        seconds = np.full((len(factors), len(self._structure.roles)), np.nan)
+        slowdowns = np.full((len(factors), 2 * len(pairs)), np.nan)
+        for row, some in enumerate(factors):
+            for role, value in self.costs.seconds(some).items():
+                seconds[row, role] = value
+            for column, (compute, sync) in enumerate(pairs):
+                if compute in self.counts and sync in self.counts:
+                    slower = self.costs.slowdowns(compute, sync, some)
+                    slowdowns[row, 2 * column : 2 * column + 2] = slower
+        return seconds, slowdowns
+
+
+class _AnyProgram:
+    """A pass on the reference timeline."""
+
+    def __init__(self, program: Program, costs: ProgramCosts, timeline: Timeline) -> None:
+        self._program, self._timeline, self._costs = program, timeline, costs
+        self.costs = costs.by_role
+        self.counts: Mapping[int, int] = Counter(costs.role_of)
+
+    def latencies(self, factors: Sequence[Factors]) -> tuple[float, ...]:
+        return tuple(
+            self._timeline.latency
+            if some is AS_PREDICTED
+            else simulate(self._program, self._costs.under(some)).latency
+            for some in factors
+        )
+
+    def exposed(self) -> float:
+        return self._timeline.latency - sum(
+            end - start
+            for step, start, end in zip(
+                self._program.steps, self._timeline.starts, self._timeline.ends, strict=True
+            )
+            if not step.is_sync
+        )
+
+
 class SimulatedRun:
-    """A program with its costs and its timeline; `plan` is what it was expanded from."""
+    """One pass of a plan, in seconds."""
 
-    program: Program
-    costs: ProgramCosts
-    timeline: Timeline
-    plan: Plan | None = None
+    def __init__(self, plan: Plan, cost_model: CostModel, contention: bool = True) -> None:
+        """A pass of a plan that suits the cost model's scenario.
+
+        `contention=False` asks what it would take if collectives took nothing from compute.
+        """
+        self.plan = plan
+        self._cost_model, self._contention = cost_model, contention
 
     @classmethod
     def of(cls, scenario: Scenario, plan: Plan, contention: bool = True) -> Self:
-        """Expand a plan, work out its costs, and run it on the reference timeline."""
-        program = expand(scenario.model, scenario.workload, plan)
-        costs = ProgramCosts(
-            program, CostModel(scenario, plan.comm_dtype, plan.comm_sms), contention
-        )
-        return cls(program, costs, simulate(program, costs), plan)
+        """A pass at the costs that the scenario's machine has."""
+        return cls(plan, CostModel(scenario, plan.comm_dtype, plan.comm_sms), contention)
 
-    def under(self, factors: Factors) -> float:
-        """Seconds if ops and contention took so many times as long."""
-        return simulate(self.program, _Shifted(self.costs, factors)).latency
+    @property
+    def scenario(self) -> Scenario:
+        """Model, hardware and workload."""
+        return self._cost_model.scenario
+
+    @cached_property
+    def program(self) -> Program:
+        """Every step."""
+        return expand(self.scenario.model, self.scenario.workload, self.plan)
+
+    @cached_property
+    def costs(self) -> ProgramCosts:
+        """Costs of the program's steps."""
+        return ProgramCosts(self.program, self._cost_model, self._contention)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """When each step of the program runs, by the reference."""
+        return simulate(self.program, self.costs)
+
+    @cached_property
+    def _pass(self) -> _Pass:
+        if handles(self.plan.how):
+            return _AlikeBlocks(self.plan, self._cost_model, self._contention)
+        return _AnyProgram(self.program, self.costs, self.timeline)
+
+    @cached_property
+    def _latencies(self) -> tuple[float, ...]:
+        """As predicted, and with each operation class slower by one standard error."""
+        errors = self.scenario.class_errors()
+        shifts = (Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES)
+        return self._pass.latencies([AS_PREDICTED, *shifts])
 
     @property
     def latency(self) -> float:
         """Seconds as predicted."""
-        return self.timeline.latency
+        return self._latencies[0]
 
-    @cached_property
+    @property
     def shifted(self) -> tuple[float, ...]:
-        """Seconds with each operation class slower by one standard error."""
-        errors = self.costs.scenario.class_errors()
-        factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
-        if self.plan is None or not handles(self.plan.how):
-            return tuple(map(self.under, factors))
-        return _fast(self.costs, self.plan, [_Shifted(self.costs, one) for one in factors])
+        """Seconds with each of `CLASSES` slower by one standard error."""
+        return self._latencies[1:]
+
+    def under(self, factors: Factors) -> float:
+        """Seconds if ops and contention took so many times as long."""
+        return self._pass.latencies([factors])[0]
 
     @cached_property
     def alone(self) -> tuple[float, float]:
         """Seconds of all compute steps and of all syncs, with the GPU to themselves."""
-        seconds: tuple[list[float], list[float]] = ([], [])
-        for index, step in enumerate(self.program.steps):
-            seconds[step.is_sync].append(self.costs.seconds(index))
-        return sum(seconds[False]), sum(seconds[True])
+        totals = [0.0, 0.0]
+        seconds = self._pass.costs.seconds()
+        for role, count in self._pass.counts.items():
+            totals[self._pass.costs.steps[role].is_sync] += count * seconds[role]
+        return totals[0], totals[1]
 
     @cached_property
-    def computing(self) -> float:
-        """Seconds during which a compute step runs."""
-        times = zip(self.program.steps, self.timeline.starts, self.timeline.ends, strict=True)
-        return sum(end - start for step, start, end in times if not step.is_sync)
+    def exposed(self) -> float:
+        """Seconds in which no compute step runs."""
+        return self._pass.exposed()
 
     def op_seconds(self) -> dict[Op, float]:
-        """Seconds of each op, all steps together."""
-        place: dict[Op, int] = {}
-        by_role = [
-            [(place.setdefault(op, len(place)), value) for op, value in seconds.items()]
-            for seconds in self.costs.op_seconds
-        ]
-        total = [0.0] * len(place)
-        for index in range(len(self.program.steps)):
-            for at, seconds in by_role[self.costs.role_of(index)]:
-                total[at] += seconds
-        return {op: total[at] for op, at in place.items()}
+        """Seconds of each op, all steps together, in the order in which they first run."""
+        total: dict[Op, float] = {}
+        for role, count in self._pass.counts.items():
+            for op, seconds in self._pass.costs.op_seconds[role].items():
+                total[op] = total.get(op, 0.0) + count * seconds
+        return total

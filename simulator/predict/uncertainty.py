@@ -6,7 +6,7 @@ error; the changes, independent between classes, add up in quadrature. A saving 
 of two passes that share their factors, so what both contain cancels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Protocol
@@ -19,12 +19,12 @@ Z80 = 1.2815515594
 """Half width, in standard errors, of the interval that contains 80 % of a normal variable."""
 
 
-def _classes(op: Op) -> set[str]:
+def classes_of(op: Op) -> frozenset[str]:
     """The operation classes that an op's time depends on: its own, and the engine's.
 
     `runtime` is the clock and so slows all compute; `skew` slows all syncs.
     """
-    return {op.error_class, "skew" if isinstance(op, Collective) else "runtime"}
+    return frozenset((op.error_class, "skew" if isinstance(op, Collective) else "runtime"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,11 @@ class Factors:
 
     def of(self, op: Op) -> float:
         """The factor of an op's time."""
-        return prod(self.classes.get(name, 1.0) for name in _classes(op))
+        return self.of_classes(classes_of(op))
+
+    def of_classes(self, names: Collection[str]) -> float:
+        """The factor of what depends on some classes."""
+        return prod(self.classes[name] for name in names if name in self.classes)
 
     @property
     def contention(self) -> float:

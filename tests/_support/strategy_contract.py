@@ -108,8 +108,10 @@ class StrategyContract:
         self, how: Strategy, scenario: Scenario
     ) -> None:
         plan = plan_of(how, scenario)
-        reference = SimulatedRun.of(scenario, plan)
+        run = SimulatedRun.of(scenario, plan)
+        reference = run.timeline
         timer = Timer(scenario)
+        assert run.latency == pytest.approx(reference.latency, rel=1e-9)
         assert timer.latency(plan) == pytest.approx(reference.latency, rel=1e-9)
         splits = Splits.of(scenario.workload, np.array([plan.chunks], dtype=np.int64))
         batch = Batch(scenario=scenario, plan=plan, splits=splits)
@@ -142,7 +144,7 @@ class StrategyContract:
         plan = plan_of(how, scenario).model_copy(update={"dropped": (1, 2)})
         if how.drops:
             check_plan(plan, scenario.model, scenario.workload)
-            reference = SimulatedRun.of(scenario, plan).latency
+            reference = SimulatedRun.of(scenario, plan).timeline.latency
             assert Timer(scenario).latency(plan) == pytest.approx(reference, rel=1e-9)
         else:
             with pytest.raises(InputError, match=r"dropped: .* drops no all-reduces"):

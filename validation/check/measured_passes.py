@@ -7,8 +7,8 @@ from functools import lru_cache
 from isotune.simulator.architecture import Model, bundled_models, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import HardwareProfile
-from isotune.simulator.predict import ProgramCosts, Scenario, SimulatedRun
-from isotune.simulator.schedule import STRATEGIES, Plan, Workload, expand, simulate
+from isotune.simulator.predict import Scenario, SimulatedRun
+from isotune.simulator.schedule import STRATEGIES, Plan, Workload
 from isotune.validation.check.measured_engines import (
     LADDER_STATES,
     Engine,
@@ -53,15 +53,13 @@ def simulated_pass(
     """
     scenario = _scenario(run, profile)
     plan = _plan(run.strategy, scenario.workload)
-    program = expand(scenario.model, scenario.workload, plan)
     budgets = _TUNED_SMS if plan.chunks else (None,)
     engine = engine_of(run, states)
     cache = run.prompt_len + (run.generated or 1)
     tried: list[SimulatedRun] = []
     for budget in budgets:
         cost_model = EngineCostModel(scenario, comm_sms=budget, engine=engine, cache=cache)
-        costs = ProgramCosts(program, cost_model)
-        tried.append(SimulatedRun(program, costs, simulate(program, costs)))
+        tried.append(SimulatedRun(plan, cost_model))
     return min(tried, key=lambda done: done.latency)
 
 

@@ -123,7 +123,10 @@ def test_the_parts_of_a_prediction_add_up(
     assert sum(p.op_seconds.values()) == pytest.approx(p.compute_s + p.comm_s, **close)
     assert p.bound_s <= p.latency_s * (1 + ROUNDING)
     assert p.contention_s >= -ROUNDING * p.latency_s
-    assert p.latency_s == max(p.timeline.ends)
+    steps = zip(p.program.steps, p.timeline.starts, p.timeline.ends, strict=True)
+    computing = sum(end - start for step, start, end in steps if not step.is_sync)
+    assert p.latency_s == pytest.approx(max(p.timeline.ends), **close)
+    assert p.exposed_comm_s == pytest.approx(p.timeline.latency - computing, **close)
 
 
 def price(seconds: float, sm_seconds: float, mem_rate: float, sms: float, gpu: Gpu) -> StepCost:
