@@ -3,71 +3,75 @@
 from collections.abc import Mapping, Sequence
 
 from isotune.present.phrases import figure, percent
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, number, table, text
 from isotune.simulator.architecture import Model
 from isotune.simulator.machine import HardwareProfile
 
 
 def profiles_section(profiles: Sequence[HardwareProfile]) -> Section:
     """One line per machine."""
-    columns = (
-        Column(name="name"),
-        Column(name="GPUs", digits=0),
-        _right("link"),
-        _right("GB/s"),
-        _right("memory"),
-        Column(name="kernels"),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            item.name,
-            item.node.gpus,
-            item.node.link.replace("_", " "),
-            f"{item.node.link_bandwidth / 1e9:g}",
-            f"{item.gpu.memory / 1e9:.0f} GB",
-            f"of {item.derived_from}" if item.inherits("gemm") else "measured",
-        )
-        for item in profiles
-    ]
     note = "GB/s: per GPU, one direction. kernels: of whom, where not measured."
     note += "\nWhat a machine is, and every figure with its source: isotune hw show NAME"
-    return _listing(Table(title="Machines", columns=columns, rows=tuple(rows), note=note))
+    return _listing(
+        table(
+            "Machines",
+            profiles,
+            text("name", lambda machine: machine.name),
+            number("GPUs", lambda machine: machine.node.gpus),
+            number("link", lambda machine: machine.node.link.replace("_", " ")),
+            number("GB/s", lambda machine: f"{machine.node.link_bandwidth / 1e9:g}"),
+            number("memory", lambda machine: f"{machine.gpu.memory / 1e9:.0f} GB"),
+            text("kernels", _kernels),
+            note=note,
+        )
+    )
+
+
+def _kernels(machine: HardwareProfile) -> str:
+    return f"of {machine.derived_from}" if machine.inherits("gemm") else "measured"
 
 
 def errors_section(profiles: Sequence[HardwareProfile]) -> Section:
     """Errors of every calibrated section, on rows held back from its fit."""
-    columns = (
-        Column(name="name"),
-        Column(name="rows of"),
-        *(_right(name) for name in ("fitted", "held back", "mean", "median", "p90", "bias")),
+    errors = [
+        (profile.name, op, error)
+        for profile in profiles
+        if profile.calibration is not None and not profile.inherits("gemm")
+        for op, error in profile.calibration.errors.items()
+    ]
+    return _listing(
+        table(
+            "Errors",
+            errors,
+            text("name", lambda name, *_: name),
+            text("rows of", lambda _, op, __: op.replace("_", " ")),
+            number("fitted", lambda *row: str(row[2].rows)),
+            number("held back", lambda *row: str(row[2].held_back or "0 (of the fit)")),
+            number("mean", lambda *row: percent(row[2].mape)),
+            number("median", lambda *row: percent(row[2].median)),
+            number("p90", lambda *row: percent(row[2].p90)),
+            number("bias", lambda *row: f"{row[2].bias * 100:+.1f} %"),
+        )
     )
-    rows: list[tuple[Cell, ...]] = []
-    for item in profiles:
-        if item.calibration is None or item.inherits("gemm"):
-            continue
-        for op, error in item.calibration.errors.items():
-            held = str(error.held_back) if error.held_back else "0 (of the fit)"
-            off = (percent(x) for x in (error.mape, error.median, error.p90))
-            bias = f"{error.bias * 100:+.1f} %"
-            rows.append((item.name, op.replace("_", " "), str(error.rows), held, *off, bias))
-    return _listing(Table(title="Errors", columns=columns, rows=tuple(rows)))
 
 
 def profile_section(profile: HardwareProfile) -> Section:
     """Every figure of a machine with its source."""
     texts = dict.fromkeys(map(profile.source_of, profile.figures()))
     numbers = {text: number for number, text in enumerate(texts, 1)}
-    columns = Column(name="figure"), _right("value"), Column(name="source")
-    rows: list[tuple[Cell, ...]] = [
-        (path, value, f"[{numbers[profile.source_of(path)]}]")
-        for path, value in figures(profile).items()
-    ]
+    sourced = table(
+        "Figures",
+        figures(profile).items(),
+        text("figure", lambda path, _: path),
+        number("value", lambda _, value: value),
+        text("source", lambda path, _: f"[{numbers[profile.source_of(path)]}]"),
+    )
     return Section(
         kind="machine",
         verdict=profile.name,
         title=profile.description,
         cautions=tuple(profile.cautions()),
-        tables=(Table(title="Figures", columns=columns, rows=tuple(rows)),),
+        tables=(sourced,),
         notes=tuple(f"[{number}] {text}" for text, number in numbers.items()),
     )
 
@@ -99,46 +103,49 @@ def differences_section(
     """What `differences` found, one figure a line."""
     if not rows:
         return Section(kind="listing", title="", verdict="The same in every figure.")
-    columns = (
-        Column(name="figure", fold=True),
-        *(_right(profile.name, fold=True) for profile in profiles),
+    first, second = profiles
+    return _listing(
+        table(
+            "Differences",
+            rows,
+            text("figure", lambda path, *_: path, fold=True),
+            number(first.name, lambda *row: row[1], fold=True),
+            number(second.name, lambda *row: row[2], fold=True),
+        )
     )
-    return _listing(Table(title="Differences", columns=columns, rows=tuple(rows)))
 
 
 def models_section(models: Sequence[Model]) -> Section:
     """One line per model, and what there is to say about some of them."""
-    columns = (
-        Column(name="name"),
-        _right("parameters"),
-        *(Column(name=name, digits=0) for name in ("blocks", "hidden", "heads", "KV heads")),
+    notes = tuple(f"{model.name}: {model.note}" for model in models if model.note)
+    listed = table(
+        "Models",
+        models,
+        text("name", lambda model: model.name),
+        number("parameters", lambda model: f"{model.parameters / 1e9:.2f} B"),
+        number("blocks", lambda model: str(model.num_hidden_layers)),
+        number("hidden", lambda model: str(model.hidden_size)),
+        number("heads", lambda model: str(model.num_attention_heads)),
+        number("KV heads", lambda model: str(model.num_key_value_heads)),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            item.name,
-            f"{item.parameters / 1e9:.2f} B",
-            *(str(n) for n in (item.num_hidden_layers, item.hidden_size)),
-            *(str(n) for n in (item.num_attention_heads, item.num_key_value_heads)),
-        )
-        for item in models
-    ]
-    notes = tuple(f"{item.name}: {item.note}" for item in models if item.note)
-    return _listing(Table(title="Models", columns=columns, rows=tuple(rows)), notes)
+    return _listing(listed, notes)
 
 
 def fields_section(fields: Mapping[str, object]) -> Section:
     """Names and values, one a line."""
-    columns = Column(name="field"), _right("value", fold=True)
-    rows: list[tuple[Cell, ...]] = []
-    for name, value in fields.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        rows.append((name, f"{value:,}" if whole else str(value)))
-    return _listing(Table(title="Fields", columns=columns, rows=tuple(rows)))
+    return _listing(
+        table(
+            "Fields",
+            fields.items(),
+            text("field", lambda name, _: name),
+            number("value", lambda _, value: _field_text(value), fold=True),
+        )
+    )
 
 
-def _right(name: str, *, fold: bool = False) -> Column:
-    """A column of texts that stand to the right, as numbers do."""
-    return Column(name=name, digits=0, fold=fold)
+def _field_text(value: object) -> str:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if whole else str(value)
 
 
 def _listing(table: Table, notes: tuple[str, ...] = ()) -> Section:

@@ -1,5 +1,6 @@
 """What a result is made of for people: one section, written to a terminal or as a page."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +67,54 @@ def cell_text(value: Cell, column: Column) -> str:
     if column.digits is None or isinstance(value, str):
         return str(value)
     return f"{value:{'+' if column.signed else ''},.{column.digits}f}"
+
+
+Field = tuple[Column, Callable[..., Any]]
+"""A column, and what stands in it for an item: times in seconds, shares as fractions."""
+
+
+def text(name: str, cell: Callable[..., Any], **more: Any) -> Field:
+    """A column of texts."""
+    return Column(name=name, **more), cell
+
+
+def number(name: str, cell: Callable[..., Any], digits: int = 0, **more: Any) -> Field:
+    """A column of numbers, or of texts that stand to the right as numbers do."""
+    return Column(name=name, digits=digits, **more), cell
+
+
+def ms(name: str, cell: Callable[..., Any], digits: int = 2, **more: Any) -> Field:
+    """A column of seconds or intervals of them, in milliseconds."""
+    column = Column(name=name, unit="ms", digits=digits, **more)
+    return column, lambda *item: scaled(cell(*item), 1e3)
+
+
+def share(name: str, cell: Callable[..., Any], digits: int = 1, **more: Any) -> Field:
+    """A column of fractions or intervals of them, in percent unless `unit` says otherwise."""
+    column = Column(name=name, digits=digits, **{"unit": "%"} | more)
+    return column, lambda *item: scaled(cell(*item), 100)
+
+
+def scaled(value: Any, factor: float) -> Any:
+    """A number or an interval in another unit; what is no number as it is."""
+    if isinstance(value, tuple):
+        low, high = value
+        return low * factor, high * factor
+    return value if value is None or isinstance(value, str) else value * factor
+
+
+def table(title: str, items: Iterable[Any], *fields: Field, **more: Any) -> Table:
+    """A table with a row per item; `more` are fields of `Table`.
+
+    The cells of an item that is a pair (or more) are made of its parts.
+    """
+    rows = (item if type(item) is tuple else (item,) for item in items)
+    return Table(
+        title=title,
+        columns=tuple(column for column, _ in fields),
+        rows=tuple(tuple(cell(*row) for _, cell in fields) for row in rows),
+        **more,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from ._result import Result as Result
 from .answer import Answer as Answer
 from .calibration import Calibration as Calibration
 from .calibration import FittedSection as FittedSection
+from .calibration import Parameter as Parameter
 from .check import Check as Check
 from .check import CheckedRow as CheckedRow
 from .check import Checks as Checks

@@ -1,8 +1,8 @@
 """The section of a calibration: errors before and after, every parameter and what set it."""
 
 from isotune.present.phrases import count, fitted_text, percent
-from isotune.present.section import Cell, Column, Section, Table
-from isotune.results import Calibration, FittedSection
+from isotune.present.section import Section, Table, number, share, table, text
+from isotune.results import Calibration, FittedSection, Parameter
 
 
 def calibration_section(done: Calibration) -> Section:
@@ -11,7 +11,7 @@ def calibration_section(done: Calibration) -> Section:
         f"{fitted_text(s.section)} by {percent(s.error.mape)} (base: {percent(s.base_error.mape)})"
         for s in done.sections
     ]
-    open_ones = ", ".join(done.undetermined) or "none"
+    undetermined = ", ".join(done.undetermined) or "none"
     return Section(
         kind="calibration",
         title=f"Calibration of {done.name}",
@@ -19,56 +19,41 @@ def calibration_section(done: Calibration) -> Section:
         command=done.command,
         tables=(_errors_table(done), *map(_parameters_table, done.sections)),
         notes=(
-            f"Not determined by the rows, kept from the base: {open_ones}",
+            f"Not determined by the rows, kept from the base: {undetermined}",
             *(f"{count(n, 'row')} not used: {why}" for why, n in done.unused_rows.items()),
         ),
     )
 
 
 def _errors_table(done: Calibration) -> Table:
-    columns = (
-        Column(name="section"),
-        Column(name="fitted", digits=0),
-        Column(name="held back", digits=0),
-        *(
-            Column(name=name, unit="%", digits=1)
-            for name in ("base off by", "off by", "median", "p90")
-        ),
-        Column(name="bias", unit="%", digits=1, signed=True),
+    return table(
+        "Errors",
+        done.sections,
+        text("section", lambda fit: fitted_text(fit.section)),
+        number("fitted", lambda fit: fit.error.rows),
+        number("held back", lambda fit: fit.error.held_back or "0 (of the fit)"),
+        share("base off by", lambda fit: fit.base_error.mape),
+        share("off by", lambda fit: fit.error.mape),
+        share("median", lambda fit: fit.error.median),
+        share("p90", lambda fit: fit.error.p90),
+        share("bias", lambda fit: fit.error.bias, signed=True),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            fitted_text(section.section),
-            section.error.rows,
-            section.error.held_back or "0 (of the fit)",
-            section.base_error.mape * 100,
-            *(v * 100 for v in (section.error.mape, section.error.median, section.error.p90)),
-            section.error.bias * 100,
-        )
-        for section in done.sections
-    ]
-    return Table(title="Errors", columns=columns, rows=tuple(rows))
 
 
 def _parameters_table(section: FittedSection) -> Table:
     title = fitted_text(section.section)
-    columns = (
-        Column(name="parameter", short=title),
-        Column(name="base"),
-        Column(name="fitted"),
-        Column(name="set by rows", unit="%", digits=1),
-        Column(name="note", short=" "),
+    return table(
+        f"Parameters, {title}",
+        section.parameters,
+        text("parameter", lambda p: p.path.removeprefix(f"{section.section}."), short=title),
+        text("base", lambda p: p.base_text or f"{p.base:.4g}"),
+        text("fitted", lambda p: p.value_text or f"{p.value:.4g}"),
+        share("set by rows", lambda p: p.information),
+        text("note", _parameter_note, short=" "),
     )
-    rows: list[tuple[Cell, ...]] = []
-    for one in section.parameters:
-        note = "" if one.determined else "not determined, kept"
-        rows.append(
-            (
-                one.path.removeprefix(f"{section.section}."),
-                one.base_text or f"{one.base:.4g}",
-                one.value_text or f"{one.value:.4g}",
-                one.information * 100,
-                "at the end of its range" if one.at_limit else note,
-            )
-        )
-    return Table(title=f"Parameters, {title}", columns=columns, rows=tuple(rows))
+
+
+def _parameter_note(parameter: Parameter) -> str:
+    if parameter.at_limit:
+        return "at the end of its range"
+    return "" if parameter.determined else "not determined, kept"

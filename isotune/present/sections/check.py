@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from isotune.present.phrases import count, percent, title_of
-from isotune.present.section import Cell, Column, Section, Table
-from isotune.results import Check, CheckedRow, Checks, Score, Scores
+from isotune.present.section import Section, Table, ms, number, share, table, text
+from isotune.results import Check, Checks, Score, Scores
 
 _MOST_WORST = 20
 
@@ -48,8 +48,8 @@ def _notes(scores: Mapping[str, Score]) -> Iterator[str]:
 
 
 def _unscored(done: Scores) -> Iterator[str]:
-    for why, number in done.unscored.items():
-        yield f"{count(number, 'row')} not scored: {why}"
+    for why, rows in done.unscored.items():
+        yield f"{count(rows, 'row')} not scored: {why}"
 
 
 def checks_section(done: Checks) -> Section:
@@ -101,89 +101,72 @@ def _range(shares: Collection[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _percents(*names: str) -> tuple[Column, ...]:
-    return tuple(Column(name=name, unit="%", digits=1) for name in names)
-
-
 def _errors_table(checks: Iterable[Scores]) -> Table:
-    columns = (
-        Column(name="machine"),
-        Column(name="table", place="page"),
-        Column(name="operation"),
-        Column(name="rows", digits=0),
-        Column(name="mean error", unit="%", digits=1, short="MAPE"),
-        Column(name="median", unit="%", digits=1, place="page"),
-        *_percents("p90"),
-        Column(name="bias", unit="%", digits=1, signed=True),
-        Column(name="in 80 % interval", unit="%", digits=1, short="in 80 %"),
-        Column(name="saving off by", unit="points", digits=1, short="saving pts"),
+    return table(
+        "Errors",
+        [(check, part, score) for check in checks for part, score in check.scores.items()],
+        text("machine", lambda check, *_: check.hw),
+        text("table", lambda check, *_: check.table, place="page"),
+        text("operation", lambda _, part, __: title_of(part)),
+        number("rows", lambda *item: item[-1].rows),
+        share("mean error", lambda *item: item[-1].mape, short="MAPE"),
+        share("median", lambda *item: item[-1].median_ape, place="page"),
+        share("p90", lambda *item: item[-1].p90_ape),
+        share("bias", lambda *item: item[-1].bias, signed=True),
+        share("in 80 % interval", lambda *item: item[-1].coverage, short="in 80 %"),
+        number(
+            "saving off by",
+            lambda *item: item[-1].saving_mae_points,
+            1,
+            unit="points",
+            short="saving pts",
+        ),
+        note="in 80 %: share of the measurements in their predicted 80 % interval.",
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            check.hw,
-            check.table,
-            title_of(part),
-            s.rows,
-            *(v * 100 for v in (s.mape, s.median_ape, s.p90_ape, s.bias, s.coverage)),
-            s.saving_mae_points,
-        )
-        for check in checks
-        for part, s in check.scores.items()
-    ]
-    note = "in 80 %: share of the measurements in their predicted 80 % interval."
-    return Table(title="Errors", columns=columns, rows=tuple(rows), note=note)
 
 
 def _groups_table(done: Check) -> Table:
     """Errors by group; on the page the figure has the table."""
-    columns = (
-        Column(name="operation"),
-        Column(name="group", fold=True),
-        Column(name="rows", digits=0),
-        *_percents("MAPE", "median", "p90"),
-        Column(name="bias", unit="%", digits=1, signed=True),
+    return table(
+        "Errors by group",
+        done.groups,
+        text("operation", lambda group: title_of(group.part)),
+        text("group", lambda group: f"{group.by} {group.group}", fold=True),
+        number("rows", lambda group: group.rows),
+        share("MAPE", lambda group: group.mape),
+        share("median", lambda group: group.median_ape),
+        share("p90", lambda group: group.p90_ape),
+        share("bias", lambda group: group.bias, signed=True),
+        place="terminal",
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            title_of(group.part),
-            f"{group.by} {group.group}",
-            group.rows,
-            *(v * 100 for v in (group.mape, group.median_ape, group.p90_ape, group.bias)),
-        )
-        for group in done.groups
-    ]
-    return Table(title="Errors by group", columns=columns, rows=tuple(rows), place="terminal")
 
 
 def _worst_table(done: Scores, title: str) -> Table:
     """The worst rows of each part, as many as were asked for."""
-    columns = (
-        Column(name="row", short=title.lower(), fold=True),
-        Column(name="line", digits=0),
-        Column(name="predicted", unit="ms", digits=4),
-        Column(name="measured", unit="ms", digits=4),
-        Column(name="error", unit="%", digits=0, signed=True),
+    return table(
+        title,
+        done.worst,
+        text("row", lambda row: row.row, short=title.lower(), fold=True),
+        number("line", lambda row: row.line),
+        ms("predicted", lambda row: row.predicted_s, 4),
+        ms("measured", lambda row: row.measured_s, 4),
+        share("error", lambda row: row.error, 0, signed=True),
+        place="terminal",
     )
-    cells = tuple(map(_worst_cells, done.worst))
-    return Table(title=title, columns=columns, rows=cells, place="terminal")
 
 
 def _page_worst_table(checks: Iterable[Scores]) -> Table:
     """The worst of all rows, for the page, which has room for more."""
-    found = [(check.hw, row) for check in checks for row in check.scored]
-    found.sort(key=lambda item: -item[1].factor)
-    columns = (
-        Column(name="machine"),
-        Column(name="row"),
-        Column(name="line", digits=0),
-        Column(name="predicted", unit="ms", digits=4),
-        Column(name="measured", unit="ms", digits=4),
-        Column(name="error", unit="%", digits=0),
+    rows = [(check.hw, row) for check in checks for row in check.scored]
+    rows.sort(key=lambda item: -item[1].factor)
+    return table(
+        "Worst rows",
+        rows[:_MOST_WORST],
+        text("machine", lambda hw, _: hw),
+        text("row", lambda _, row: row.row),
+        number("line", lambda _, row: row.line),
+        ms("predicted", lambda _, row: row.predicted_s, 4),
+        ms("measured", lambda _, row: row.measured_s, 4),
+        share("error", lambda _, row: row.error, 0),
+        place="page",
     )
-    rows = tuple((name, *_worst_cells(row)) for name, row in found[:_MOST_WORST])
-    return Table(title="Worst rows", columns=columns, rows=rows, place="page")
-
-
-def _worst_cells(row: CheckedRow) -> tuple[Cell, ...]:
-    times = row.predicted_s * 1e3, row.measured_s * 1e3
-    return (row.row, row.line, *times, row.error * 100)

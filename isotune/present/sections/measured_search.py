@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from isotune.present.phrases import loss_text, milliseconds, percent, plan_text, workload_text
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, ms, number, share, table, text
 from isotune.present.sections.search import repair_notes
 from isotune.results import MeasuredSearch, Tried
 from isotune.simulator.predict import SERIAL
@@ -34,7 +34,7 @@ def _verdict(done: MeasuredSearch) -> str:
             f"The best plan that ran takes {took} measured, {milliseconds(done.predicted_s)} "
             f"predicted ({number} plans ran); no serial run to compare it with."
         )
-    best = next((one for one in done.tried if one.plan == done.plan), None)
+    best = next((tried for tried in done.tried if tried.plan == done.plan), None)
     runs = "" if best is None or len(best.measured_all_s) < 2 else f", runs {_spread(best)}"
     change = "saves" if done.measured_saving >= 0 else "loses"
     return (
@@ -70,35 +70,26 @@ def _notes(done: MeasuredSearch) -> Iterator[str]:
     yield from repair_notes(done.treatments, done.treated_growth)
 
 
-def origin(one: Tried) -> str:
+def origin(tried: Tried) -> str:
     """Who proposed a plan."""
-    if one.plan == SERIAL:
+    if tried.plan == SERIAL:
         return "serial"
-    return "proposed by the simulator" if one.proposed else "tried by Optuna"
+    return "proposed by the simulator" if tried.proposed else "tried by Optuna"
 
 
 def _table(done: MeasuredSearch) -> Table:
-    columns = (
-        Column(name="plan"),
-        Column(name="from", place="page"),
-        Column(name="predicted", unit="ms", digits=3),
-        Column(name="measured", unit="ms", digits=3),
-        Column(name="error", unit="%", digits=1, signed=True),
-        Column(name="runs", digits=0),
+    return table(
+        "Plans that ran, fastest first",
+        done.tried,
+        text("plan", lambda tried: _short(tried.plan)),
+        text("from", origin, place="page"),
+        ms("predicted", lambda tried: tried.predicted_s, 3),
+        ms("measured", lambda tried: tried.measured_s, 3),
+        share("error", lambda tried: tried.error, signed=True),
+        number("runs", lambda tried: len(tried.measured_all_s)),
+        most=_SHOWN,
+        more="slower ones",
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            _short(one.plan),
-            origin(one),
-            one.predicted_s * 1e3,
-            one.measured_s * 1e3,
-            one.error * 100,
-            len(one.measured_all_s),
-        )
-        for one in done.tried
-    ]
-    title = "Plans that ran, fastest first"
-    return Table(title=title, columns=columns, rows=tuple(rows), most=_SHOWN, more="slower ones")
 
 
 def _short(plan: Plan) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from isotune.present.phrases import count, percent, strategy_text, workload_text
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, number, share, table, text
 from isotune.present.sections.search import repair_notes
 from isotune.results import FoundPolicy
+from isotune.simulator.files import Bucket
 
 
 def policy_section(result: FoundPolicy) -> Section:
@@ -60,32 +61,24 @@ def _notes(result: FoundPolicy) -> Iterator[str]:
 
 
 def _table(result: FoundPolicy) -> Table:
-    columns = (
-        Column(name="from", unit="tokens", digits=0),
-        Column(name="to", unit="tokens", digits=0),
-        Column(name="run as"),
-        Column(name="chunks", unit="% of the prompt", short="% of the prompt"),
-        Column(name="transfer", place="page"),
-        Column(name="collective", unit="SMs", short="SMs"),
-        Column(name="syncs dropped", digits=0, place="page"),
-        Column(name="loss up to", unit="%", digits=1),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            bucket.first,
-            bucket.last,
-            strategy_text(bucket.rule.strategy),
-            " + ".join(f"{share * 100:.1f}" for share in bucket.rule.shares) or "-",
-            bucket.rule.comm_dtype,
-            "-" if not bucket.rule.shares else str(bucket.rule.comm_sms or "default"),
-            len(bucket.rule.dropped),
-            bucket.loss * 100,
-        )
-        for bucket in result.buckets
-    ]
-    return Table(
-        title="Plans by prompt length",
-        columns=columns,
-        rows=tuple(rows),
+    return table(
+        "Plans by prompt length",
+        result.buckets,
+        number("from", lambda bucket: bucket.first, unit="tokens"),
+        number("to", lambda bucket: bucket.last, unit="tokens"),
+        text("run as", lambda bucket: strategy_text(bucket.rule.strategy)),
+        text("chunks", _shares, unit="% of the prompt", short="% of the prompt"),
+        text("transfer", lambda bucket: bucket.rule.comm_dtype, place="page"),
+        text("collective", _sms, unit="SMs", short="SMs"),
+        number("syncs dropped", lambda bucket: len(bucket.rule.dropped), place="page"),
+        share("loss up to", lambda bucket: bucket.loss),
         note="Loss: how far above the best plan of its own length the rule lies at most.",
     )
+
+
+def _shares(bucket: Bucket) -> str:
+    return " + ".join(f"{part * 100:.1f}" for part in bucket.rule.shares) or "-"
+
+
+def _sms(bucket: Bucket) -> str:
+    return str(bucket.rule.comm_sms or "default") if bucket.rule.shares else "-"

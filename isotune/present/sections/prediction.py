@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from isotune.present.phrases import plan_text, serial_misfit, verdict, workload_text
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Cell, Column, Section, Table, ms, share, table, text
 from isotune.results import Predicted, Prediction, Times
 
 
@@ -31,57 +31,35 @@ def head(result: Predicted) -> dict[str, Any]:
     }
 
 
-SAVING = (
-    Column(name="saving against serial", unit="%", digits=1),
-    Column(name="80 % interval", unit="%", digits=1, short="  80 % interval"),
-)
-
-
 def times_table(plans: Mapping[str, Times], note: str = "") -> Table:
     """Latencies and their parts by plan."""
-    columns = (
-        Column(name="plan"),
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="80 % interval", unit="ms", digits=2, short="  80 % interval"),
-        *(
-            Column(name=name, unit="ms", digits=2)
-            for name in ("compute C", "communication M", "exposed communication")
-        ),
-        Column(name="lost to contention", unit="ms", digits=2),
-        Column(name="lower bound max(C, M)", unit="ms", digits=2),
-        *SAVING,
-    )
-    rows = tuple((name, *_times(times)) for name, times in plans.items())
-    return Table(title="Times", columns=columns, rows=rows, note=note, upright=True, change=True)
-
-
-def _times(times: Times) -> tuple[Cell, ...]:
-    seconds = (
-        times.compute_s,
-        times.comm_s,
-        times.exposed_comm_s,
-        times.contention_s,
-        times.bound_s,
-    )
-    return (
-        times.latency_s * 1e3,
-        scaled(times.latency_interval_s, 1e3),
-        *(value * 1e3 for value in seconds),
-        *saving_cells(times),
+    return table(
+        "Times",
+        plans.items(),
+        text("plan", lambda name, _: name),
+        ms("latency", lambda _, times: times.latency_s),
+        ms("80 % interval", lambda _, times: times.latency_interval_s, short="  80 % interval"),
+        ms("compute C", lambda _, times: times.compute_s),
+        ms("communication M", lambda _, times: times.comm_s),
+        ms("exposed communication", lambda _, times: times.exposed_comm_s),
+        ms("lost to contention", lambda _, times: times.contention_s),
+        ms("lower bound max(C, M)", lambda _, times: times.bound_s),
+        share("saving against serial", lambda _, times: saving(times)),
+        share("80 % interval", lambda _, times: saving_interval(times), short="  80 % interval"),
+        note=note,
+        upright=True,
+        change=True,
     )
 
 
-def saving_cells(times: Times) -> tuple[Cell, Cell]:
-    """The saving and its interval in percent; nothing for the serial run."""
-    if times.is_serial:
-        return None, None
-    return times.saving * 100, scaled(times.saving_interval, 100)
+def saving(times: Times) -> float | None:
+    """What a plan saves; nothing for the serial run."""
+    return None if times.is_serial else times.saving
 
 
-def scaled(interval: tuple[float, float], factor: float) -> tuple[float, float]:
-    """An interval in another unit."""
-    low, high = interval
-    return low * factor, high * factor
+def saving_interval(times: Times) -> tuple[float, float] | None:
+    """The interval of a saving; nothing for the serial run."""
+    return None if times.is_serial else times.saving_interval
 
 
 def ops_table(result: Predicted, plans: Mapping[str, Times]) -> Table:

@@ -13,11 +13,12 @@ from isotune.present.phrases import (
     verdict,
     workload_text,
 )
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Field, Section, Table, ms, number, share, table, text
 from isotune.present.sections.prediction import (
     head,
     ops_table,
-    saving_cells,
+    saving,
+    saving_interval,
     times_table,
 )
 from isotune.results import (
@@ -118,29 +119,20 @@ def repair_notes(treatments: dict[int, str], growth: float | None) -> Iterator[s
 
 
 def _techniques_table(result: SearchResult) -> Table:
-    columns = (
-        Column(name="technique", short="technique alone"),
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="saving", unit="%", digits=1),
-        Column(name="80 % interval", unit="%", digits=1),
-        Column(name="exposed", unit="ms", digits=2),
-        Column(name="numbers"),
-        Column(name="plan", place="page"),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            one.name,
-            one.latency_s * 1e3,
-            *saving_cells(one),
-            one.exposed_comm_s * 1e3,
-            ("changed" if one.lossy else "same") + ("*" if one.assumed else ""),
-            plan_text(one.plan),
-        )
-        for one in result.techniques
-    ]
-    assumed = any(one.assumed for one in result.techniques)
+    assumed = any(technique.assumed for technique in result.techniques)
     note = "* assumed that the model bears it: never chosen unless asked for" if assumed else ""
-    return Table(title="Each technique alone", columns=columns, rows=tuple(rows), note=note)
+    return table(
+        "Each technique alone",
+        result.techniques,
+        text("technique", lambda t: t.name, short="technique alone"),
+        ms("latency", lambda t: t.latency_s),
+        share("saving", saving),
+        share("80 % interval", saving_interval),
+        ms("exposed", lambda t: t.exposed_comm_s),
+        text("numbers", lambda t: ("changed" if t.lossy else "same") + "*" * t.assumed),
+        text("plan", lambda t: plan_text(t.plan), place="page"),
+        note=note,
+    )
 
 
 def _robust_notes(robust: Robust) -> Iterator[str]:
@@ -158,54 +150,65 @@ def _robust_notes(robust: Robust) -> Iterator[str]:
 def _robust_tables(robust: Robust | None) -> list[Table]:
     if robust is None:
         return []
-    rows = tuple((plan_text(w.plan), w.share * 100) for w in robust.winners)
-    columns = (
-        Column(name="plan", short="best plans under the profile's errors", fold=True),
-        Column(name="best in", unit="% of draws", digits=1),
-    )
-    title = "Best plans under the profile's errors"
-    return [Table(title=title, columns=columns, rows=rows, most=4, more="other plans")]
-
-
-_UNITS = {"latency": ("ms", 1e3, 2), "accuracy_cost": ("%", 1e2, 3)}
+    return [
+        table(
+            "Best plans under the profile's errors",
+            robust.winners,
+            text(
+                "plan",
+                lambda winner: plan_text(winner.plan),
+                short="best plans under the profile's errors",
+                fold=True,
+            ),
+            share("best in", lambda winner: winner.share, unit="% of draws"),
+            most=4,
+            more="other plans",
+        )
+    ]
 
 
 def _front_tables(result: SearchResult) -> list[Table]:
     if len(result.objectives) < 2 or not result.front:
         return []
-    parts = [(name, *_UNITS.get(name, ("", 1.0, 4))) for name in result.objectives]
-    columns = (
-        Column(name="plan", short="Pareto set", fold=True),
-        *(
-            Column(name=name.replace("_", " "), unit=unit, digits=digits)
-            for name, unit, _, digits in parts
-        ),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (plan_text(item.plan), *(item.values[name] * scale for name, _, scale, _ in parts))
-        for item in result.front
-        if len(item.values) == len(parts)
-    ]
-    return [Table(title="Pareto set", columns=columns, rows=tuple(rows))]
+    items = [item for item in result.front if len(item.values) == len(result.objectives)]
+    values = [_objective(name) for name in result.objectives]
+    plan = text("plan", lambda item: plan_text(item.plan), short="Pareto set", fold=True)
+    return [table("Pareto set", items, plan, *values)]
+
+
+def _objective(name: str) -> Field:
+    """The column of an objective's values, in people's units."""
+    title = name.replace("_", " ")
+    if name == "latency":
+        return ms(title, lambda item: item.values[name])
+    if name == "accuracy_cost":
+        return share(title, lambda item: item.values[name], 3)
+    return number(title, lambda item: item.values[name], 4)
 
 
 def _accuracy_tables(front: tuple[FrontPoint, ...]) -> list[Table]:
     """Latency against perplexity; on the page the figure has the table."""
-    columns = (
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="perplexity", unit="%", digits=2, signed=True),
-        Column(name="dropped", digits=0),
-        Column(name="plan", fold=True),
-        Column(name="treatments", fold=True),
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for point in front:
-        made = f"{point.rule}{' (dominated)' if point.dominated else ''}: " if point.rule else ""
-        alone = point.plan.model_copy(update={"dropped": ()})
-        cells = (point.latency_s * 1e3, point.perplexity_growth * 100, len(point.plan.dropped))
-        rows.append((*cells, made + plan_text(alone), treatments_text(point.treatments)))
-    title = "Latency against perplexity"
-    return [Table(title=title, columns=columns, rows=tuple(rows), place="terminal")] * bool(rows)
+    if not front:
+        return []
+    return [
+        table(
+            "Latency against perplexity",
+            front,
+            ms("latency", lambda point: point.latency_s),
+            share("perplexity", lambda point: point.perplexity_growth, 2, signed=True),
+            number("dropped", lambda point: len(point.plan.dropped)),
+            text("plan", _made_by, fold=True),
+            text("treatments", lambda point: treatments_text(point.treatments), fold=True),
+            place="terminal",
+        )
+    ]
+
+
+def _made_by(point: FrontPoint) -> str:
+    """A point's plan without its drop set, and the rule that made it."""
+    dominated = " (dominated)" if point.dominated else ""
+    rule = f"{point.rule}{dominated}: " if point.rule else ""
+    return rule + plan_text(point.plan.model_copy(update={"dropped": ()}))
 
 
 def deployments_section(result: Deployments) -> Section:
@@ -237,28 +240,16 @@ def _unless_serial(result: Times) -> dict[str, Times]:
 
 def deployments_table(result: Deployments) -> Table:
     """The front of deployments; the first is chosen."""
-    columns = (
-        Column(name="tp", digits=0),
-        Column(name="batch", digits=0),
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="throughput", unit="tokens/s per GPU", digits=0, short="tokens/s per GPU"),
-        Column(name="plan", fold=True),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            item.tp,
-            item.batch,
-            item.latency_s * 1e3,
-            item.tokens_per_s_per_gpu,
-            plan_text(item.plan),
-        )
-        for item in result.front
-    ]
     names = " and ".join(result.objectives)
-    return Table(
-        title="Deployments that no other beats",
-        columns=columns,
-        rows=tuple(rows),
+    unit = "tokens/s per GPU"
+    return table(
+        "Deployments that no other beats",
+        result.front,
+        number("tp", lambda item: item.tp),
+        number("batch", lambda item: item.batch),
+        ms("latency", lambda item: item.latency_s),
+        number("throughput", lambda item: item.tokens_per_s_per_gpu, unit=unit, short=unit),
+        text("plan", lambda item: plan_text(item.plan), fold=True),
         note=f"No other deployment is better in {names} at once; the first is chosen.",
     )
 

@@ -3,20 +3,21 @@
 from collections.abc import Iterator
 
 from isotune.present.phrases import count
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, number, share, table, text
 from isotune.results import DropCheck, Recovery, SensitivityScan
 from isotune.simulator.schedule import ZERO_SHOT
 from isotune.tuner.accuracy import Sensitivity
+from isotune.validation.spd.checkpoint import StepRecord
 
 BUDGET = 0.01
 """Growth of perplexity that stands for a budget where none was given (the search's default)."""
 CLASSES = {"ISB": "in-sensitive", "SB": "sensitive", "ESB": "extremely sensitive"}
 
 
-def drop_set(table: Sensitivity, budget: float | None = None) -> tuple[int, ...]:
+def drop_set(sensitivity: Sensitivity, budget: float | None = None) -> tuple[int, ...]:
     """The blocks whose syncs fit into a budget, least sensitive first; ascending."""
-    wanted = BUDGET if budget is None else budget
-    return tuple(sorted(table.costs().affordable(wanted)[-1]))
+    growth = BUDGET if budget is None else budget
+    return tuple(sorted(sensitivity.costs().affordable(growth)[-1]))
 
 
 def sensitivity_section(result: SensitivityScan) -> Section:
@@ -37,56 +38,52 @@ def sensitivity_section(result: SensitivityScan) -> Section:
     )
 
 
-def _notes(table: SensitivityScan) -> Iterator[str]:
+def _notes(scan: SensitivityScan) -> Iterator[str]:
     yield "That the costs of blocks add up is an assumption."
-    if table.measured is not None:
-        ran = table.measured
+    if scan.measured is not None:
+        ran = scan.measured
         yield (
             f"Measured on {ran.tokens:,} tokens at tp {ran.tp} ({ran.scan} scan, {ran.dtype}); "
             f"perplexity of the whole model {ran.perplexity:.4f}."
         )
-    if table.classes:
-        counts = [f"{table.classes.count(name)} {name} ({CLASSES[name]})" for name in CLASSES]
+    if scan.classes:
+        counts = [f"{scan.classes.count(name)} {name} ({CLASSES[name]})" for name in CLASSES]
         taus = ", ".join(
             f"{name} {tau * 100:.3f} %"
-            for name, tau in (("tau1", table.tau1), ("tau2", table.tau2))
+            for name, tau in (("tau1", scan.tau1), ("tau2", scan.tau2))
             if tau is not None
         )
         yield f"Classes: {', '.join(counts)}{'; ' if taus else ''}{taus}."
-    if table.transfer:
-        costs = [f"{name} {cost * 100:+.2f} %" for name, cost in table.transfer.items()]
+    if scan.transfer:
+        costs = [f"{name} {cost * 100:+.2f} %" for name, cost in scan.transfer.items()]
         yield f"A quantised transfer costs: {', '.join(costs)}."
-    for check in table.checks:
+    for check in scan.checks:
         yield (
             f"Measured together: {len(check.treatments)} blocks dropped, perplexity "
             f"{check.growth * 100:+.2f} %."
         )
-    if table.block_passes is not None:
-        whole = f" of {table.whole_evaluation_passes:,}" if table.whole_evaluation_passes else ""
-        yield f"Ran {table.block_passes:,}{whole} block passes."
+    if scan.block_passes is not None:
+        whole = f" of {scan.whole_evaluation_passes:,}" if scan.whole_evaluation_passes else ""
+        yield f"Ran {scan.block_passes:,}{whole} block passes."
 
 
-def _scan_table(table: SensitivityScan) -> Table:
+def _scan_table(scan: SensitivityScan) -> Table:
     """Each block's perplexities and cost; on the page the figure has the table."""
-    ran = table.measured
-    columns = (
-        Column(name="block", digits=0),
-        *(Column(name=name, digits=4) for name in ("alone", "with all after") if ran),
-        Column(name="growth", unit="%", digits=3),
-        *(Column(name=name, unit="%", digits=3) for name in table.treatments),
-        *([Column(name="class")] if table.classes else []),
+    ran = scan.measured
+    perplexities = (
+        number("alone", lambda block: ran and ran.single[block], 4),
+        number("with all after", lambda block: ran and ran.cumulative[block], 4),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            block,
-            *((ran.single[block], ran.cumulative[block]) if ran else ()),
-            cost * 100,
-            *(costs[block] * 100 for costs in table.treatments.values()),
-            *([table.classes[block]] if table.classes else []),
-        )
-        for block, cost in enumerate(table.blocks)
-    ]
-    return Table(title="Blocks", columns=columns, rows=tuple(rows), place="terminal")
+    return table(
+        "Blocks",
+        range(len(scan.blocks)),
+        number("block", lambda block: block),
+        *(perplexities if ran else ()),
+        share("growth", scan.blocks.__getitem__, 3),
+        *(share(name, costs.__getitem__, 3) for name, costs in scan.treatments.items()),
+        *([text("class", scan.classes.__getitem__)] if scan.classes else []),
+        place="terminal",
+    )
 
 
 def recovery_section(result: Recovery) -> Section:
@@ -119,44 +116,36 @@ def _recovery_notes(result: Recovery) -> Iterator[str]:
 
 
 def _steps_table(result: Recovery) -> Table:
-    columns = (
-        Column(name="block", digits=0),
-        Column(name="step"),
-        *(Column(name=name, digits=5) for name in ("loss before", "after", "noise")),
-        Column(name="applied", short=" "),
-        Column(name="note", fold=True),
+    steps = [(block, step) for block in result.blocks for step in block.steps or (None,)]
+    return table(
+        "Steps",
+        steps,
+        number("block", lambda block, _: block.block),
+        text("step", lambda _, step: step.step if step else "dropped as it is"),
+        number("loss before", lambda _, step: step.before if step else "", 5),
+        number("after", lambda _, step: step.after if step else "", 5),
+        number("noise", lambda _, step: step.noise if step else "", 5),
+        text("applied", lambda _, step: (step and _applied(step)) or "", short=" "),
+        text("note", lambda _, step: step.note if step else "", fold=True),
     )
-    rows: list[tuple[Cell, ...]] = []
-    for block in result.blocks:
-        rows += [
-            (
-                block.block,
-                step.step,
-                step.before,
-                step.after,
-                step.noise,
-                "kept" if step.kept else "not applied",
-                step.note,
-            )
-            for step in block.steps
-        ] or [(block.block, "dropped as it is", "", "", "", "", "")]
-    return Table(title="Steps", columns=columns, rows=tuple(rows))
+
+
+def _applied(step: StepRecord) -> str:
+    return "kept" if step.kept else "not applied"
 
 
 def _perplexities_table(result: Recovery) -> Table:
-    names = ("every sync", ZERO_SHOT, "recovered", "with syncs")
-    columns = (
-        Column(name="perplexity"),
-        Column(name="tokens", digits=0),
-        *(Column(name=name, digits=4) for name in names),
-    )
     texts = {"held back": result.held_back, "evaluation": result.evaluation}
-    rows: list[tuple[Cell, ...]] = [
-        (name, text.tokens, text.whole, text.zero_shot, text.recovered, text.synced)
-        for name, text in texts.items()
-        if text is not None
-    ]
-    return Table(title="Perplexities", columns=columns, rows=tuple(rows))
+    return table(
+        "Perplexities",
+        [(name, measured) for name, measured in texts.items() if measured is not None],
+        text("perplexity", lambda name, _: name),
+        number("tokens", lambda _, measured: measured.tokens),
+        number("every sync", lambda _, measured: measured.whole, 4),
+        number(ZERO_SHOT, lambda _, measured: measured.zero_shot, 4),
+        number("recovered", lambda _, measured: measured.recovered, 4),
+        number("with syncs", lambda _, measured: measured.synced, 4),
+    )
 
 
 def drop_check_section(result: DropCheck) -> Section:
@@ -166,26 +155,18 @@ def drop_check_section(result: DropCheck) -> Section:
         within = "within" if result.within_budget else "NOT within"
         what = "The last set" if result.dropped else "No set is left to drop, which"
         verdict = f"{what} is {within} the budget of {result.budget * 100:g} %."
-    columns = (
-        Column(name="round", digits=0),
-        Column(name="dropped", digits=0),
-        Column(name="predicted", unit="%", digits=2, signed=True),
-        Column(name="measured", unit="%", digits=2, signed=True),
+    rounds = table(
+        "Growth of perplexity",
+        enumerate(result.rounds, 1),
+        number("round", lambda round_number, _: round_number),
+        number("dropped", lambda _, measured: len(measured.treatments)),
+        share("predicted", lambda _, measured: measured.predicted_growth, 2, signed=True),
+        share("measured", lambda _, measured: measured.measured_growth, 2, signed=True),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            number,
-            len(one.treatments),
-            one.predicted_growth * 100,
-            one.measured_growth * 100,
-        )
-        for number, one in enumerate(result.rounds, 1)
-    ]
-    table = Table(title="Growth of perplexity", columns=columns, rows=tuple(rows))
     return Section(
         kind="drop check",
         title="Dropped all-reduces measured together",
         verdict=verdict,
         command=result.command,
-        tables=(table,),
+        tables=(rounds,),
     )

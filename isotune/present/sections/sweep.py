@@ -1,10 +1,11 @@
 """The section of a sweep: which strategy saves most on which machine, and where."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from isotune.present.phrases import percent, strategy_text
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, ms, number, share, table, text
 from isotune.results import Sweep, SweepRow
 from isotune.simulator.errors import IsotuneError
 from isotune.simulator.schedule import technique_named
@@ -123,19 +124,16 @@ def _summary_table(rows: Sequence[SweepRow]) -> Table:
     for row in rows:
         key = row["hardware"], row["model"], row["strategy"]
         groups.setdefault(key, _Group(rows=[])).rows.append(row)
-    columns = (
-        Column(name="machine", fold=True),
-        Column(name="model", fold=True),
-        Column(name="strategy"),
-        Column(name="mean", unit="%", digits=1),
-        Column(name="gains in", unit="%", digits=0),
-        Column(name="best", unit="%", digits=1),
-        Column(name="at"),
-    )
-    return Table(
-        title="Machines and strategies",
-        columns=columns,
-        rows=tuple(_summaries(groups)),
+    return table(
+        "Machines and strategies",
+        [(*key, group) for key, group in groups.items()],
+        text("machine", lambda *key: key[0], fold=True),
+        text("model", lambda *key: key[1], fold=True),
+        text("strategy", lambda *key: strategy_text(key[2])),
+        share("mean", lambda *key: key[3].mean),
+        share("gains in", lambda *key: key[3].gaining, 0),
+        share("best", lambda *key: key[3].best["saving"]),
+        text("at", lambda *key: "{prompt}, tp {tp}".format_map(key[3].best)),
         note="Mean, best: saving against serial. Gains in: share of the combinations that save. "
         "At: prompt tokens and tp of the best.",
         most=_MOST_LINES,
@@ -143,60 +141,32 @@ def _summary_table(rows: Sequence[SweepRow]) -> Table:
     )
 
 
-def _summaries(groups: Mapping[tuple[str, str, str], _Group]) -> Iterator[tuple[Cell, ...]]:
-    for (hardware, model, strategy), found in groups.items():
-        best = found.best
-        yield (
-            hardware,
-            model,
-            strategy_text(strategy),
-            found.mean * 100,
-            found.gaining * 100,
-            best["saving"] * 100,
-            f"{best['prompt']}, tp {best['tp']}",
-        )
-
-
-_COLUMNS = (
-    Column(name="strategy"),
-    Column(name="hardware"),
-    Column(name="model"),
-    Column(name="tp", digits=0),
-    Column(name="phase"),
-    Column(name="batch", digits=0),
-    Column(name="prompt", unit="tokens", digits=0),
-    Column(name="weights"),
-    Column(name="transfer"),
-    Column(name="saving", unit="%", digits=1),
-    Column(name="latency", unit="ms", digits=1),
-    Column(name="serial latency", unit="ms", digits=1),
-    Column(name="memory", unit="GB per GPU", digits=1),
-    Column(name="fits"),
-)
-
-
 def rows_table(rows: Sequence[SweepRow], title: str = "Savings", note: str = "") -> Table:
     """Rows of a sweep with their savings."""
-    cells: list[tuple[Cell, ...]] = [
-        (
-            strategy_text(row["strategy"]),
-            row["hardware"],
-            row["model"],
-            row["tp"],
-            row["phase"],
-            row["batch"],
-            row["prompt"],
-            row["weight_dtype"],
-            row["comm_dtype"],
-            row["saving"] * 100,
-            row["latency_s"] * 1e3,
-            row["serial_latency_s"] * 1e3,
-            None if row["memory_bytes"] is None else row["memory_bytes"] / 1e9,
-            "yes" if row["fits"] else "no",
-        )
-        for row in rows
-    ]
-    return Table(title=title, columns=_COLUMNS, rows=tuple(cells), note=note, place="page")
+    return table(
+        title,
+        rows,
+        text("strategy", lambda row: strategy_text(row["strategy"])),
+        text("hardware", itemgetter("hardware")),
+        text("model", itemgetter("model")),
+        number("tp", itemgetter("tp")),
+        text("phase", itemgetter("phase")),
+        number("batch", itemgetter("batch")),
+        number("prompt", itemgetter("prompt"), unit="tokens"),
+        text("weights", itemgetter("weight_dtype")),
+        text("transfer", itemgetter("comm_dtype")),
+        share("saving", itemgetter("saving")),
+        ms("latency", itemgetter("latency_s"), 1),
+        ms("serial latency", itemgetter("serial_latency_s"), 1),
+        number("memory", _gigabytes, 1, unit="GB per GPU"),
+        text("fits", lambda row: "yes" if row["fits"] else "no"),
+        note=note,
+        place="page",
+    )
+
+
+def _gigabytes(row: SweepRow) -> float | None:
+    return None if row["memory_bytes"] is None else row["memory_bytes"] / 1e9
 
 
 def best_table(rows: Sequence[SweepRow]) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from isotune.present.phrases import count, percent, plan_text, workload_text
-from isotune.present.section import Cell, Column, Section, Table
+from isotune.present.section import Section, Table, ms, share, table, text
 from isotune.results import Pair, Quality, Validation
 
 Compared = tuple[str, str, float, float | None]
@@ -129,21 +129,12 @@ def _kinds(run: str, kinds: dict[str, Pair]) -> list[Compared]:
 
 def _table(done: Validation) -> Table:
     ran = "measured" if done.emulated_tp is None else "emulated"
-    columns = (
-        Column(name="of"),
-        Column(name="what", fold=True),
-        Column(name="predicted", unit="ms", digits=3),
-        Column(name=ran, unit="ms", digits=3),
-        Column(name="error", unit="%", digits=1, signed=True),
+    return table(
+        f"Predicted beside {ran}",
+        compared(done),
+        text("of", lambda group, *_: group),
+        text("what", lambda _, what, *__: what, fold=True),
+        ms("predicted", lambda *pair: pair[2], 3),
+        ms(ran, lambda *pair: pair[3], 3),
+        share("error", lambda *pair: pair[2] / pair[3] - 1 if pair[3] else None, signed=True),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            group,
-            what,
-            predicted * 1e3,
-            None if measured is None else measured * 1e3,
-            None if not measured else (predicted / measured - 1) * 100,
-        )
-        for group, what, predicted, measured in compared(done)
-    ]
-    return Table(title=f"Predicted beside {ran}", columns=columns, rows=tuple(rows))
