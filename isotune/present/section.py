@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Json = dict[str, Any]
 Cell = str | float | int | tuple[float, float] | None
@@ -138,6 +138,11 @@ class Figure:
     views: tuple[View, ...]
     table: Table
     height: int = 380
+
+    @classmethod
+    def single(cls, title: str, data: list[Json], layout: Json, **more: Any) -> Self:
+        """A figure of one view; `more` are its other fields."""
+        return cls(title=title, views=(View(label="", data=data, layout=layout),), **more)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """What accuracy is given for latency: a search's trials, and its front with the paper's rule."""
 
-from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, RED, axis, shown
+from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, RED, axis, dots, shown
 from isotune.present.phrases import plan_text, treatments_text
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Figure, Json, Table, ms, number, share, table, text
 from isotune.results import FrontPoint, SearchResult, Trial
 
 
@@ -22,27 +22,29 @@ def front_figure(search: SearchResult) -> Figure | None:
     if search.accuracy_cost is not None:
         chosen = [(search.latency_s, search.accuracy_cost)]
         data.append(_dots("chosen plan", chosen, {"color": RED, "size": 14, "symbol": "star"}))
-    layout: Json = {
+    costs = table(
+        "Latency and accuracy",
+        sorted(set(points)),
+        ms("latency", lambda latency, _: latency, 3),
+        share("growth of perplexity", lambda _, cost: cost, 4),
+        text("on the front", lambda *point: "yes" if point in front else "no"),
+    )
+    return Figure.single(
+        "Latency and accuracy",
+        data,
+        _layout(search.accuracy_budget),
+        caption="Every plan that was tried; the line joins those that no other beats in both.",
+        table=costs,
+    )
+
+
+def _layout(budget: float | None, at: float = 1.0) -> Json:
+    """Both axes, and the budget as a line whose text ends at this share of the width."""
+    axes: Json = {
         "xaxis": axis("latency (ms)"),
         "yaxis": axis("predicted growth of perplexity (%)"),
     }
-    if search.accuracy_budget is not None:
-        layout |= _budget_line(search.accuracy_budget)
-    rows: list[tuple[Cell, ...]] = [
-        (latency * 1e3, cost * 100, "yes" if (latency, cost) in front else "no")
-        for latency, cost in sorted(set(points))
-    ]
-    columns = (
-        Column(name="latency", unit="ms", digits=3),
-        Column(name="growth of perplexity", unit="%", digits=4),
-        Column(name="on the front"),
-    )
-    return Figure(
-        title="Latency and accuracy",
-        caption="Every plan that was tried; the line joins those that no other beats in both.",
-        views=(View(label="", data=data, layout=layout),),
-        table=Table(title="Latency and accuracy", columns=columns, rows=tuple(rows)),
-    )
+    return axes if budget is None else axes | _budget_line(budget, at)
 
 
 def _latency(search: SearchResult, trial: Trial) -> float | None:
@@ -60,31 +62,17 @@ def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _dots(name: str, points: list[tuple[float, float]], marker: Json) -> Json:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [latency * 1e3 for latency, _ in points],
-        "y": [cost * 100 for _, cost in points],
-        "marker": marker,
-        "hovertemplate": "%{x:.4~g} ms, perplexity +%{y:.3~g} %<extra></extra>",
-    }
+    x, y = [latency * 1e3 for latency, _ in points], [cost * 100 for _, cost in points]
+    return dots(name, x, y, "%{x:.4~g} ms, perplexity +%{y:.3~g} %", marker)
 
 
-def _budget_line(budget: float, at: float = 1.0) -> Json:
-    line = {
-        "type": "line",
-        "xref": "paper",
-        "x0": 0,
-        "x1": 1,
-        "line": {"color": INK, "dash": "dot"},
-    }
+def _budget_line(budget: float, at: float) -> Json:
+    y = {"y0": budget * 100, "y1": budget * 100}
+    dotted = {"color": INK, "dash": "dot"}
+    place = {"xref": "paper", "x": at, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
     return {
-        "shapes": [line | {"y0": budget * 100, "y1": budget * 100}],
-        "annotations": [
-            {"xref": "paper", "x": at, "xanchor": "right", "y": budget * 100, "yanchor": "bottom"}
-            | {"text": f"budget {budget * 100:g} %", "showarrow": False}
-        ],
+        "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "line": dotted} | y],
+        "annotations": [place | {"text": f"budget {budget * 100:g} %", "showarrow": False}],
     }
 
 
@@ -100,26 +88,21 @@ def perplexity_figure(search: SearchResult) -> Figure | None:
     for rule in dict.fromkeys(point.rule for point in front if point.rule):
         marker = {"color": ORANGE, "size": 14, "symbol": "diamond"}
         data.append(_points(rule, [point for point in front if point.rule == rule], marker))
-    layout: Json = {
-        "xaxis": axis("latency (ms)"),
-        "yaxis": axis("predicted growth of perplexity (%)"),
-    }
-    if search.accuracy_budget is not None:
-        layout |= _budget_line(search.accuracy_budget, at=0.6)
     ruled = any(point.rule for point in front)
-    return Figure(
-        title="Latency against perplexity",
+    return Figure.single(
+        "Latency against perplexity",
+        data,
+        _layout(search.accuracy_budget, at=0.6),
         caption="The fastest plan for each of some budgets, its dropped blocks recovered as the "
         "sensitivity file allows. That the costs of blocks add up is an assumption."
         + (" The diamond is the paper's rule, which runs serially." if ruled else ""),
-        views=(View(label="", data=data, layout=layout),),
         table=_front_table(front),
     )
 
 
 def _points(name: str, points: list[FrontPoint], marker: Json) -> Json:
-    dots = _dots(shown(name), [(p.latency_s, p.perplexity_growth) for p in points], marker)
-    return dots | {
+    trace = _dots(shown(name), [(p.latency_s, p.perplexity_growth) for p in points], marker)
+    return trace | {
         "customdata": [
             f"{len(p.plan.dropped)} syncs dropped: {shown(treatments_text(p.treatments))}"
             for p in points
@@ -129,23 +112,17 @@ def _points(name: str, points: list[FrontPoint], marker: Json) -> Json:
 
 
 def _front_table(front: tuple[FrontPoint, ...]) -> Table:
-    columns = (
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="growth of perplexity", unit="%", digits=3),
-        Column(name="syncs dropped", digits=0),
-        Column(name="recovery"),
-        Column(name="made by"),
-        Column(name="plan"),
+    return table(
+        "Latency against perplexity",
+        front,
+        ms("latency", lambda point: point.latency_s),
+        share("growth of perplexity", lambda point: point.perplexity_growth, 3),
+        number("syncs dropped", lambda point: len(point.plan.dropped)),
+        text("recovery", lambda point: treatments_text(point.treatments)),
+        text("made by", _made_by),
+        text("plan", lambda point: plan_text(point.plan)),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            p.latency_s * 1e3,
-            p.perplexity_growth * 100,
-            len(p.plan.dropped),
-            treatments_text(p.treatments),
-            (p.rule or "search") + (" (dominated)" if p.dominated else ""),
-            plan_text(p.plan),
-        )
-        for p in front
-    ]
-    return Table(title="Latency against perplexity", columns=columns, rows=tuple(rows))
+
+
+def _made_by(point: FrontPoint) -> str:
+    return (point.rule or "search") + (" (dominated)" if point.dominated else "")

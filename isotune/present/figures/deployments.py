@@ -1,57 +1,75 @@
 """Throughput against latency of deployments: every trial, and the front."""
 
-from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis
+from collections.abc import Sequence
+
+from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis, dots
 from isotune.present.phrases import milliseconds
-from isotune.present.section import Figure, Json, View
+from isotune.present.section import Figure, Json
 from isotune.present.sections.search import deployments_table
-from isotune.results import Deployed, Deployments, Trial
+from isotune.results import Deployments, Trial
 
 
 def deployments_figure(result: Deployments) -> Figure:
     """Throughput per GPU over latency: every trial by its number of GPUs, and the front."""
     tokens = result.workload.tokens
-    places = [_place(trial, result.objectives) for trial in result.trials.history.trials]
-    trials = [place for place in places if place is not None]
+    tried = [_deployment(trial, result.objectives) for trial in result.trials.history.trials]
+    trials = [deployment for deployment in tried if deployment is not None]
     sizes = sorted({tp for tp, *_ in trials} | {item.tp for item in result.front})
     data = []
-    for place, tp in enumerate(sizes):
-        here = [(seconds, batch) for at, batch, seconds in trials if at == tp]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"tp {tp}",
-                "x": [seconds * 1e3 for seconds, _ in here],
-                "y": [batch * tokens / (seconds * tp) for seconds, batch in here],
-                "customdata": [f"tp {tp}, batch {batch}" for _, batch in here],
-                "marker": {
-                    "color": _COLOURS[place % len(_COLOURS)],
-                    "symbol": SYMBOLS[place % len(SYMBOLS)],
-                    "size": 7,
-                    "opacity": 0.6,
-                },
-                "hovertemplate": _HOVER,
-            }
-        )
-    data += [_line(result.front), _star(result.front[0])]
+    for number, tp in enumerate(sizes):
+        alike = [(batch, seconds) for size, batch, seconds in trials if size == tp]
+        marker = {
+            "color": _COLOURS[number % len(_COLOURS)],
+            "symbol": SYMBOLS[number % len(SYMBOLS)],
+            "size": 7,
+            "opacity": 0.6,
+        }
+        points = [(tp, batch, seconds, batch * tokens / (seconds * tp)) for batch, seconds in alike]
+        data.append(_dots(f"tp {tp}", points, marker))
+    best = [
+        (item.tp, item.batch, item.latency_s, item.tokens_per_s_per_gpu) for item in result.front
+    ]
+    front = _dots(
+        "no other is better in both", sorted(best, key=_latency), {"color": BLUE, "size": 9}
+    )
+    front |= {"mode": "lines+markers", "line": {"color": BLUE, "width": 2, "shape": "hv"}}
+    star = {"color": RED, "size": 14, "symbol": "star"}
+    data += [front, _dots("chosen", best[:1], star)]
     layout: Json = {"xaxis": axis("latency (ms)"), "yaxis": axis("tokens/s per GPU")}
     if result.latency_limit_s is not None:
         layout |= _limit(result.latency_limit_s)
-    return Figure(
-        title="Throughput and latency",
+    return Figure.single(
+        "Throughput and latency",
+        data,
+        layout,
         caption="Every trial by its tensor-parallel size; the line joins the deployments that no "
         "other beats in both.",
-        views=(View(label="", data=data, layout=layout),),
         table=deployments_table(result),
         height=440,
     )
 
 
-_HOVER = "%{customdata}: %{x:.4~g} ms, %{y:.4~g} tokens/s per GPU<extra></extra>"
 _COLOURS = (*(colour for colour in CYCLE if colour not in (RED, BLUE, GREY)), GREY)
+_Point = tuple[int, int, float, float]
+"""Tensor-parallel size, batch, seconds, tokens/s per GPU."""
 
 
-def _place(trial: Trial, names: tuple[str, ...]) -> tuple[int, int, float] | None:
+def _dots(name: str, points: Sequence[_Point], marker: Json) -> Json:
+    return dots(
+        name,
+        [seconds * 1e3 for *_, seconds, _ in points],
+        [throughput for *_, throughput in points],
+        "%{customdata}: %{x:.4~g} ms, %{y:.4~g} tokens/s per GPU",
+        marker,
+        customdata=[f"tp {tp}, batch {batch}" for tp, batch, *_ in points],
+    )
+
+
+def _latency(point: _Point) -> float:
+    return point[2]
+
+
+def _deployment(trial: Trial, names: tuple[str, ...]) -> tuple[int, int, float] | None:
     """A trial's tensor-parallel size, batch and latency; None if it did not end with one."""
     if "latency" not in names or len(trial.values) != len(names) or not trial.feasible:
         return None
@@ -60,34 +78,6 @@ def _place(trial: Trial, names: tuple[str, ...]) -> tuple[int, int, float] | Non
     if not (isinstance(tp, int) and isinstance(batch, int) and tp > 0 and seconds > 0):
         return None
     return tp, batch, seconds
-
-
-def _line(front: tuple[Deployed, ...]) -> Json:
-    ordered = sorted(front, key=lambda item: item.latency_s)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": "no other is better in both",
-        "x": [item.latency_s * 1e3 for item in ordered],
-        "y": [item.tokens_per_s_per_gpu for item in ordered],
-        "customdata": [f"tp {item.tp}, batch {item.batch}" for item in ordered],
-        "marker": {"color": BLUE, "size": 9},
-        "line": {"color": BLUE, "width": 2, "shape": "hv"},
-        "hovertemplate": _HOVER,
-    }
-
-
-def _star(chosen: Deployed) -> Json:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "chosen",
-        "x": [chosen.latency_s * 1e3],
-        "y": [chosen.tokens_per_s_per_gpu],
-        "customdata": [f"tp {chosen.tp}, batch {chosen.batch}"],
-        "marker": {"color": RED, "size": 14, "symbol": "star"},
-        "hovertemplate": _HOVER,
-    }
 
 
 def _limit(seconds: float) -> Json:

@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
-from isotune.present.figures.style import BLUE, GREY, INK, ORANGE, axis, rows_axis, shown
+from isotune.present.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    axis,
+    dots,
+    rows_axis,
+    shown,
+    whiskers,
+)
 from isotune.present.phrases import fitted_text, title_of
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Figure, Json, View, number, share, table, text
 from isotune.results import Calibration, Errors, Group, Score
 
 
@@ -12,34 +22,28 @@ def errors_figure(
     views: Mapping[str, Sequence[tuple[str, Errors]]], title: str = "Errors by group"
 ) -> Figure:
     """Mean error and the 90th percentile of each group; one view per part."""
-    longest = max(len(found) for found in views.values())
-    columns = (
-        Column(name="part"),
-        Column(name="group"),
-        Column(name="rows", digits=0),
-        *(Column(name=n, unit="%", digits=1) for n in ("mean error", "median", "p90", "bias")),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            part,
-            label,
-            score.rows,
-            *(v * 100 for v in (score.mape, score.median_ape, score.p90_ape, score.bias)),
-        )
-        for part, found in views.items()
-        for label, score in found
-    ]
+    longest = max(len(errors) for errors in views.values())
     return Figure(
         title=title,
         caption="Errors are |predicted / measured - 1|; bias is their median with its sign.",
-        views=tuple(_errors_view(part, found) for part, found in views.items()),
-        table=Table(title=title, columns=columns, rows=tuple(rows)),
+        views=tuple(_errors_view(part, errors) for part, errors in views.items()),
+        table=table(
+            title,
+            [(part, *group) for part, errors in views.items() for group in errors],
+            text("part", lambda part, *_: part),
+            text("group", lambda _, label, __: label),
+            number("rows", lambda *row: row[-1].rows),
+            share("mean error", lambda *row: row[-1].mape),
+            share("median", lambda *row: row[-1].median_ape),
+            share("p90", lambda *row: row[-1].p90_ape),
+            share("bias", lambda *row: row[-1].bias),
+        ),
         height=150 + 26 * longest,
     )
 
 
-def _errors_view(part: str, found: Sequence[tuple[str, Errors]]) -> View:
-    labels = [f"{shown(label, 36)} ({score.rows})" for label, score in found]
+def _errors_view(part: str, groups: Sequence[tuple[str, Errors]]) -> View:
+    labels = [f"{shown(label, 36)} ({score.rows})" for label, score in groups]
     rows = list(range(len(labels)))
     bars: Json = {
         "type": "bar",
@@ -47,7 +51,7 @@ def _errors_view(part: str, found: Sequence[tuple[str, Errors]]) -> View:
         "name": "mean error",
         "y": rows,
         "customdata": labels,
-        "x": [score.mape * 100 for _, score in found],
+        "x": [score.mape * 100 for _, score in groups],
         "marker": {"color": BLUE},
         "hovertemplate": "%{customdata}<br>mean error %{x:.1f} %<extra></extra>",
     }
@@ -55,17 +59,15 @@ def _errors_view(part: str, found: Sequence[tuple[str, Errors]]) -> View:
         ("90th percentile", "p90_ape", ORANGE, "diamond"),
         ("bias", "bias", INK, "line-ns-open"),
     ]
-    dots: list[Json] = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": name,
-            "y": rows,
-            "customdata": labels,
-            "x": [getattr(score, field) * 100 for _, score in found],
-            "marker": {"color": colour, "size": 9, "symbol": symbol, "line": {"width": 2}},
-            "hovertemplate": f"%{{customdata}}<br>{name} %{{x:+.1f}} %<extra></extra>",
-        }
+    traces = [
+        dots(
+            name,
+            [getattr(score, field) * 100 for _, score in groups],
+            rows,
+            f"%{{customdata}}<br>{name} %{{x:+.1f}} %",
+            {"color": colour, "size": 9, "symbol": symbol, "line": {"width": 2}},
+            customdata=labels,
+        )
         for name, field, colour, symbol in marks
     ]
     layout = {
@@ -73,7 +75,7 @@ def _errors_view(part: str, found: Sequence[tuple[str, Errors]]) -> View:
         "xaxis": axis("error (%)", zeroline=True),
         "yaxis": rows_axis(labels),
     }
-    return View(label=title_of(part), data=[bars, *dots], layout=layout)
+    return View(label=title_of(part), data=[bars, *traces], layout=layout)
 
 
 def groups_of(
@@ -100,41 +102,33 @@ def fits_figure(done: Calibration) -> Figure:
             "x": [shown(label) for label in labels],
             "y": [error.mape * 100 for error in errors],
             "marker": {"color": colour},
-            "error_y": {
-                "type": "data",
-                "symmetric": False,
-                "array": [max(0.0, e.p90 - e.mape) * 100 for e in errors],
-                "arrayminus": [0.0 for _ in errors],
-                "color": INK,
-                "thickness": 1,
-            },
+            "error_y": whiskers(
+                (max(0.0, e.p90 - e.mape) * 100 for e in errors), [0.0] * len(errors), INK
+            ),
             "hovertemplate": f"%{{x}}<br>{name}: mean error %{{y:.1f}} %<extra></extra>",
         }
         for name, errors, colour in bars
     ]
-    columns = (
-        Column(name="section"),
-        Column(name="profile"),
-        Column(name="rows", digits=0),
-        Column(name="held back", digits=0),
-        *(Column(name=n, unit="%", digits=1) for n in ("mean error", "median", "p90", "bias")),
-    )
-    rows: list[tuple[Cell, ...]] = [
-        (label, name, e.rows, e.held_back, *(v * 100 for v in (e.mape, e.median, e.p90, e.bias)))
+    fits = [
+        (label, name, e)
         for name, errors, _ in bars
         for label, e in zip(labels, errors, strict=True)
     ]
-    return Figure(
-        title="Errors of the calibration",
-        caption=(
-            "Mean error on rows held back from the fit; whiskers reach to the 90th percentile."
+    return Figure.single(
+        "Errors of the calibration",
+        data,
+        {"barmode": "group", "yaxis": axis("error (%)"), "xaxis": axis("")},
+        caption="Mean error on rows held back from the fit; whiskers reach to the 90th percentile.",
+        table=table(
+            "Errors of the calibration",
+            fits,
+            text("section", lambda label, *_: label),
+            text("profile", lambda _, name, __: name),
+            number("rows", lambda *fit: fit[-1].rows),
+            number("held back", lambda *fit: fit[-1].held_back),
+            share("mean error", lambda *fit: fit[-1].mape),
+            share("median", lambda *fit: fit[-1].median),
+            share("p90", lambda *fit: fit[-1].p90),
+            share("bias", lambda *fit: fit[-1].bias),
         ),
-        views=(
-            View(
-                label="",
-                data=data,
-                layout={"barmode": "group", "yaxis": axis("error (%)"), "xaxis": axis("")},
-            ),
-        ),
-        table=Table(title="Errors of the calibration", columns=columns, rows=tuple(rows)),
     )

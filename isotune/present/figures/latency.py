@@ -1,7 +1,7 @@
 """Where the time goes, and what is saved at which prompt length."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from isotune.present.figures.style import (
     BLUE,
@@ -16,12 +16,14 @@ from isotune.present.figures.style import (
     SKY,
     SYMBOLS,
     axis,
+    dots,
     rows_axis,
     shown,
     tokens_axis,
     tokens_text,
+    whiskers,
 )
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Figure, Json, Table, ms, number, share, table, text
 from isotune.results import Curve, Times
 
 _COMPUTE = {
@@ -59,14 +61,15 @@ def breakdown_figure(plans: Mapping[str, Times]) -> Figure:
         "xaxis": axis("latency (ms)", rangemode="tozero"),
         "yaxis": rows_axis(labels),
     }
-    return Figure(
-        title="Where the time goes",
+    return Figure.single(
+        "Where the time goes",
+        [*data, _whiskers(plans, labels)],
+        layout,
         caption=(
             "Every bar ends at the plan's latency; the whisker is its 80 % interval. "
             "Communication that hides under compute takes no time of its own; what it costs the "
             "compute beside it is lost to contention."
         ),
-        views=(View(label="", data=[*data, _whiskers(plans, labels)], layout=layout),),
         table=_breakdown_table(stacks, plans),
         height=150 + 44 * len(plans),
     )
@@ -92,55 +95,51 @@ def _stack(times: Times) -> dict[str, float]:
 
 def _whiskers(plans: Mapping[str, Times], labels: list[str]) -> Json:
     ends = [(t.latency_interval_s, t.latency_s) for t in plans.values()]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "latency, 80 % interval",
-        "y": list(range(len(labels))),
-        "x": [latency * 1e3 for _, latency in ends],
-        "customdata": labels,
-        "marker": {"color": INK, "size": 7, "symbol": "diamond"},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [(high - latency) * 1e3 for (_, high), latency in ends],
-            "arrayminus": [(latency - low) * 1e3 for (low, _), latency in ends],
-            "color": INK,
-            "thickness": 1.5,
-        },
-        "hovertemplate": "%{customdata}<br>latency %{x:.4~g} ms<extra></extra>",
-    }
+    interval = whiskers(
+        ((high - latency) * 1e3 for (_, high), latency in ends),
+        ((latency - low) * 1e3 for (low, _), latency in ends),
+        INK,
+        thickness=1.5,
+    )
+    return dots(
+        "latency, 80 % interval",
+        (latency * 1e3 for _, latency in ends),
+        range(len(labels)),
+        "%{customdata}<br>latency %{x:.4~g} ms",
+        {"color": INK, "size": 7, "symbol": "diamond"},
+        customdata=labels,
+        error_x=interval,
+    )
 
 
 def _breakdown_table(stacks: Mapping[str, dict[str, float]], plans: Mapping[str, Times]) -> Table:
-    parts = list(next(iter(stacks.values())))
-    columns = [Column(name="plan"), *(Column(name=p, unit="ms", digits=2) for p in parts)]
-    more = ("latency", "interval from", "interval to")
-    columns += [Column(name=name, unit="ms", digits=2) for name in more]
-    rows: list[tuple[Cell, ...]] = [
-        (
-            name,
-            *(stack[part] * 1e3 for part in parts),
-            plans[name].latency_s * 1e3,
-            *(end * 1e3 for end in plans[name].latency_interval_s),
-        )
-        for name, stack in stacks.items()
-    ]
-    return Table(title="Where the time goes", columns=tuple(columns), rows=tuple(rows))
+    return table(
+        "Where the time goes",
+        [(name, stack, plans[name]) for name, stack in stacks.items()],
+        text("plan", lambda name, *_: name),
+        *(ms(part, _seconds_of(part)) for part in next(iter(stacks.values()))),
+        ms("latency", lambda *plan: plan[2].latency_s),
+        ms("interval from", lambda *plan: plan[2].latency_interval_s[0]),
+        ms("interval to", lambda *plan: plan[2].latency_interval_s[1]),
+    )
+
+
+def _seconds_of(part: str) -> Callable[..., float]:
+    return lambda _, stack, __: float(stack[part])
 
 
 def lengths_figure(
     curves: Sequence[Curve],
     crossover: int | None,
-    here: tuple[int, float, str] | None = None,
+    plan: tuple[int, float, str] | None = None,
     crossover_text: str = "pays from",
 ) -> Figure:
-    """Saving by prompt length with its interval; `here` is (length, saving, name) of a plan."""
+    """Saving by prompt length with its interval; `plan` is (length, saving, name)."""
     data: list[Json] = []
     for place, curve in enumerate(curves):
         data += _curve(curve, CYCLE[place], DASHES[place], SYMBOLS[place])
-    if here is not None:
-        data.append(_here(*here))
+    if plan is not None:
+        data.append(_star(*plan))
     lengths = [point.prompt for curve in curves for point in curve.points]
     layout: Json = {
         "xaxis": tokens_axis(lengths),
@@ -149,10 +148,11 @@ def lengths_figure(
     }
     if crossover is not None and crossover > min(lengths):
         layout |= _marked(crossover, f"{crossover_text} {tokens_text(crossover)} tokens")
-    return Figure(
-        title="Saving against prompt length",
+    return Figure.single(
+        "Saving against prompt length",
+        data,
+        layout,
         caption="The band is the 80 % interval of the saving. Below zero, serial is faster.",
-        views=(View(label="", data=data, layout=layout),),
         table=_lengths_table(curves),
     )
 
@@ -171,35 +171,29 @@ def _curve(curve: Curve, colour: str, dash: str, symbol: str) -> list[Json]:
         "hoverinfo": "skip",
         "showlegend": False,
     }
-    line = {
-        "type": "scatter",
-        "name": shown(curve.name),
-        "x": x,
-        "y": [point.saving * 100 for point in curve.points],
-        "customdata": [
-            f"{p.prompt:,} tokens: saves {p.saving * 100:.1f} %<br>80 % interval "
-            f"{p.saving_interval[0] * 100:.1f} to {p.saving_interval[1] * 100:.1f} %<br>"
-            f"chunks {' + '.join(map(str, p.chunks)) or 'none'}"
-            for p in curve.points
-        ],
-        "mode": "lines+markers",
-        "line": {"color": colour, "width": 2, "dash": dash},
-        "marker": {"color": colour, "size": 6, "symbol": symbol},
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
+    hovers = [
+        f"{p.prompt:,} tokens: saves {p.saving * 100:.1f} %<br>80 % interval "
+        f"{p.saving_interval[0] * 100:.1f} to {p.saving_interval[1] * 100:.1f} %<br>"
+        f"chunks {' + '.join(map(str, p.chunks)) or 'none'}"
+        for p in curve.points
+    ]
+    line = dots(
+        shown(curve.name),
+        x,
+        (point.saving * 100 for point in curve.points),
+        "%{customdata}",
+        {"color": colour, "size": 6, "symbol": symbol},
+        customdata=hovers,
+        mode="lines+markers",
+        line={"color": colour, "width": 2, "dash": dash},
+    )
     return [band, line]
 
 
-def _here(prompt: int, saving: float, name: str) -> Json:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": shown(name),
-        "x": [prompt],
-        "y": [saving * 100],
-        "marker": {"color": INK, "size": 13, "symbol": "star"},
-        "hovertemplate": f"{shown(name)}<br>%{{x}} tokens: saves %{{y:.1f}} %<extra></extra>",
-    }
+def _star(prompt: int, saving: float, name: str) -> Json:
+    hover = f"{shown(name)}<br>%{{x}} tokens: saves %{{y:.1f}} %"
+    marker = {"color": INK, "size": 13, "symbol": "star"}
+    return dots(shown(name), [prompt], [saving * 100], hover, marker)
 
 
 def _marked(length: int, text: str) -> Json:
@@ -219,27 +213,15 @@ def _marked(length: int, text: str) -> Json:
 
 
 def _lengths_table(curves: Sequence[Curve]) -> Table:
-    columns = (
-        Column(name="curve"),
-        Column(name="prompt", unit="tokens", digits=0),
-        Column(name="saving", unit="%", digits=1),
-        Column(name="interval from", unit="%", digits=1),
-        Column(name="interval to", unit="%", digits=1),
-        Column(name="latency", unit="ms", digits=2),
-        Column(name="serial latency", unit="ms", digits=2),
-        Column(name="chunks"),
+    return table(
+        "Savings by prompt length",
+        [(curve.name, point) for curve in curves for point in curve.points],
+        text("curve", lambda name, _: name),
+        number("prompt", lambda _, point: point.prompt, unit="tokens"),
+        share("saving", lambda _, point: point.saving),
+        share("interval from", lambda _, point: point.saving_interval[0]),
+        share("interval to", lambda _, point: point.saving_interval[1]),
+        ms("latency", lambda _, point: point.latency_s),
+        ms("serial latency", lambda _, point: point.serial_latency_s),
+        text("chunks", lambda _, point: " + ".join(map(str, point.chunks))),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            curve.name,
-            point.prompt,
-            point.saving * 100,
-            *(end * 100 for end in point.saving_interval),
-            point.latency_s * 1e3,
-            point.serial_latency_s * 1e3,
-            " + ".join(map(str, point.chunks)),
-        )
-        for curve in curves
-        for point in curve.points
-    ]
-    return Table(title="Savings by prompt length", columns=columns, rows=tuple(rows))

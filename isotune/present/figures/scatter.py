@@ -2,9 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
-from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, SYMBOLS, axis, shown, time_text
+from isotune.present.figures.style import (
+    BLUE,
+    GREY,
+    axis,
+    dots,
+    line,
+    numbered,
+    shown,
+    time_text,
+    whiskers,
+)
 from isotune.present.phrases import title_of
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Figure, Json, ms, share, table, text
 from isotune.results import CheckedRow
 
 _MOST_DRAWN = 1500
@@ -28,22 +38,20 @@ def scatter_figure(points: Sequence[Point], title: str = "Predicted against meas
         "xaxis": axis("measured (ms)", **scale),
         "yaxis": axis("predicted (ms)", **scale),
     }
-    rows: list[tuple[Cell, ...]] = [
-        (group, what, predicted * 1e3, measured * 1e3, (predicted / measured - 1) * 100)
-        for group, what, predicted, measured in drawn
-    ]
-    columns = (
-        Column(name="group"),
-        Column(name="row"),
-        Column(name="predicted", unit="ms", digits=4),
-        Column(name="measured", unit="ms", digits=4),
-        Column(name="error", unit="%", digits=1),
-    )
-    return Figure(
-        title=title,
+    return Figure.single(
+        title,
+        data,
+        layout,
         caption=f"Above the solid line the prediction is too slow, below it too fast.{more}",
-        views=(View(label="", data=data, layout=layout),),
-        table=Table(title=title, columns=columns, rows=tuple(rows)),
+        table=table(
+            title,
+            drawn,
+            text("group", lambda group, *_: group),
+            text("row", lambda _, what, *__: what),
+            ms("predicted", lambda *point: point[2], 4),
+            ms("measured", lambda *point: point[3], 4),
+            share("error", lambda *point: point[2] / point[3] - 1),
+        ),
         height=460,
     )
 
@@ -54,8 +62,8 @@ def thinned(points: Sequence[Point], most: int = _MOST_DRAWN) -> list[Point]:
         return list(points)
     ranked = sorted(range(len(points)), key=lambda i: -_factor(points[i]))
     worst, others = ranked[: most // 10], sorted(ranked[most // 10 :])
-    wanted = most - len(worst)
-    kept = {others[i * len(others) // wanted] for i in range(wanted)} | set(worst)
+    sampled = most - len(worst)
+    kept = {others[i * len(others) // sampled] for i in range(sampled)} | set(worst)
     return [points[i] for i in sorted(kept)]
 
 
@@ -70,41 +78,27 @@ def _lines(points: Sequence[Point]) -> list[Json]:
     low, high = min(values) / 1.3, max(values) * 1.3
     lines = [("predicted = measured", 1.0, "solid"), ("20 % off", 1.2, "dot"), ("", 1 / 1.2, "dot")]
     return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": name,
-            "x": [low, high],
-            "y": [low * factor, high * factor],
-            "line": {"color": INK, "width": 1.5 if factor == 1.0 else 1, "dash": dash},
-            "hoverinfo": "skip",
-            "showlegend": bool(name),
-        }
+        line(name, [low, high], [low * factor, high * factor], width=width, dash=dash)
+        | {"showlegend": bool(name)}
         for name, factor, dash in lines
+        for width in (1.5 if factor == 1.0 else 1,)
     ]
 
 
 def _dots(group: str, place: int, points: Iterable[Point]) -> Json:
-    here = [point for point in points if point[0] == group]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": shown(title_of(group)),
-        "x": [measured * 1e3 for *_, measured in here],
-        "y": [predicted * 1e3 for *_, predicted, _ in here],
-        "customdata": [
+    alike = [point for point in points if point[0] == group]
+    return dots(
+        shown(title_of(group)),
+        (measured * 1e3 for *_, measured in alike),
+        (predicted * 1e3 for *_, predicted, _ in alike),
+        "%{customdata}",
+        numbered(place) | {"size": 6 if len(alike) > 100 else 9, "opacity": 0.75},
+        customdata=[
             f"{shown(what, 90)}<br>predicted {time_text(predicted)}<br>"
             f"measured {time_text(measured)}<br>off by {(predicted / measured - 1) * 100:+.1f} %"
-            for _, what, predicted, measured in here
+            for _, what, predicted, measured in alike
         ],
-        "marker": {
-            "color": CYCLE[place % len(CYCLE)],
-            "symbol": SYMBOLS[place % len(SYMBOLS)],
-            "size": 6 if len(here) > 100 else 9,
-            "opacity": 0.75,
-        },
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
+    )
 
 
 def savings_figure(rows: Sequence[CheckedRow]) -> Figure | None:
@@ -113,58 +107,38 @@ def savings_figure(rows: Sequence[CheckedRow]) -> Figure | None:
     if not pairs:
         return None
     ends = [v * 100 for _, s in pairs for v in (s.predicted, s.measured)]
-    low, high = min(ends) - 2, max(ends) + 2
-    line: Json = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "predicted = measured",
-        "x": [low, high],
-        "y": [low, high],
-        "line": {"color": INK, "width": 1.5},
-        "hoverinfo": "skip",
-    }
-    dots: Json = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "saving, 80 % interval",
-        "x": [s.measured * 100 for _, s in pairs],
-        "y": [s.predicted * 100 for _, s in pairs],
-        "customdata": [
+    diagonal = [min(ends) - 2, max(ends) + 2]
+    savings = dots(
+        "saving, 80 % interval",
+        (s.measured * 100 for _, s in pairs),
+        (s.predicted * 100 for _, s in pairs),
+        "%{customdata}",
+        {"color": BLUE, "size": 7},
+        customdata=[
             f"{shown(what, 90)}<br>predicted {s.predicted * 100:.1f} %<br>"
             f"measured {s.measured * 100:.1f} %"
             for what, s in pairs
         ],
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [(s.interval[1] - s.predicted) * 100 for _, s in pairs],
-            "arrayminus": [(s.predicted - s.interval[0]) * 100 for _, s in pairs],
-            "color": GREY,
-            "thickness": 1,
-            "width": 2,
-        },
-        "marker": {"color": BLUE, "size": 7},
-        "hovertemplate": "%{customdata}<extra></extra>",
-    }
-    table_rows: list[tuple[Cell, ...]] = [
-        (what, s.predicted * 100, *(end * 100 for end in s.interval), s.measured * 100)
-        for what, s in pairs
-    ]
-    names = ("predicted", "interval from", "interval to", "measured")
-    columns = (Column(name="run"), *(Column(name=n, unit="%", digits=1) for n in names))
-    return Figure(
-        title="Savings, predicted against measured",
-        caption="Share of the serial latency that was saved; whiskers are 80 % intervals.",
-        views=(
-            View(
-                label="",
-                data=[line, dots],
-                layout={
-                    "xaxis": axis("measured saving (%)"),
-                    "yaxis": axis("predicted saving (%)"),
-                },
-            ),
+        error_y=whiskers(
+            ((s.interval[1] - s.predicted) * 100 for _, s in pairs),
+            ((s.predicted - s.interval[0]) * 100 for _, s in pairs),
+            GREY,
+            width=2,
         ),
-        table=Table(title="Savings", columns=columns, rows=tuple(table_rows)),
+    )
+    return Figure.single(
+        "Savings, predicted against measured",
+        [line("predicted = measured", diagonal, diagonal, width=1.5), savings],
+        {"xaxis": axis("measured saving (%)"), "yaxis": axis("predicted saving (%)")},
+        caption="Share of the serial latency that was saved; whiskers are 80 % intervals.",
+        table=table(
+            "Savings",
+            pairs,
+            text("run", lambda what, _: what),
+            share("predicted", lambda _, saving: saving.predicted),
+            share("interval from", lambda _, saving: saving.interval[0]),
+            share("interval to", lambda _, saving: saving.interval[1]),
+            share("measured", lambda _, saving: saving.measured),
+        ),
         height=440,
     )

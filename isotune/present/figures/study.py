@@ -3,13 +3,14 @@
 import json
 import warnings
 from collections.abc import Callable
+from itertools import starmap
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from isotune.present.figures.style import BLUE, GREY, ON_BLUE, RED
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Field, Figure, Json, Table, View, number, share, table, text
 from isotune.results import SearchResult, Studied
 from isotune.simulator.errors import InputError
 from isotune.tuner.search import study_of
@@ -115,11 +116,12 @@ def _pareto(search: SearchResult) -> Figure | None:
     for trace, colour in zip(data, (GREY, RED), strict=False):
         trace["marker"] = {"color": colour, "size": 7}
         trace["hovertemplate"] = "%{x:.5~g}, %{y:.4~g}<extra></extra>"
-    return Figure(
-        title="Pareto front of the study",
+    return Figure.single(
+        "Pareto front of the study",
+        data,
+        layout,
         caption="Optuna's trials within the limits by their first two objectives; the front "
         "stands out.",
-        views=(View(label="", data=data, layout=layout),),
         table=_trials_table(search),
     )
 
@@ -131,48 +133,55 @@ def _importances(search: Studied) -> Figure | None:
     trace: Json = {
         "type": "bar",
         "orientation": "h",
-        "x": [share for _, share in shares],
+        "x": [part for _, part in shares],
         "y": [name for name, _ in shares],
         "marker": {"color": BLUE},
         "insidetextfont": {"color": ON_BLUE},
         "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
         "showlegend": False,
-        "text": [f"{share:.2f}" for _, share in shares],
+        "text": [f"{part:.2f}" for _, part in shares],
         "textposition": "auto",
     }
     layout: Json = {
         "xaxis": {"title": {"text": "share of the variation"}},
         "yaxis": {"type": "category"},
     }
-    rows: list[tuple[Cell, ...]] = [(name, share * 100) for name, share in reversed(shares)]
-    columns = (Column(name="parameter"), Column(name="share", unit="%", digits=1))
     title = _scales(search)[0][1]
-    return Figure(
-        title="What mattered in the search",
+    return Figure.single(
+        "What mattered in the search",
+        [trace],
+        layout,
         caption=f"Share of each parameter in the variation of the {title} (PED-ANOVA).",
-        views=(View(label="", data=[trace], layout=layout),),
-        table=Table(title="Importances", columns=columns, rows=tuple(rows)),
+        table=table(
+            "Importances",
+            reversed(shares),
+            text("parameter", lambda name, _: name),
+            share("share", lambda _, part: part),
+        ),
         height=300,
     )
 
 
 def _trials_table(search: Studied) -> Table:
-    names = list(search.trials.history.distributions)
-    scales = _scales(search)
-    rows: list[tuple[Cell, ...]] = [
-        (
-            number,
-            trial.state.lower(),
-            *(value * scale for value, (scale, _) in zip(trial.values, scales, strict=False)),
-            *[None] * (len(scales) - len(trial.values)),
-            *(trial.params.get(name) for name in names),
-        )
-        for number, trial in enumerate(search.trials.history.trials)
-    ]
-    columns = (
-        Column(name="trial", digits=0),
-        Column(name="state"),
-        *(Column(name=title, digits=4) for _, title in scales),
-        *(Column(name=label_of(name), digits=3 if "share" in name else 0) for name in names),
+    return table(
+        "Trials",
+        enumerate(search.trials.history.trials),
+        number("trial", lambda place, _: place),
+        text("state", lambda _, trial: trial.state.lower()),
+        *starmap(_objective, enumerate(_scales(search))),
+        *map(_parameter, search.trials.history.distributions),
     )
-    return Table(title="Trials", columns=columns, rows=tuple(rows))
+
+
+def _objective(index: int, scale: tuple[float, str]) -> Field:
+    factor, title = scale
+    return number(
+        title,
+        lambda _, trial: trial.values[index] * factor if index < len(trial.values) else None,
+        4,
+    )
+
+
+def _parameter(name: str) -> Field:
+    digits = 3 if "share" in name else 0
+    return number(label_of(name), lambda _, trial: trial.params.get(name), digits)

@@ -1,7 +1,7 @@
 """How figures look: one palette, one way to write axes and names."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from isotune.present.phrases import printable
 from isotune.present.section import Json
@@ -36,6 +36,31 @@ def rows_axis(labels: Sequence[str]) -> Json:
         "ticktext": list(labels),
         "showgrid": False,
     }
+
+
+def dots(
+    name: str, x: Iterable[object], y: Iterable[object], hover: str, marker: Json, **more: object
+) -> Json:
+    """A trace of markers; `more` are other properties of the trace, such as its mode."""
+    trace: Json = {"type": "scatter", "mode": "markers", "name": name, "x": list(x), "y": list(y)}
+    return trace | {"marker": marker, "hovertemplate": f"{hover}<extra></extra>"} | more
+
+
+def line(name: str, x: Sequence[float], y: Sequence[float], **style: object) -> Json:
+    """A line that tells nothing when it is pointed at."""
+    trace: Json = {"type": "scatter", "mode": "lines", "name": name, "x": list(x), "y": list(y)}
+    return trace | {"line": {"color": INK} | style, "hoverinfo": "skip"}
+
+
+def whiskers(above: Iterable[float], below: Iterable[float], colour: str, **more: object) -> Json:
+    """How far whiskers reach above and below their points."""
+    ends = {"array": list(above), "arrayminus": list(below)}
+    return {"type": "data", "symmetric": False, **ends, "color": colour, "thickness": 1} | more
+
+
+def numbered(place: int) -> Json:
+    """The colour and the symbol of the group at a place in its list."""
+    return {"color": CYCLE[place % len(CYCLE)], "symbol": SYMBOLS[place % len(SYMBOLS)]}
 
 
 def tokens_axis(lengths: list[int], title: str = "prompt length (tokens)") -> Json:

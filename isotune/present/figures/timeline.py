@@ -19,7 +19,7 @@ from isotune.present.figures.style import (
     shown,
     time_text,
 )
-from isotune.present.section import Cell, Column, Figure, Json, Table, View
+from isotune.present.section import Figure, Json, Table, View, ms, number, table, text
 from isotune.results import Block, Step
 
 _COLOURS = {
@@ -98,8 +98,8 @@ def _traces(
         for name, block in blocks.items()
         for step in block.steps
     ]
-    there = dict.fromkeys(bar.step.name for bar in placed)
-    kinds = sorted(there, key=lambda kind: [*_COLOURS, kind].index(kind))
+    names = dict.fromkeys(bar.step.name for bar in placed)
+    kinds = sorted(names, key=lambda kind: [*_COLOURS, kind].index(kind))
     traces = [
         _bars(
             kind.replace("_", " "),
@@ -187,32 +187,21 @@ def _hover(step: Step) -> str:
 
 
 def _table(blocks: Mapping[str, Block]) -> Table:
-    columns = (
-        Column(name="run"),
-        Column(name="step"),
-        Column(name="row"),
-        Column(name="block", digits=0),
-        Column(name="chunk"),
-        Column(name="tile"),
-        *(
-            Column(name=name, unit="ms", digits=4)
-            for name in ("start", "end", "alone", "lost to contention")
+    return table(
+        "Steps",
+        [(name, step) for name, block in blocks.items() for step in block.steps],
+        text("run", lambda name, _: name),
+        text("step", lambda _, step: step.name.replace("_", " ")),
+        text("row", lambda _, step: _ROWS[step.stream]),
+        number("block", lambda _, step: step.block),
+        text("chunk", lambda _, step: _chunk(step)),
+        text("tile", lambda _, step: None if step.tile is None else step.tile + 1),
+        ms("start", lambda _, step: step.start_s, 4),
+        ms("end", lambda _, step: step.end_s, 4),
+        ms("alone", lambda _, step: step.alone_s, 4),
+        ms(
+            "lost to contention",
+            lambda _, step: step.lost_s if step.alone_s is not None else None,
+            4,
         ),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (
-            name,
-            step.name.replace("_", " "),
-            _ROWS[step.stream],
-            step.block,
-            _chunk(step),
-            None if step.tile is None else step.tile + 1,
-            step.start_s * 1e3,
-            step.end_s * 1e3,
-            None if step.alone_s is None else step.alone_s * 1e3,
-            None if step.alone_s is None else step.lost_s * 1e3,
-        )
-        for name, block in blocks.items()
-        for step in block.steps
-    ]
-    return Table(title="Steps", columns=columns, rows=tuple(rows))
