@@ -12,6 +12,7 @@ from isotune.commands.options import (
     choice,
     command,
     option,
+    output_option,
     sizes,
 )
 from isotune.export import TARGETS, read_source
@@ -30,21 +31,14 @@ class Export(OutputOptions):
         tuple[int, ...] | None,
         option(
             "--lengths",
-            read=sizes,
-            metavar="TOKENS",
-            help="Prompt lengths of a TokenWeave configuration, such as 2k,4k.",
+            sizes,
+            "TOKENS",
+            "Prompt lengths of a TokenWeave configuration, such as 2k,4k.",
             show_default="its published ones",
         ),
     ] = None
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="File to write.",
-            show_default="standard output",
-        ),
+        Path | None, output_option("File to write.", show_default="standard output")
     ] = None
 
     def run(self) -> None:

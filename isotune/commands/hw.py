@@ -8,7 +8,14 @@ import typer
 
 import isotune
 from isotune import hw_profiles
-from isotune.commands.options import PROFILES, HelpfulGroup, OutputOptions, command
+from isotune.commands.options import (
+    PROFILES,
+    HelpfulGroup,
+    OutputOptions,
+    base_option,
+    command,
+    output_option,
+)
 from isotune.present import listings, section_view
 from isotune.results import Answer
 from isotune.simulator.machine import HardwareProfile
@@ -71,21 +78,8 @@ class NewProfile(OutputOptions):
     """Write a commented template of a machine that was not measured yet; it loads as it is."""
 
     name: Annotated[str, typer.Argument(help="Name of the new machine.")]
-    base: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="NAME",
-            help="The measured machine that it resembles most.",
-            autocompletion=PROFILES.complete,
-        ),
-    ] = "a100"
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="File to write.", show_default="NAME.yaml"
-        ),
-    ] = None
+    base: Annotated[str, base_option("The measured machine that it resembles most.")] = "a100"
+    output: Annotated[Path | None, output_option("File to write.", show_default="NAME.yaml")] = None
 
     def run(self) -> None:
         """Write the template."""

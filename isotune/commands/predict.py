@@ -4,20 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import typer
-
 import isotune
 from isotune.commands.options import (
     DEFAULT_MODEL,
     DTYPE_ALIASES,
     CaseOptions,
+    DropOption,
     OutputOptions,
     TraceFile,
     application,
-    blocks,
     choice,
     command,
     option,
+    plain,
     sizes,
     tokens,
     whole,
@@ -37,40 +36,21 @@ class _Case(CaseOptions):
 
     tp: Annotated[
         int | None,
-        option(
-            "--tp",
-            read=whole(1),
-            metavar="N",
-            help="Tensor-parallel size.",
-            show_default="the whole node",
-        ),
+        option("--tp", whole(1), "N", "Tensor-parallel size.", show_default="the whole node"),
     ] = None
     batch: Annotated[
-        int | None,
-        option(
-            "--batch",
-            read=whole(1),
-            metavar="N",
-            help="Requests of a batch.",
-            show_default="1",
-        ),
+        int | None, option("--batch", whole(1), "N", "Requests of a batch.", show_default="1")
     ] = None
     prompt: Annotated[
         int | None,
-        option(
-            "--prompt",
-            read=tokens,
-            metavar="TOKENS",
-            help="Prompt length; 4k = 4096.",
-            show_default="4096",
-        ),
+        option("--prompt", tokens, "TOKENS", "Prompt length; 4k = 4096.", show_default="4096"),
     ] = None
     sequences: Annotated[
         str | None,
-        typer.Option(
+        plain(
             "--sequences",
-            metavar="GROUPS",
-            help="A mixed batch, COUNTxNEW+CONTEXT by comma: 1x2048+0,32x1+4096 is a prompt of "
+            "GROUPS",
+            "A mixed batch, COUNTxNEW+CONTEXT by comma: 1x2048+0,32x1+4096 is a prompt of "
             "2048 tokens with 32 decodes at 4096.",
             show_default=False,
         ),
@@ -83,29 +63,17 @@ class _PlanOptions:
 
     plan: Annotated[
         Path | None,
-        typer.Option(
-            "--plan",
-            metavar="FILE",
-            help="Plan file; the other options change its scenario and its plan.",
-        ),
+        plain("--plan", "FILE", "Plan file; the other options change its scenario and its plan."),
     ] = None
     policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy", metavar="FILE", help="Policy file; its plan for this --prompt is taken."
-        ),
+        Path | None, plain("--policy", "FILE", "Policy file; its plan for this --prompt is taken.")
     ] = None
     strategy: Annotated[
         str | None, choice("--strategy", STRATEGIES, "Overlap strategy", show_default="serial")
     ] = None
     chunks: Annotated[
         tuple[int, ...] | None,
-        option(
-            "--chunks",
-            read=sizes,
-            metavar="SIZES",
-            help="Chunk sizes of the strategy, such as 2432,1664.",
-        ),
+        option("--chunks", sizes, "SIZES", "Chunk sizes of the strategy, such as 2432,1664."),
     ] = None
     comm_dtype: Annotated[
         str | None,
@@ -118,18 +86,9 @@ class _PlanOptions:
         ),
     ] = None
     comm_sms: Annotated[
-        int | None,
-        option("--comm-sms", read=whole(1), metavar="N", help="SMs that an all-reduce may hold."),
+        int | None, option("--comm-sms", whole(1), "N", "SMs that an all-reduce may hold.")
     ] = None
-    drop: Annotated[
-        tuple[int, ...] | None,
-        option(
-            "--drop",
-            read=blocks,
-            metavar="BLOCKS",
-            help="Blocks whose attention all-reduce is dropped, such as 0-3,7.",
-        ),
-    ] = None
+    drop: DropOption = None
 
     def changes(self) -> dict[str, Any]:
         """The fields of a plan that are given."""

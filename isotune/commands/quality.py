@@ -12,6 +12,7 @@ from isotune.commands.options import (
     fraction_or_none,
     names,
     option,
+    plain,
     progress,
     real,
 )
@@ -62,17 +63,14 @@ class QualityOptions(WindowOptions):
         ),
     ] = False
     text: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--text", metavar="FILE", help="Text to judge on; may be given several times."
-        ),
+        list[Path] | None, plain("--text", "FILE", "Text to judge on; may be given several times.")
     ] = None
     original: Annotated[
         Path | None,
-        typer.Option(
+        plain(
             "--original",
-            metavar="FOLDER",
-            help="Model to compare with, such as the one before recovery.",
+            "FOLDER",
+            "Model to compare with, such as the one before recovery.",
             show_default="the model's folder",
         ),
     ] = None
@@ -80,9 +78,9 @@ class QualityOptions(WindowOptions):
         float | None,
         option(
             "--max-perplexity-rise",
-            read=fraction_or_none,
-            metavar="SHARE",
-            help="Largest growth of perplexity, or none.",
+            fraction_or_none,
+            "SHARE",
+            "Largest growth of perplexity, or none.",
             show_default="1%",
         ),
     ] = 0.01
@@ -90,34 +88,31 @@ class QualityOptions(WindowOptions):
         float | None,
         option(
             "--min-agreement",
-            read=fraction,
-            metavar="SHARE",
-            help="Smallest share of positions with the same next token.",
+            fraction,
+            "SHARE",
+            "Smallest share of positions with the same next token.",
         ),
     ] = None
     max_logprob_change: Annotated[
         float | None,
         option(
             "--max-logprob-change",
-            read=real(0.0),
-            metavar="NATS",
-            help="Largest change of the log-probability of any token of the text.",
+            real(0.0),
+            "NATS",
+            "Largest change of the log-probability of any token of the text.",
         ),
     ] = None
     lm_eval: Annotated[
         tuple[str, ...] | None,
         option(
             "--lm-eval",
-            read=names,
-            metavar="NAMES",
-            help="Tasks of lm-evaluation-harness to run too, comma-separated.",
+            names,
+            "NAMES",
+            "Tasks of lm-evaluation-harness to run too, comma-separated.",
         ),
     ] = None
     lm_eval_folder: Annotated[
-        Path | None,
-        typer.Option(
-            "--lm-eval-folder", metavar="FOLDER", help="Folder with task files of your own."
-        ),
+        Path | None, plain("--lm-eval-folder", "FOLDER", "Folder with task files of your own.")
     ] = None
 
     def check_quality_options(self) -> None:

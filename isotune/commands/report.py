@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from isotune.commands.options import OutputOptions, application, command
+from isotune.commands.options import OutputOptions, application, command, output_option, plain
 from isotune.results import Answer
 from isotune.simulator.io import check_writable, write_text
 
@@ -23,17 +23,9 @@ class Report(OutputOptions):
             "plan.yaml, policy.yaml, a sweep's table, or sensitivity.json.",
         ),
     ]
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="HTML page to write.")
-    ] = Path("report.html")
+    output: Annotated[Path, output_option("HTML page to write.")] = Path("report.html")
     title: Annotated[
-        str | None,
-        typer.Option(
-            "--title",
-            metavar="TEXT",
-            help="Title of the page.",
-            show_default="what is reported",
-        ),
+        str | None, plain("--title", "TEXT", "Title of the page.", show_default="what is reported")
     ] = None
 
     def run(self) -> None:

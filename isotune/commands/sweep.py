@@ -18,6 +18,7 @@ from isotune.commands.options import (
     model_option,
     names,
     option,
+    output_option,
     progress,
     reader,
     show,
@@ -48,25 +49,22 @@ class _Axes:
         model_option("Models: bundled names or paths", metavar="NAMES", parser=reader(names)),
     ] = None
     tp: Annotated[
-        tuple[int, ...] | None,
-        option("--tp", read=sizes_or_range, metavar="N,N", help="Tensor-parallel sizes."),
+        tuple[int, ...] | None, option("--tp", sizes_or_range, "N,N", "Tensor-parallel sizes.")
     ] = None
     batch: Annotated[
-        tuple[int, ...] | None,
-        option("--batch", read=sizes_or_range, metavar="N,N", help="Requests of a batch."),
+        tuple[int, ...] | None, option("--batch", sizes_or_range, "N,N", "Requests of a batch.")
     ] = None
     prompt: Annotated[
         tuple[int, ...] | None,
         option(
             "--prompt",
-            read=sizes_or_range,
-            metavar="TOKENS",
-            help="Prompt lengths: 1k,2k,4k, or first:last:step such as 1k:128k:1k.",
+            sizes_or_range,
+            "TOKENS",
+            "Prompt lengths: 1k,2k,4k, or first:last:step such as 1k:128k:1k.",
         ),
     ] = None
     phase: Annotated[
-        tuple[str, ...] | None,
-        choices("--phase", Choices(get_args(Phase), "phase"), "Phases"),
+        tuple[str, ...] | None, choices("--phase", Choices(get_args(Phase), "phase"), "Phases")
     ] = None
     weight_dtype: Annotated[
         tuple[str, ...] | None,
@@ -111,18 +109,11 @@ class Sweep(_Axes, OutputOptions):
     ] = None
     jobs: Annotated[
         int | None,
-        option(
-            "--jobs",
-            read=whole(1),
-            metavar="N",
-            help="Processes.",
-            show_default="one per processor core",
-        ),
+        option("--jobs", whole(1), "N", "Processes.", show_default="one per processor core"),
     ] = None
-    output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="FILE", help="Table to write, .parquet or .csv."),
-    ] = Path("sweep.parquet")
+    output: Annotated[Path, output_option("Table to write, .parquet or .csv.")] = Path(
+        "sweep.parquet"
+    )
 
     def run(self) -> None:
         """Predict, write the table and print a summary of it."""

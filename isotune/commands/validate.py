@@ -10,6 +10,7 @@ from isotune import results
 from isotune.commands.options import (
     DeviceOption,
     OutputOptions,
+    TimeoutOption,
     application,
     choice,
     command,
@@ -17,8 +18,8 @@ from isotune.commands.options import (
     hardware_option,
     model_option,
     option,
+    plain,
     progress,
-    real,
     whole,
 )
 from isotune.commands.quality import QualityOptions
@@ -38,48 +39,28 @@ class _RunOptions:
     PANEL: ClassVar = "How it is run"
 
     layers: Annotated[
-        int | None,
-        option("--layers", read=whole(1), metavar="N", help="Run only the first N blocks."),
+        int | None, option("--layers", whole(1), "N", "Run only the first N blocks.")
     ] = None
     device: DeviceOption = None
     nproc: Annotated[
         int | None,
-        option(
-            "--nproc",
-            read=whole(1),
-            metavar="N",
-            help="Ranks to start.",
-            show_default="the plan's tp",
-        ),
+        option("--nproc", whole(1), "N", "Ranks to start.", show_default="the plan's tp"),
     ] = None
-    repeat: Annotated[
-        int, option("--repeat", read=whole(1), metavar="N", help="Measured runs.")
-    ] = 10
-    warmup: Annotated[
-        int, option("--warmup", read=whole(0), metavar="N", help="Runs before the measured ones.")
-    ] = 2
+    repeat: Annotated[int, option("--repeat", whole(1), "N", "Measured runs.")] = 10
+    warmup: Annotated[int, option("--warmup", whole(0), "N", "Runs before the measured ones.")] = 2
     emulate_tp: Annotated[
         int | None,
         option(
             "--emulate-tp",
-            read=whole(1),
-            metavar="N",
-            help="One device plays one of N ranks; all-reduces are copies paced to --hw's times.",
+            whole(1),
+            "N",
+            "One device plays one of N ranks; all-reduces are copies paced to --hw's times.",
         ),
     ] = None
     check_dtype: Annotated[
-        str,
-        choice("--check-dtype", CHECK_DTYPES, "Number type in which outputs are compared"),
+        str, choice("--check-dtype", CHECK_DTYPES, "Number type in which outputs are compared")
     ] = "float32"
-    timeout: Annotated[
-        float,
-        option(
-            "--timeout",
-            read=real(1.0),
-            metavar="S",
-            help="Seconds without progress after which the run is ended.",
-        ),
-    ] = 120.0
+    timeout: TimeoutOption = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +80,7 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
         str | None, hardware_option("Profile to predict with", show_default="the plan's")
     ] = None
     trace: Annotated[
-        Path | None,
-        typer.Option(
-            "--trace", metavar="FILE", help="Chrome/Perfetto trace, measured beside predicted."
-        ),
+        Path | None, plain("--trace", "FILE", "Chrome/Perfetto trace, measured beside predicted.")
     ] = None
 
     def run(self) -> None:

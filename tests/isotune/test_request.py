@@ -16,9 +16,7 @@ DEFAULTS = {p.name: p.default for p in parameters(*KINDS)}
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     PANEL: ClassVar = "Shape"
-    tp: Annotated[
-        tuple[int, ...] | None, option("--tp", read=counts, metavar="N", help="Ranks.")
-    ] = None
+    tp: Annotated[tuple[int, ...] | None, option("--tp", counts, "N", "Ranks.")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ def test_inherited_options_come_first_in_their_panel():
 def test_an_option_of_two_requests_has_one_meaning():
     @dataclass(frozen=True, kw_only=True)
     class Other:
-        tp: Annotated[int, option("--tp", read=int, metavar="N", help="Another.")] = 1
+        tp: Annotated[int, option("--tp", int, "N", "Another.")] = 1
 
     with pytest.raises(TypeError, match="tp has two meanings"):
         parameters(Shape, Other)

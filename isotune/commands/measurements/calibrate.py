@@ -9,11 +9,14 @@ import typer
 
 import isotune
 from isotune.commands.options import (
+    NewName,
     OutputOptions,
     application,
     command,
     iso_date,
     option,
+    output_option,
+    plain,
     profile_name,
     whole,
 )
@@ -32,52 +35,38 @@ class Calibrate(OutputOptions):
         list[Path], typer.Argument(metavar="TABLE...", help="Measurements: .csv or .csv.gz files.")
     ]
     base: Annotated[
-        str,
-        typer.Option(
-            "--base", metavar="NAME", help="Profile to start from; its specification is kept."
-        ),
+        str, plain("--base", "NAME", "Profile to start from; its specification is kept.")
     ]
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write.")
-    ]
+    output: Annotated[Path, output_option("Profile to write.")]
     relative: Annotated[
         list[Path] | None,
-        typer.Option(
+        plain(
             "--relative",
-            metavar="TABLE",
-            help="Measurements of the same chip in another machine: its GEMMs join the fit.",
+            "TABLE",
+            "Measurements of the same chip in another machine: its GEMMs join the fit.",
         ),
     ] = None
     contention: Annotated[
         Path | None,
-        typer.Option(
+        plain(
             "--contention",
-            metavar="TABLE",
-            help="Slowdown of compute and all-reduces that overlap, as measure writes it.",
+            "TABLE",
+            "Slowdown of compute and all-reduces that overlap, as measure writes it.",
         ),
     ] = None
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--name",
-            metavar="NAME",
-            help="Name of the new profile.",
-            show_default="the output file's",
-        ),
-    ] = None
+    name: NewName = None
     date: Annotated[
         str | None,
         option(
             "--date",
-            read=iso_date,
-            metavar="DATE",
-            help="Date of the fit (year-month-day), kept in the profile.",
+            iso_date,
+            "DATE",
+            "Date of the fit (year-month-day), kept in the profile.",
             show_default="today",
         ),
     ] = None
     seed: Annotated[
-        int,
-        option("--seed", read=whole(0), metavar="N", help="Seed of the choice of held-back rows."),
+        int, option("--seed", whole(0), "N", "Seed of the choice of held-back rows.")
     ] = 0
 
     def run(self) -> None:

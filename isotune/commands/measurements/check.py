@@ -34,9 +34,7 @@ class Check(OutputOptions):
     hw: Annotated[str | None, hardware_option(show_default="the machine that the table names")] = (
         None
     )
-    worst: Annotated[
-        int, option("--worst", read=whole(0), metavar="N", help="Worst rows to list.")
-    ] = 5
+    worst: Annotated[int, option("--worst", whole(0), "N", "Worst rows to list.")] = 5
     held_back: Annotated[
         bool,
         typer.Option("--held-back", help="Only rows that the bundled profiles were not fitted to."),

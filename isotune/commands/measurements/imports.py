@@ -8,11 +8,14 @@ import typer
 
 import isotune
 from isotune.commands.options import (
-    PROFILES,
     HelpfulGroup,
+    NewName,
     OutputOptions,
+    base_option,
     command,
     option,
+    output_option,
+    plain,
     profile_name,
     whole,
 )
@@ -20,28 +23,14 @@ from isotune.results import Answer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 
-Name = Annotated[
-    str | None,
-    typer.Option(
-        "--name",
-        metavar="NAME",
-        help="Name of the new profile.",
-        show_default="the output file's",
-    ),
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImportNcclTests(OutputOptions):
     """An nccl-tests log to all-reduce measurements for `isotune calibrate`."""
 
     log: Annotated[Path, typer.Argument(help="Output of all_reduce_perf on one node.")]
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (.csv).")
-    ]
-    hw: Annotated[
-        str, typer.Option("--hw", metavar="NAME", help="Name of the machine in the table.")
-    ] = ""
+    output: Annotated[Path, output_option("Table to write (.csv).")]
+    hw: Annotated[str, plain("--hw", "NAME", "Name of the machine in the table.")] = ""
     in_place: Annotated[bool, typer.Option("--in-place", help="Take the in-place times.")] = False
 
     def run(self) -> None:
@@ -68,21 +57,11 @@ class ImportAiconfigurator(OutputOptions):
 
     system: Annotated[Path, typer.Argument(help="A system file of aiconfigurator, .yaml.")]
     base: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="NAME",
-            help="The measured machine that it resembles most: kernels, SMs, L2.",
-            autocompletion=PROFILES.complete,
-        ),
+        str, base_option("The measured machine that it resembles most: kernels, SMs, L2.")
     ]
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Profile to write.")
-    ]
-    name: Name = None
-    nodes: Annotated[
-        int, option("--nodes", read=whole(1, 1024), metavar="N", help="Nodes of the machine.")
-    ] = 1
+    output: Annotated[Path, output_option("Profile to write.")]
+    name: NewName = None
+    nodes: Annotated[int, option("--nodes", whole(1, 1024), "N", "Nodes of the machine.")] = 1
 
     def run(self) -> None:
         """Write the profile."""
@@ -102,20 +81,11 @@ class ImportTopology(OutputOptions):
     """How the GPUs are joined, PCIe-only pairs first; a profile of it on request."""
 
     dump: Annotated[Path, typer.Argument(help="Output of nvidia-smi topo -m.")]
-    base: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="NAME",
-            help="Also write a profile, with this machine's GPUs.",
-            autocompletion=PROFILES.complete,
-        ),
-    ] = None
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Profile to write; needs --from."),
-    ] = None
-    name: Name = None
+    base: Annotated[str | None, base_option("Also write a profile, with this machine's GPUs.")] = (
+        None
+    )
+    output: Annotated[Path | None, output_option("Profile to write; needs --from.")] = None
+    name: NewName = None
 
     def run(self) -> None:
         """Print the topology, and write the profile."""

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
 from isotune.commands.options import (
     Choices,
     DeviceOption,
     OutputOptions,
+    TimeoutOption,
     TokenRange,
     application,
     choice,
@@ -19,6 +18,8 @@ from isotune.commands.options import (
     least_and_most,
     model_option,
     option,
+    output_option,
+    plain,
     progress,
     real,
     whole,
@@ -43,14 +44,14 @@ class _Shapes:
     model: Annotated[
         str, model_option("Model whose shapes are measured: bundled name, folder or config.json")
     ] = "llama-2-7b"
-    nproc: Annotated[int, option("--nproc", read=whole(1), metavar="N", help="Ranks to start.")] = 1
+    nproc: Annotated[int, option("--nproc", whole(1), "N", "Ranks to start.")] = 1
     tp: Annotated[
         int | None,
         option(
             "--tp",
-            read=whole(1),
-            metavar="N",
-            help="Tensor-parallel size of the measured shards.",
+            whole(1),
+            "N",
+            "Tensor-parallel size of the measured shards.",
             show_default="--nproc",
         ),
     ] = None
@@ -58,9 +59,9 @@ class _Shapes:
         TokenRange,
         option(
             "--tokens",
-            read=least_and_most,
-            metavar="TOKENS",
-            help="Most rows of a kernel, or fewest:most; 4k = 4096.",
+            least_and_most,
+            "TOKENS",
+            "Most rows of a kernel, or fewest:most; 4k = 4096.",
             show_default="4k",
         ),
     ] = _UP_TO_4K
@@ -75,26 +76,13 @@ class _Shapes:
 class Measure(_Shapes, OutputOptions):
     """Measure GEMMs, attention, norms, all-reduces and their contention into a table."""
 
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="Table to write (.csv).")
-    ]
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Name of this machine in the table.")
-    ] = "this"
+    output: Annotated[Path, output_option("Table to write (.csv).")]
+    name: Annotated[str, plain("--name", "NAME", "Name of this machine in the table.")] = "this"
     device: DeviceOption = None
-    seconds: Annotated[
-        float,
-        option("--seconds", read=real(0.0), metavar="S", help="Time of each measurement."),
-    ] = 0.2
-    timeout: Annotated[
-        float,
-        option(
-            "--timeout",
-            read=real(1.0),
-            metavar="S",
-            help="Seconds without progress after which the run is ended.",
-        ),
-    ] = 120.0
+    seconds: Annotated[float, option("--seconds", real(0.0), "S", "Time of each measurement.")] = (
+        0.2
+    )
+    timeout: TimeoutOption = 120.0
 
     def run(self) -> None:
         """Measure, and write the tables that have rows."""

@@ -5,7 +5,13 @@ from .declared import PROFILES as PROFILES
 from .declared import TECHNIQUES as TECHNIQUES
 from .declared import CaseOptions as CaseOptions
 from .declared import DeviceOption as DeviceOption
+from .declared import DropOption as DropOption
+from .declared import EpochsOption as EpochsOption
+from .declared import FolderOfPlan as FolderOfPlan
+from .declared import NewName as NewName
+from .declared import TimeoutOption as TimeoutOption
 from .declared import TraceFile as TraceFile
+from .declared import base_option as base_option
 from .declared import hardware_option as hardware_option
 from .declared import model_option as model_option
 from .declared import profile_name as profile_name
@@ -34,6 +40,8 @@ from .parsers import iso_date as iso_date
 from .parsers import least_and_most as least_and_most
 from .parsers import names as names
 from .parsers import option as option
+from .parsers import output_option as output_option
+from .parsers import plain as plain
 from .parsers import proper_fraction as proper_fraction
 from .parsers import reader as reader
 from .parsers import real as real

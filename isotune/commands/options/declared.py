@@ -4,20 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
-import typer
-
 from isotune import hw_profiles
-from isotune.commands.options.parsers import Choices, choice
+from isotune.commands.options.parsers import Choices, blocks, choice, option, plain, real, whole
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.io import Schema
 from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
 from isotune.simulator.schedule import SEARCHABLE, SPD, Phase, Workload
 from isotune.validation.choices import DEVICES
-
-
-def _types(what: str, names: tuple[str, ...]) -> str:
-    return f"{what}: {', '.join(names[:-1])} or {names[-1]}."
-
 
 DEFAULT_MODEL = "llama-2-70b"
 TECHNIQUES = (*SEARCHABLE, SPD)
@@ -44,7 +37,7 @@ def hardware_option(
 ) -> Any:
     """`--hw`, a profile."""
     settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": PROFILES.complete} | more
-    return typer.Option("--hw", help=f"{help}.", **settings)
+    return plain("--hw", help=f"{help}.", **settings)
 
 
 def model_option(
@@ -52,7 +45,12 @@ def model_option(
 ) -> Any:
     """`--model`."""
     settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": MODELS.complete} | more
-    return typer.Option("--model", help=f"{help}.", **settings)
+    return plain("--model", help=f"{help}.", **settings)
+
+
+def base_option(help: str) -> Any:
+    """`--from`, a machine whose figures a new profile begins with."""
+    return plain("--from", "NAME", help, autocompletion=PROFILES.complete)
 
 
 def profile_name(path: Path) -> str:
@@ -69,8 +67,7 @@ class CaseOptions:
     hw: Annotated[str | None, hardware_option(show_default=False)] = None
     model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
     phase: Annotated[
-        str | None,
-        choice("--phase", get_args(Phase), "Phase", show_default="prefill"),
+        str | None, choice("--phase", get_args(Phase), "Phase", show_default="prefill")
     ] = None
     dtype: Annotated[
         str | None,
@@ -102,12 +99,27 @@ class CaseOptions:
 DeviceOption = Annotated[
     str | None, choice("--device", DEVICES, "Device", show_default="cuda if there")
 ]
+TimeoutOption = Annotated[
+    float,
+    option("--timeout", real(1.0), "S", "Seconds without progress after which the run is ended."),
+]
+DropOption = Annotated[
+    tuple[int, ...] | None,
+    option(
+        "--drop", blocks, "BLOCKS", "Blocks whose attention all-reduce is dropped, such as 0-3,7."
+    ),
+]
+EpochsOption = Annotated[int, option("--epochs", whole(1), "N", "Most epochs of distillation.")]
+FolderOfPlan = Annotated[
+    Path | None, plain("--model", "FOLDER", "Hugging Face folder.", show_default="the plan's")
+]
+NewName = Annotated[
+    str | None,
+    plain("--name", "NAME", "Name of the new profile.", show_default="the output file's"),
+]
 TraceFile = Annotated[
     Path | None,
-    typer.Option(
-        "--trace",
-        metavar="FILE",
-        help="Write the timeline as a trace for Perfetto (JSON).",
-        show_default=False,
+    plain(
+        "--trace", "FILE", "Write the timeline as a trace for Perfetto (JSON).", show_default=False
     ),
 ]

@@ -262,9 +262,19 @@ def reader(read: Callable[[str], Value]) -> Callable[[Any], Any]:
     return parse
 
 
-def option(*flags: str, read: Callable[[str], Any], metavar: str, help: str, **more: Any) -> Any:
+def option(flag: str, read: Callable[[str], Any], metavar: str, help: str, **more: Any) -> Any:
     """An option whose text `read` makes into a value."""
-    return typer.Option(*flags, parser=reader(read), metavar=metavar, help=help, **more)
+    return plain(flag, metavar, help, parser=reader(read), **more)
+
+
+def plain(flag: str, metavar: str, help: str, **more: Any) -> Any:
+    """An option that Typer reads by itself: a path or a name."""
+    return typer.Option(flag, metavar=metavar, help=help, **more)
+
+
+def output_option(help: str, metavar: str = "FILE", **more: Any) -> Any:
+    """`-o`, `--output`."""
+    return typer.Option("-o", "--output", metavar=metavar, help=help, **more)
 
 
 def choice(
@@ -279,9 +289,9 @@ def choice(
     names = Choices(allowed, aliases=aliases)
     return option(
         flag,
-        read=names.one,
-        metavar="NAME",
-        help=f"{help}: {names}.",
+        names.one,
+        "NAME",
+        f"{help}: {names}.",
         autocompletion=names.complete,
         **more,
     )
@@ -291,9 +301,9 @@ def choices(flag: str, names: Choices, help: str, *, metavar: str = "NAMES", **m
     """An option that takes several of a closed set, comma-separated."""
     return option(
         flag,
-        read=names.several,
-        metavar=metavar,
-        help=f"{help}, comma-separated: {', '.join(names.allowed)}.",
+        names.several,
+        metavar,
+        f"{help}, comma-separated: {', '.join(names.allowed)}.",
         autocompletion=names.complete,
         **more,
     )

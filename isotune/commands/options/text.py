@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from isotune.commands.options.declared import DeviceOption
-from isotune.commands.options.parsers import choice, option, whole
+from isotune.commands.options.parsers import choice, option, plain, whole
 from isotune.simulator.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,19 +26,16 @@ class WindowOptions:
 
     PANEL: ClassVar = _PANEL
 
-    context: Annotated[
-        int, option("--context", read=whole(3), metavar="N", help="Tokens of a window.")
-    ] = 512
+    context: Annotated[int, option("--context", whole(3), "N", "Tokens of a window.")] = 512
     windows: Annotated[
-        int,
-        option("--windows", read=whole(1), metavar="N", help="Windows at most, drawn by --seed."),
+        int, option("--windows", whole(1), "N", "Windows at most, drawn by --seed.")
     ] = 64
     tokenizer: Annotated[
         str | None,
-        typer.Option(
+        plain(
             "--tokenizer",
-            metavar="FOLDER",
-            help="Folder of a tokenizer, or `bytes` for a model of bytes.",
+            "FOLDER",
+            "Folder of a tokenizer, or `bytes` for a model of bytes.",
             show_default="the model's",
         ),
     ] = None
@@ -79,17 +76,10 @@ class TextOptions(WindowOptions):
 
     PANEL: ClassVar = _PANEL
 
-    text: Annotated[
-        list[Path],
-        typer.Option("--text", metavar="FILE", help="Text file; may be given several times."),
-    ]
-    seed: Annotated[
-        int,
-        option("--seed", read=whole(0), metavar="N", help="Seed of the choice of windows."),
-    ] = 0
+    text: Annotated[list[Path], plain("--text", "FILE", "Text file; may be given several times.")]
+    seed: Annotated[int, option("--seed", whole(0), "N", "Seed of the choice of windows.")] = 0
     eval_batch: Annotated[
-        int,
-        option("--eval-batch", read=whole(1), metavar="N", help="Windows that run together."),
+        int, option("--eval-batch", whole(1), "N", "Windows that run together.")
     ] = 4
     dtype: Annotated[str, choice("--dtype", _DTYPES, "Number type to compute in")] = "float32"
     device: DeviceOption = None

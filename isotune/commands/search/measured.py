@@ -40,9 +40,9 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         float | None,
         option(
             "--time-budget",
-            read=duration,
-            metavar="TIME",
-            help="Time to measure, such as 600s, 10min or 1h.",
+            duration,
+            "TIME",
+            "Time to measure, such as 600s, 10min or 1h.",
             show_default="600s",
         ),
     ] = None

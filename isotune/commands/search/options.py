@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
-import typer
-
 import isotune
 from isotune.commands.options import (
     DEFAULT_MODEL,
@@ -22,6 +20,8 @@ from isotune.commands.options import (
     fraction,
     names,
     option,
+    output_option,
+    plain,
     real,
     token_range,
     whole,
@@ -48,11 +48,8 @@ class WrittenOptions(OutputOptions):
 
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Plan file, or policy file for a range of prompts.",
+        output_option(
+            "Plan file, or policy file for a range of prompts.",
             show_default="plan.yaml or policy.yaml",
         ),
     ] = None
@@ -79,9 +76,9 @@ class SearchCase(CaseOptions):
         tuple[int, ...] | None,
         option(
             "--tp",
-            read=counts,
-            metavar="N[,N]",
-            help="Tensor-parallel size; several are searched.",
+            counts,
+            "N[,N]",
+            "Tensor-parallel size; several are searched.",
             show_default="the whole node",
         ),
     ] = None
@@ -89,9 +86,9 @@ class SearchCase(CaseOptions):
         tuple[int, ...] | None,
         option(
             "--batch",
-            read=counts,
-            metavar="N[,N]",
-            help="Requests of a batch; several sizes are searched.",
+            counts,
+            "N[,N]",
+            "Requests of a batch; several sizes are searched.",
             show_default="1",
         ),
     ] = None
@@ -99,9 +96,9 @@ class SearchCase(CaseOptions):
         TokenRange | None,
         option(
             "--prompt",
-            read=token_range,
-            metavar="TOKENS",
-            help="Prompt length; 4k = 4096. A range such as 1k:128k finds a policy.",
+            token_range,
+            "TOKENS",
+            "Prompt length; 4k = 4096. A range such as 1k:128k finds a policy.",
             show_default="4096",
         ),
     ] = None
@@ -159,19 +156,19 @@ class LossyOptions:
     ] = None
     sensitivity: Annotated[
         Path | None,
-        typer.Option(
+        plain(
             "--sensitivity",
-            metavar="FILE",
-            help="Cost of dropping each block's all-reduce; without it none is dropped.",
+            "FILE",
+            "Cost of dropping each block's all-reduce; without it none is dropped.",
         ),
     ] = None
     accuracy_budget: Annotated[
         float | None,
         option(
             "--accuracy-budget",
-            read=fraction,
-            metavar="SHARE",
-            help="Largest growth of perplexity, such as 1%; needs --sensitivity.",
+            fraction,
+            "SHARE",
+            "Largest growth of perplexity, such as 1%; needs --sensitivity.",
             show_default="1%",
         ),
     ] = None
@@ -179,9 +176,9 @@ class LossyOptions:
         tuple[str, ...] | None,
         option(
             "--treatments",
-            read=names,
-            metavar="NAMES",
-            help="Recovery steps allowed for a dropped block, such as zero-shot,bias.",
+            names,
+            "NAMES",
+            "Recovery steps allowed for a dropped block, such as zero-shot,bias.",
             show_default="all that --sensitivity has",
         ),
     ] = None
@@ -254,20 +251,13 @@ class TuningOptions:
         ),
     ] = None
     latency_limit: Annotated[
-        float | None,
-        option("--latency-limit", read=real(0.0), metavar="MS", help="Slowest plan allowed."),
+        float | None, option("--latency-limit", real(0.0), "MS", "Slowest plan allowed.")
     ] = None
-    trials: Annotated[
-        int, option("--trials", read=whole(1), metavar="N", help="Trials of Optuna.")
-    ] = 200
-    seed: Annotated[
-        int,
-        option("--seed", read=whole(0, 2**32 - 1), metavar="N", help="Same seed, same plan."),
-    ] = 0
+    trials: Annotated[int, option("--trials", whole(1), "N", "Trials of Optuna.")] = 200
+    seed: Annotated[int, option("--seed", whole(0, 2**32 - 1), "N", "Same seed, same plan.")] = 0
     sampler: Annotated[str, choice("--sampler", SAMPLERS, "Sampler of Optuna")] = "auto"
     max_chunks: Annotated[
-        int,
-        option("--max-chunks", read=whole(2, 64), metavar="N", help="Most chunks of a prompt."),
+        int, option("--max-chunks", whole(2, 64), "N", "Most chunks of a prompt.")
     ] = 4
     DEFAULT_OBJECTIVES: ClassVar[tuple[str, ...]] = ("latency",)
 
@@ -304,11 +294,7 @@ class StorageOptions:
 
     storage: Annotated[
         str | None,
-        typer.Option(
-            "--storage",
-            metavar="URL",
-            help="Share the search: postgresql://, sqlite:/// or journal:///.",
-        ),
+        plain("--storage", "URL", "Share the search: postgresql://, sqlite:/// or journal:///."),
     ] = None
 
 
@@ -319,10 +305,7 @@ class SharingOptions(StorageOptions):
     PANEL: ClassVar = "Shared search"
 
     study: Annotated[
-        str,
-        typer.Option(
-            "--study", metavar="NAME", help="Name of the study; the same name resumes it."
-        ),
+        str, plain("--study", "NAME", "Name of the study; the same name resumes it.")
     ] = "isotune"
 
 

@@ -28,11 +28,7 @@ class PlanSearch(TrialsOptions):
 
     robust: Annotated[
         str | None,
-        choice(
-            "--robust",
-            MODES,
-            "Choose the plan that is best over the profile's errors",
-        ),
+        choice("--robust", MODES, "Choose the plan that is best over the profile's errors"),
     ] = None
     pareto: Annotated[
         bool,

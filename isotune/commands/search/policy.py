@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import progress
+from isotune.commands.options import plain, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import LossyOptions, SearchCase, WrittenOptions
 from isotune.simulator.errors import InputError
@@ -30,11 +30,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
 
     prompts: Annotated[
         Path | None,
-        typer.Option(
-            "--prompts",
-            metavar="FILE",
-            help="CSV of prompt lengths (and counts); finds a policy.",
-        ),
+        plain("--prompts", "FILE", "CSV of prompt lengths (and counts); finds a policy."),
     ] = None
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 import isotune
-from isotune.commands.options import progress
+from isotune.commands.options import plain, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
     SharingOptions,
@@ -68,8 +68,7 @@ class JoinedSearch(StorageOptions, WrittenOptions):
     PANEL: ClassVar = "Shared search"
 
     join: Annotated[
-        str | None,
-        typer.Option("--join", metavar="STUDY", help="Work on a shared search; needs --storage."),
+        str | None, plain("--join", "STUDY", "Work on a shared search; needs --storage.")
     ] = None
 
     @classmethod

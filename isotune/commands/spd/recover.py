@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
-import typer
-
 from isotune.commands.options import (
     BlockSteps,
+    DropOption,
+    EpochsOption,
+    FolderOfPlan,
     OutputOptions,
     TextOptions,
     application,
-    blocks,
     command,
     option,
+    output_option,
+    plain,
     progress,
     proper_fraction,
     real,
@@ -61,29 +63,12 @@ class _TargetOptions:
     PANEL: ClassVar = "What is recovered (a plan, or model, tp and blocks)"
 
     plan: Annotated[
-        Path | None,
-        typer.Option(
-            "--plan", metavar="FILE", help="Plan file: its tp and its dropped all-reduces."
-        ),
+        Path | None, plain("--plan", "FILE", "Plan file: its tp and its dropped all-reduces.")
     ] = None
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", metavar="FOLDER", help="Hugging Face folder.", show_default="the plan's"
-        ),
-    ] = None
-    drop: Annotated[
-        tuple[int, ...] | None,
-        option(
-            "--drop",
-            read=blocks,
-            metavar="BLOCKS",
-            help="Blocks whose attention all-reduce is dropped, such as 0-3,7.",
-        ),
-    ] = None
+    model: FolderOfPlan = None
+    drop: DropOption = None
     tp: Annotated[
-        int | None,
-        option("--tp", read=whole(2), metavar="N", help="Tensor-parallel size, with --drop."),
+        int | None, option("--tp", whole(2), "N", "Tensor-parallel size, with --drop.")
     ] = None
 
     def target(self) -> Target:
@@ -131,9 +116,9 @@ class _StepOptions:
         tuple[str, ...] | None,
         option(
             "--steps",
-            read=read_steps,
-            metavar="NAMES",
-            help=f"Some of {','.join(STEPS)}; none keeps the blocks as they are.",
+            read_steps,
+            "NAMES",
+            f"Some of {','.join(STEPS)}; none keeps the blocks as they are.",
             show_default="the plan's treatments, else all",
         ),
     ] = None
@@ -141,28 +126,24 @@ class _StepOptions:
         list[BlockSteps] | None,
         option(
             "--block-steps",
-            read=read_block_steps,
-            metavar="BLOCKS=NAMES",
-            help="Other steps for some blocks, such as 0,3=heads,distil; may be given several "
-            "times.",
+            read_block_steps,
+            "BLOCKS=NAMES",
+            "Other steps for some blocks, such as 0,3=heads,distil; may be given several times.",
         ),
     ] = None
     sensitivity: Annotated[
         Path | None,
-        typer.Option(
+        plain(
             "--sensitivity",
-            metavar="FILE",
-            help="Steps by the class in this file: none for ISB, distil for SB, heads and distil "
+            "FILE",
+            "Steps by the class in this file: none for ISB, distil for SB, heads and distil "
             "for ESB.",
         ),
     ] = None
-    rate: Annotated[
-        float, option("--rate", read=real(0.0), metavar="X", help="Learning rate of distillation.")
-    ] = 1e-3
-    epochs: Annotated[
-        int,
-        option("--epochs", read=whole(1), metavar="N", help="Most epochs of distillation."),
-    ] = 10
+    rate: Annotated[float, option("--rate", real(0.0), "X", "Learning rate of distillation.")] = (
+        1e-3
+    )
+    epochs: EpochsOption = 10
 
     def by_block(self, target: Target) -> dict[int, tuple[str, ...]]:
         """The steps of each dropped block.
@@ -206,20 +187,17 @@ def _by_class(path: Path, target: Target) -> dict[int, tuple[str, ...]]:
 class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
     """Recover the accuracy of blocks whose all-reduces are dropped; writes a model folder."""
 
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Folder to write.")
-    ]
+    output: Annotated[Path, output_option("Folder to write.", "FOLDER")]
     eval_text: Annotated[
-        list[Path] | None,
-        typer.Option("--eval-text", metavar="FILE", help="Evaluation text, not used for fitting."),
+        list[Path] | None, plain("--eval-text", "FILE", "Evaluation text, not used for fitting.")
     ] = None
     held_back_share: Annotated[
         float,
         option(
             "--held-back-share",
-            read=proper_fraction,
-            metavar="SHARE",
-            help="Share of the text that judges each step.",
+            proper_fraction,
+            "SHARE",
+            "Share of the text that judges each step.",
             show_default="20%",
         ),
     ] = 0.2

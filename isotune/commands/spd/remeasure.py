@@ -9,12 +9,15 @@ import typer
 
 from isotune import results
 from isotune.commands.options import (
+    EpochsOption,
+    FolderOfPlan,
     OutputOptions,
     TextOptions,
     application,
     command,
     fraction,
     option,
+    plain,
     progress,
     whole,
 )
@@ -36,35 +39,23 @@ class Remeasure(TextOptions, OutputOptions):
 
     plan: Annotated[Path, typer.Argument(help="Plan file, as search --sensitivity writes it.")]
     sensitivity: Annotated[
-        Path,
-        typer.Option(
-            "--sensitivity", metavar="FILE", help="Table to check; the result is added to it."
-        ),
+        Path, plain("--sensitivity", "FILE", "Table to check; the result is added to it.")
     ]
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            "--model", metavar="FOLDER", help="Hugging Face folder.", show_default="the plan's"
-        ),
-    ] = None
+    model: FolderOfPlan = None
     accuracy_budget: Annotated[
         float,
         option(
             "--accuracy-budget",
-            read=fraction,
-            metavar="SHARE",
-            help="Largest growth of perplexity.",
+            fraction,
+            "SHARE",
+            "Largest growth of perplexity.",
             show_default="1%",
         ),
     ] = 0.01
     rounds: Annotated[
-        int,
-        option("--rounds", read=whole(1), metavar="N", help="Searches and measurements at most."),
+        int, option("--rounds", whole(1), "N", "Searches and measurements at most.")
     ] = 1
-    epochs: Annotated[
-        int,
-        option("--epochs", read=whole(1), metavar="N", help="Most epochs of distillation."),
-    ] = 10
+    epochs: EpochsOption = 10
 
     def run(self) -> None:
         """Measure, correct the table, and search again while rounds are left."""

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
 from isotune.commands.options import (
     OutputOptions,
     TextOptions,
@@ -15,6 +13,8 @@ from isotune.commands.options import (
     command,
     fraction,
     option,
+    output_option,
+    plain,
     progress,
     resumable,
     treatment_names,
@@ -43,9 +43,9 @@ class _ClassOptions:
         tuple[float, float] | None,
         option(
             "--tau",
-            read=two_fractions,
-            metavar="SHARE,SHARE",
-            help="Thresholds tau1,tau2 of the growth of perplexity, such as 0.1%,1%.",
+            two_fractions,
+            "SHARE,SHARE",
+            "Thresholds tau1,tau2 of the growth of perplexity, such as 0.1%,1%.",
             show_default=False,
         ),
     ] = None
@@ -53,9 +53,9 @@ class _ClassOptions:
         tuple[float, float] | None,
         option(
             "--quantiles",
-            read=two_fractions,
-            metavar="SHARE,SHARE",
-            help="Shares of the blocks up to ISB and up to SB.",
+            two_fractions,
+            "SHARE,SHARE",
+            "Shares of the blocks up to ISB and up to SB.",
             show_default="60%,90%",
         ),
     ] = None
@@ -63,9 +63,9 @@ class _ClassOptions:
         float | None,
         option(
             "--accuracy-budget",
-            read=fraction,
-            metavar="SHARE",
-            help="Growth of perplexity that the ISBs together may cost.",
+            fraction,
+            "SHARE",
+            "Growth of perplexity that the ISBs together may cost.",
         ),
     ] = None
 
@@ -99,11 +99,9 @@ class _ClassOptions:
 class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
     """Measure the perplexity that each dropped attention all-reduce of a checkpoint costs."""
 
-    model: Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Hugging Face folder.")]
-    tp: Annotated[int, option("--tp", read=whole(2), metavar="N", help="Tensor-parallel size.")]
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="File to write.")
-    ] = Path("sensitivity.json")
+    model: Annotated[Path, plain("--model", "FOLDER", "Hugging Face folder.")]
+    tp: Annotated[int, option("--tp", whole(2), "N", "Tensor-parallel size.")]
+    output: Annotated[Path, output_option("File to write.")] = Path("sensitivity.json")
     scan: Annotated[
         str,
         choice(
@@ -116,18 +114,18 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         tuple[str, ...] | None,
         option(
             "--treatments",
-            read=treatment_names,
-            metavar="NAMES",
-            help="Also each block's cost after recovery steps, such as bias,bias+distil.",
+            treatment_names,
+            "NAMES",
+            "Also each block's cost after recovery steps, such as bias,bias+distil.",
         ),
     ] = None
     stride: Annotated[
         int | None,
         option(
             "--stride",
-            read=whole(1),
-            metavar="N",
-            help="Tokens between the starts of two windows.",
+            whole(1),
+            "N",
+            "Tokens between the starts of two windows.",
             show_default="--context",
         ),
     ] = None
