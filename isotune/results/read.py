@@ -85,7 +85,7 @@ def _with_table(path: Path, sweep: Sweep) -> Sweep:
 def _from_table(path: Path, sweep: Sweep | None = None) -> Sweep:
     from isotune.tuner.sweep import read_rows
 
-    rows = list(read_rows(path))
+    rows = read_rows(path)
     if not rows:
         raise InputError(f"{path}: the table has no rows")
     about = {} if sweep is None else {"skipped": sweep.skipped, "file": sweep.file}

@@ -38,10 +38,10 @@ class Sweep(Result):
         Raises:
             InputError: unknown hardware or model, or nothing possible in the grid.
         """
-        from isotune.tuner.sweep import in_memory, none_for_nan
+        from isotune.tuner.sweep import in_memory, plain_cells
 
         found, skipped = in_memory(grid)
-        columns = {name: [*map(none_for_nan, cells.tolist())] for name, cells in found.items()}
+        columns = {name: plain_cells(cells) for name, cells in found.items()}
         count = len(next(iter(columns.values())))
         return cls(rows=count, columns=columns, skipped=skipped)
 

@@ -8,6 +8,7 @@ from isotune.simulator.io.csv_rows import (
     Number,
     TimedRow,
     csv_header,
+    explain_row,
     read_rows,
 )
 from isotune.simulator.io.hints import did_you_mean
@@ -64,6 +65,7 @@ __all__ = [
     "checked",
     "csv_header",
     "did_you_mean",
+    "explain_row",
     "format_quantity",
     "parse_quantity",
     "read_json",

@@ -20,7 +20,7 @@ from pydantic import (
 
 from isotune.simulator.errors import InputError
 
-_MAX_BYTES = 200_000_000
+MOST_BYTES = 200_000_000
 Row = TypeVar("Row", bound="CsvRow")
 
 
@@ -130,8 +130,10 @@ class TimedRow(CsvRow):
         return float(getattr(self, column) * self.UNITS[column])
 
 
-def read_rows(path: Path, row: type[Row], *, columns: Sequence[str] = ()) -> list[Row]:
-    """The rows of a `.csv` or `.csv.gz` file, in its order.
+def read_rows(
+    path: Path, row: type[Row], *, columns: Sequence[str] = (), most: int = MOST_BYTES
+) -> list[Row]:
+    """The rows of a `.csv` or `.csv.gz` file of at most `most` bytes, in its order.
 
     A table that may come without a header names its `columns`; trailing cells may be left out then.
 
@@ -139,7 +141,7 @@ def read_rows(path: Path, row: type[Row], *, columns: Sequence[str] = ()) -> lis
         InputError: one line with the file, the row (line of the file), the column, the value and
             what is allowed; or an unreadable file, malformed CSV, or no rows.
     """
-    reader = csv.reader(io.StringIO(_text(path)), strict=True)
+    reader = csv.reader(io.StringIO(_text(path, most)), strict=True)
     try:
         names = list(columns) or next(reader, [])
         row.check_columns(names)
@@ -147,11 +149,11 @@ def read_rows(path: Path, row: type[Row], *, columns: Sequence[str] = ()) -> lis
     except csv.Error as error:
         raise InputError(f"{path}: row {reader.line_num}: malformed CSV ({error})") from error
     except ValidationError as error:
-        raise InputError(f"{path}: row {reader.line_num}: {_explain(error)}") from error
+        raise InputError(f"{path}: row {reader.line_num}: {explain_row(error)}") from error
     except ValueError as error:
         raise InputError(f"{path}: row {max(1, reader.line_num)}: {error}") from error
     if not rows:
-        raise InputError(f"{path}: no rows")
+        raise InputError(f"{path}: the table has no rows")
     return rows
 
 
@@ -174,7 +176,7 @@ def _records(
         yield given | {"line": reader.line_num}
 
 
-def _explain(error: ValidationError) -> str:
+def explain_row(error: ValidationError) -> str:
     """The first complaint about a row, with its column."""
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
@@ -200,20 +202,20 @@ def csv_header(path: Path) -> tuple[str, ...]:
         InputError: an unreadable file or malformed CSV.
     """
     try:
-        return tuple(next(csv.reader(io.StringIO(_text(path)), strict=True), ()))
+        return tuple(next(csv.reader(io.StringIO(_text(path, MOST_BYTES)), strict=True), ()))
     except csv.Error as error:
         raise InputError(f"{path}: row 1: malformed CSV ({error})") from error
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int) -> str:
     try:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise InputError(f"{path}: larger than {_MAX_BYTES} bytes")
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise InputError(f"{path}: larger than {most} bytes")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error

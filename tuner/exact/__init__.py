@@ -11,6 +11,7 @@ from isotune.tuner.exact.enumeration import (
     spaces,
     split_sizes,
 )
+from isotune.tuner.exact.pareto import undominated
 
 __all__ = [
     "Best",
@@ -24,4 +25,5 @@ __all__ = [
     "spaces",
     "split_sizes",
     "times",
+    "undominated",
 ]

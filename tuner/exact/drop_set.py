@@ -35,6 +35,7 @@ from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import CommDtype, Plan
 from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
+from isotune.tuner.exact.pareto import undominated
 
 _CLOSED = 64
 """Splits closed at most; the bound counts what is left."""
@@ -218,7 +219,7 @@ def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
         kept = (drops <= most) & (cost + cheapest[block + 1] <= budget.left + 1e-15)
         kept &= time + rest < best * (1.0 - 1e-9)
         keep = np.flatnonzero(kept)
-        keep = keep[_undominated(np.rint(time[keep] / grid), cost[keep], state[keep])]
+        keep = keep[undominated(np.rint(time[keep] / grid), cost[keep], state[keep])]
         if len(keep) > _LABELS:
             proven = False
             bound = (time + to_go[block + 1][state, np.maximum(most - drops, 0)])[keep]
@@ -235,13 +236,3 @@ def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
         if kind_here:
             dropped.append(block)
     return latency, tuple(reversed(dropped)), proven
-
-
-def _undominated(time: Array, cost: Array, state: Index) -> Index:
-    """Indices of the paths that none in the same state beats in both time and cost."""
-    order = np.lexsort((cost, time, state))
-    kept: list[Index] = []
-    for part in np.split(order, np.flatnonzero(np.diff(state[order])) + 1):
-        before = np.minimum.accumulate(np.append(np.inf, cost[part][:-1]))
-        kept.append(part[cost[part] < before])
-    return np.concatenate(kept) if kept else order

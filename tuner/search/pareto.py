@@ -1,12 +1,14 @@
 """Latency against perplexity: the Pareto front of plans, with the paper's rule as a point on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import CommDtype, Plan
 from isotune.tuner.accuracy import Recovery, by_class
-from isotune.tuner.exact import joint_optimum
+from isotune.tuner.exact import joint_optimum, undominated
 from isotune.tuner.techniques import latency
 
 PAPER = "ISB/SB/ESB rule"
@@ -76,27 +78,19 @@ def accuracy_front(
 
 
 def _marked(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The front by latency, and the ruled points that are not on it, marked."""
-    kept: list[Point] = []
+    """The front by growth, and the ruled points that are not on it, marked."""
+    if not points:
+        return ()
+    times, growths = (np.array(column) for column in zip(*map(_values, points), strict=True))
+    front = {_values(points[index]) for index in undominated(times, growths)}
+    shown: dict[tuple[Plan, float, str], Point] = {}
     for point in sorted(points, key=lambda point: (point.growth, point.latency_s)):
-        beaten = any(
-            other is not point
-            and other.latency_s <= point.latency_s
-            and other.growth <= point.growth
-            and (other.latency_s, other.growth) != (point.latency_s, point.growth)
-            for other in points
-        )
-        same = any((k.plan, k.growth) == (point.plan, point.growth) for k in kept)
-        if (beaten or same) and not point.rule:
-            continue
-        kept.append(
-            Point(
-                plan=point.plan,
-                latency_s=point.latency_s,
-                growth=point.growth,
-                treatments=point.treatments,
-                rule=point.rule,
-                dominated=beaten,
-            )
-        )
-    return tuple(kept)
+        dominated = _values(point) not in front
+        if point.rule or not dominated:
+            key = point.plan, point.growth, point.rule
+            shown.setdefault(key, replace(point, dominated=dominated))
+    return tuple(shown.values())
+
+
+def _values(point: Point) -> tuple[float, float]:
+    return point.latency_s, point.growth

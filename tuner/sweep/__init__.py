@@ -8,13 +8,13 @@ from isotune.tuner.sweep.design_space import (
     sweep,
     swept_plan,
 )
-from isotune.tuner.sweep.table_file import none_for_nan, read_rows
+from isotune.tuner.sweep.table_file import plain_cells, read_rows
 
 __all__ = [
     "Grid",
     "SweepResult",
     "in_memory",
-    "none_for_nan",
+    "plain_cells",
     "read_grid",
     "read_rows",
     "sweep",

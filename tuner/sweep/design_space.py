@@ -11,14 +11,14 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -43,7 +43,7 @@ from isotune.simulator.schedule import (
 )
 from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
 from isotune.tuner.exact import even_sizes
-from isotune.tuner.sweep.table_file import COLUMNS, Columns, merge, write_part
+from isotune.tuner.sweep.table_file import COLUMNS, Columns, check_table, merge, write_part
 
 
 class Grid(Schema):
@@ -108,43 +108,36 @@ def sweep(
         InputError: unknown hardware or model, an unknown kind of file, a grid unlike that of
             the unfinished sweep beside it, or nothing possible in the grid.
     """
-    skipped: Counter[str] = Counter()
-    parts = list(_possible(grid, skipped))
-    if not parts:
-        raise InputError(f"sweep: no combination is possible: {next(iter(skipped), 'empty grid')}")
+    check_table(output)
+    parts, skipped = _possible(grid)
     folder = _folder(grid, output)
-    waiting = [index for index in range(len(parts)) if not _file(folder, output, index).exists()]
-    resumed, done, interrupted = len(parts) - len(waiting), len(parts) - len(waiting), False
+    files = [folder / f"{index:06}.npz" for index in range(len(parts))]
+    waiting = [(part, file) for part, file in zip(parts, files, strict=True) if not file.exists()]
+    kept = len(parts) - len(waiting)
+    ready, interrupted = kept, False
     workers = jobs or os.cpu_count() or 1
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_ctrl_c) as pool:
         try:
-            running = [
-                pool.submit(_compute, grid, parts[index], _file(folder, output, index))
-                for index in waiting
-            ]
+            running = [pool.submit(_compute, grid, *part_and_file) for part_and_file in waiting]
             for finished in as_completed(running):
                 finished.result()
-                done += 1
+                ready += 1
                 if progress:
-                    progress(done, len(parts))
+                    progress(ready, len(parts))
         except KeyboardInterrupt:
             interrupted = True
             pool.shutdown(wait=False, cancel_futures=True)
         except BrokenProcessPool as error:
             raise InputError(
-                f"sweep: a worker process died (out of memory?); {done} of {len(parts)} parts are "
+                f"sweep: a worker process died (out of memory?); {ready} of {len(parts)} parts are "
                 "kept, and the same command goes on from there"
             ) from error
     rows = 0
     if not interrupted:
-        rows = merge([_file(folder, output, index) for index in range(len(parts))], output)
+        rows = merge(files, output)
         shutil.rmtree(folder)
     return SweepResult(
-        rows=rows,
-        parts=done,
-        resumed=resumed,
-        skipped=dict(skipped),
-        interrupted=interrupted,
+        rows=rows, parts=ready, resumed=kept, skipped=skipped, interrupted=interrupted
     )
 
 
@@ -154,16 +147,19 @@ def in_memory(grid: Grid) -> tuple[Columns, dict[str, int]]:
     Raises:
         InputError: unknown hardware or model, or nothing possible in the grid.
     """
+    possible, skipped = _possible(grid)
+    parts = [rows_of(grid, part) for part in possible]
+    return _joined(parts), skipped
+
+
+def _possible(grid: Grid) -> tuple[list[Part], dict[str, int]]:
+    """Parts whose machine has the GPUs and whose model divides, and the rows of others by reason.
+
+    Raises:
+        InputError: unknown hardware or model, or no part is possible.
+    """
+    parts: list[Part] = []
     skipped: Counter[str] = Counter()
-    parts = [rows_of(grid, part) for part in _possible(grid, skipped)]
-    if not parts:
-        raise InputError(f"sweep: no combination is possible: {next(iter(skipped))}")
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS}
-    return columns, dict(skipped)
-
-
-def _possible(grid: Grid, skipped: Counter[str]) -> Iterator[Part]:
-    """Parts whose machine has the GPUs and whose model divides; the others are counted."""
     each = grid.rows // (
         len(grid.hardware) * len(grid.model) * len(grid.tp) * len(grid.weight_dtype)
     )
@@ -173,14 +169,15 @@ def _possible(grid: Grid, skipped: Counter[str]) -> Iterator[Part]:
             Scenario(model=model, hardware=profile, workload=Workload(tp=part.tp))
         except InputError as error:
             skipped[str(error)] += each
-            continue
-        yield part
+        else:
+            parts.append(part)
+    if not parts:
+        raise InputError(f"sweep: no combination is possible: {next(iter(skipped), 'empty grid')}")
+    return parts, dict(skipped)
 
 
 def _folder(grid: Grid, output: Path) -> Path:
     """The folder of the parts, made for this grid alone."""
-    if output.suffix not in (".parquet", ".csv"):
-        raise InputError(f"{output}: unknown kind of table (allowed: .parquet, .csv)")
     folder = output.with_name(f".{output.name}.parts")
     mark = hashlib.sha256(grid.model_dump_json().encode()).hexdigest()
     note = folder / "grid.json"
@@ -198,10 +195,6 @@ def _folder(grid: Grid, output: Path) -> Path:
     return folder
 
 
-def _file(folder: Path, output: Path, index: int) -> Path:
-    return folder / f"{index:06}{output.suffix}"
-
-
 def _leave_ctrl_c() -> None:
     """In a worker: Ctrl-C is for the process that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -214,39 +207,35 @@ def _compute(grid: Grid, part: Part, path: Path) -> None:
 def rows_of(grid: Grid, part: Part) -> Columns:
     """All rows of a part, as columns."""
     profile, model = read_profile(part.hardware), load_model(part.model)
-    found: list[dict[str, Any]] = []
+    batch, prompt = (axis.ravel() for axis in np.meshgrid(grid.batch, grid.prompt, indexing="ij"))
+    tables: list[Columns] = []
     for phase, comm_dtype in product(grid.phase, grid.comm_dtype):
         workload = checked(
             Workload, {"phase": phase, "tp": part.tp, "weight_dtype": part.weight_dtype}, "sweep"
         )
         scenario = Scenario(model=model, hardware=profile, workload=workload)
-        batch, prompt = (
-            axis.ravel() for axis in np.meshgrid(grid.batch, grid.prompt, indexing="ij")
-        )
         serial = _latency(scenario, "serial", "bf16", batch, prompt)
         for strategy in grid.strategy:
             latency = _latency(scenario, strategy, comm_dtype, batch, prompt)
             needed = _needed(scenario, strategy, batch, prompt)
-            found.append(
-                part._asdict()
-                | {
-                    "phase": phase,
-                    "comm_dtype": comm_dtype,
-                    "strategy": strategy,
-                    "batch": batch,
-                    "prompt": prompt,
-                    "latency_s": latency,
-                    "serial_latency_s": serial,
-                    "saving": 1.0 - latency / serial,
-                    "memory_bytes": needed,
-                    "fits": needed <= profile.gpu.memory,
-                }
-            )
-    size = len(grid.batch) * len(grid.prompt)
-    return {
-        name: np.concatenate([np.broadcast_to(np.asarray(row[name]), size) for row in found])
-        for name in COLUMNS
-    }
+            columns = part._asdict() | {
+                "phase": phase,
+                "comm_dtype": comm_dtype,
+                "strategy": strategy,
+                "batch": batch,
+                "prompt": prompt,
+                "latency_s": latency,
+                "serial_latency_s": serial,
+                "saving": 1.0 - latency / serial,
+                "memory_bytes": needed,
+                "fits": needed <= profile.gpu.memory,
+            }
+            tables.append({name: np.broadcast_to(columns[name], len(batch)) for name in columns})
+    return _joined(tables)
+
+
+def _joined(tables: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([table[name] for table in tables]) for name in COLUMNS}
 
 
 @dataclass(frozen=True, kw_only=True)
