@@ -1,7 +1,10 @@
-"""What every strategy keeps to. A strategy is tested by being in the registry."""
+"""What every strategy keeps to. A strategy is tested by being in the registry.
+
+Imports no torch: what the executor computes comes in by a fixture.
+"""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,15 @@ from isotune.simulator.architecture import Attend, Collective, Matmul
 from isotune.simulator.batch import Batch, Splits, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario, SimulatedRun, predict
-from isotune.simulator.schedule import STRATEGIES, Plan, Program, Strategy, check_plan, expand
+from isotune.simulator.schedule import (
+    STRATEGIES,
+    Plan,
+    Program,
+    Strategy,
+    Workload,
+    check_plan,
+    expand,
+)
 
 MakeScenario = Callable[..., Scenario]
 BLOCKS = 4
@@ -23,11 +34,11 @@ CASES: tuple[dict[str, Any], ...] = (
 )
 
 
-def plan_of(how: Strategy, scenario: Scenario, parts: int = 3) -> Plan:
+def plan_of(how: Strategy, workload: Workload, parts: int = 3) -> Plan:
     """Uneven chunks, the last the largest; as many as there is work for."""
     if how.splits == "nothing":
         return Plan(strategy=how.name)
-    total = how.total(scenario.workload)
+    total = how.total(workload)
     sizes = [max(1, total // (parts + 2))] * (min(parts, total) - 1)
     return Plan(strategy=how.name, chunks=(*sizes, total - sum(sizes)))
 
@@ -60,21 +71,17 @@ def sent(program: Program) -> float:
 
 
 class StrategyContract:
-    """Inherit, and give `how` and `scenario`."""
+    """Inherit, and give a fixture `how`, the strategy."""
 
     @pytest.fixture(params=CASES, ids=["prefill", "one GPU", "decode", "experts"])
     def scenario(self, request: pytest.FixtureRequest, make_scenario: MakeScenario) -> Scenario:
         return make_scenario(**{"model": "llama-2-7b", "blocks": BLOCKS} | request.param)
 
-    @pytest.fixture
-    def how(self) -> Strategy:
-        raise NotImplementedError
-
     def test_every_op_of_a_block_works_on_every_row_once(
         self, how: Strategy, scenario: Scenario
     ) -> None:
         work = scenario.workload
-        program = expand(scenario.model, work, plan_of(how, scenario))
+        program = expand(scenario.model, work, plan_of(how, work))
         rows: Counter[tuple[int, Any]] = Counter()
         for step in program.steps:
             rows.update({(step.block, op): step.rows for op in step.ops})
@@ -90,13 +97,13 @@ class StrategyContract:
             assert {op: rows[block, op] for op in expected} == expected
 
     def test_a_step_waits_for_earlier_steps_only(self, how: Strategy, scenario: Scenario) -> None:
-        steps = expand(scenario.model, scenario.workload, plan_of(how, scenario)).steps
+        steps = expand(scenario.model, scenario.workload, plan_of(how, scenario.workload)).steps
         assert all(d < index for index, step in enumerate(steps) for d in step.depends_on)
 
     def test_flops_and_bytes_add_up_to_the_serial_programs(
         self, how: Strategy, scenario: Scenario
     ) -> None:
-        plan = plan_of(how, scenario)
+        plan = plan_of(how, scenario.workload)
         serial, program = (expand(scenario.model, scenario.workload, p) for p in (Plan(), plan))
         assert flops(program) == pytest.approx(flops(serial), rel=1e-12)
         if how.caveat:
@@ -107,7 +114,7 @@ class StrategyContract:
     def test_the_timer_agrees_with_the_reference_timeline(
         self, how: Strategy, scenario: Scenario
     ) -> None:
-        plan = plan_of(how, scenario)
+        plan = plan_of(how, scenario.workload)
         run = SimulatedRun.of(scenario, plan)
         reference = run.timeline
         timer = Timer(scenario)
@@ -120,18 +127,18 @@ class StrategyContract:
     def test_without_contention_overlap_saves_at_most_the_smaller_part(
         self, how: Strategy, scenario: Scenario
     ) -> None:
-        found = predict(scenario, plan_of(how, scenario), contention=False, must_fit=False)
+        found = predict(scenario, plan_of(how, scenario.workload), contention=False, must_fit=False)
         compute, comm = found.compute_s, found.comm_s
         assert max(compute, comm) * (1 - 1e-9) <= found.latency_s
         assert found.latency_s <= (compute + comm) * (1 + 1e-9)
 
     def test_one_chunk_is_the_serial_pass(self, how: Strategy, scenario: Scenario) -> None:
         if how.searchable:
-            one = predict(scenario, plan_of(how, scenario, parts=1), must_fit=False)
+            one = predict(scenario, plan_of(how, scenario.workload, parts=1), must_fit=False)
             assert one.latency_s == one.serial_latency_s
 
     def test_intervals_contain_the_prediction(self, how: Strategy, scenario: Scenario) -> None:
-        found = predict(scenario, plan_of(how, scenario), must_fit=False)
+        found = predict(scenario, plan_of(how, scenario.workload), must_fit=False)
         low, high = found.latency_interval_s
         assert low < found.latency_s < high
 
@@ -141,7 +148,7 @@ class StrategyContract:
         assert Plan(strategy=how.name).lossy is bool(how.caveat)
 
     def test_drop_sets_are_taken_or_refused(self, how: Strategy, scenario: Scenario) -> None:
-        plan = plan_of(how, scenario).model_copy(update={"dropped": (1, 2)})
+        plan = plan_of(how, scenario.workload).model_copy(update={"dropped": (1, 2)})
         if how.drops:
             check_plan(plan, scenario.model, scenario.workload)
             reference = SimulatedRun.of(scenario, plan).timeline.latency
@@ -153,3 +160,21 @@ class StrategyContract:
     def test_it_is_in_the_registry_under_its_name(self, how: Strategy) -> None:
         assert STRATEGIES[how.name] is how
         assert how.label
+
+
+Logits = np.ndarray[Any, Any]
+
+
+@pytest.mark.slow
+class ExecutedStrategyContract:
+    """Inherit, and give a fixture `executed` for each strategy that the executor runs.
+
+    It has logits at every position, by model: of ranks that ran a plan of it, and unsharded.
+    """
+
+    def test_its_ranks_compute_the_unsharded_models_logits(
+        self, executed: Sequence[tuple[str, Logits, Logits]]
+    ) -> None:
+        assert executed
+        for model, got, want in executed:
+            assert np.abs(got - want).max() < 1e-4 * np.abs(want).max(), model

@@ -5,19 +5,19 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from _support.runs import Case, ids, run_cases, save_random_model, unsharded
+from _support.runs import PROMPT, Case, ids, run_cases, save_random_model, unsharded
+from _support.strategy_contract import ExecutedStrategyContract, plan_of
 from _support.tiny_models import VARIANTS, write_config
 
-from isotune.simulator.schedule import Plan
+from isotune.simulator.schedule import STRATEGIES, Plan, Workload
 from isotune.validation.reference import lossy
 
 BATCH = 3
+EXECUTED = [name for name, how in STRATEGIES.items() if how.executable]
+WORKLOAD = Workload(prompt=PROMPT, batch=BATCH, tp=2)
 LOSSLESS = (
-    Plan(),
-    Plan(strategy="iso", chunks=(13, 8)),
+    *(plan_of(STRATEGIES[name], WORKLOAD) for name in EXECUTED),
     Plan(strategy="iso", chunks=(1, 7, 2, 11)),
-    Plan(strategy="request_overlap", chunks=(1, 2)),
-    Plan(strategy="gemm_overlap", chunks=(17, 5, 41)),
 )
 LOSSY = (
     Plan(dropped=(0,)),
@@ -53,7 +53,8 @@ def results(models):
         cases = [
             Case(folder=folder, plan=plan, batch=BATCH, generate=4 if len(plan.chunks) == 4 else 0)
             for folder in models.values()
-            for plan in (LOSSLESS if tp < 4 else LOSSLESS[2:])
+            for plan in LOSSLESS
+            if tp < 4 or plan.chunks
         ]
         if tp > 1:
             cases += [
@@ -65,13 +66,33 @@ def results(models):
             cases += [
                 Case(folder=models[family], plan=plan, dtype=torch.bfloat16, batch=BATCH)
                 for family in ("llama", "opt", "gemma")
-                for plan in LOSSLESS[:2]
+                for plan in (Plan(), Plan(strategy="iso", chunks=(13, 8)))
             ]
         found = run_cases(cases, tp)
         assert len(found) == len(cases)
         return found
 
     return run
+
+
+@cache
+def unsharded_logits(folder):
+    with torch.no_grad():
+        return unsharded(folder)(ids(Case(folder=folder, plan=Plan(), batch=BATCH))).logits.numpy()
+
+
+class TestExecutedStrategies(ExecutedStrategyContract):
+    @pytest.fixture(params=EXECUTED)
+    def how(self, request):
+        return STRATEGIES[request.param]
+
+    @pytest.fixture
+    def executed(self, how, results):
+        return [
+            (case.folder.name, logits, unsharded_logits(case.folder))
+            for case, logits, _, _ in results(WORKLOAD.tp)
+            if case.plan == plan_of(how, WORKLOAD) and case.dtype == torch.float32
+        ]
 
 
 @pytest.mark.parametrize("tp", [1, 2, 4])
@@ -81,8 +102,7 @@ def test_a_lossless_plan_gives_the_logits_and_tokens_of_the_unsharded_model(resu
             continue
         name = f"{case.folder.name}, {case.plan}"
         model, tokens = unsharded(case.folder), ids(case)
-        with torch.no_grad():
-            want = model(tokens).logits
+        want = unsharded_logits(case.folder)
         assert error(logits, want) < 1e-4, name
         assert error(last, want[:, -1]) < 1e-4, name
         if generated is not None:
