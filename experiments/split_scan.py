@@ -24,7 +24,7 @@ class InTurns:
     rounds: int
 
     def __call__(self, bench: Benchmark) -> None:
-        """See `Driver`."""
+        """See `Study`."""
         bench.measure(self.plans, self.rounds)
 
 

@@ -75,8 +75,8 @@ def _block(
     out_name, _, norm_name, mlp_norm_name = _OPT_NAMES if opt else _NAMES
     out = layer.get_submodule(out_name)
     mlp_norm = layer.get_submodule(mlp_norm_name)
-    seen = _input_of(out, lambda: layer.self_attn(getattr(layer, norm_name)(x), *args, **kwargs))
-    a = [part @ weight.T for part, weight in _columns(seen, out.weight, tp)]
+    inputs = _input_of(out, lambda: layer.self_attn(getattr(layer, norm_name)(x), *args, **kwargs))
+    a = [part @ weight.T for part, weight in _columns(inputs, out.weight, tp)]
     x = x if out.bias is None else x + out.bias
     if drop:
         local = [x + a_i for a_i in a]
@@ -99,14 +99,14 @@ def _mlp(layer: Any, hidden: Tensor, tp: int, rank: int) -> Tensor:
         return part @ weight.T
     if hasattr(layer.mlp, "experts"):
         weight = layer.mlp.experts.down_proj
-        mine = torch.zeros_like(weight)
+        own = torch.zeros_like(weight)
         width = weight.shape[-1] // tp
         columns = slice(rank * width, (rank + 1) * width)
-        mine[..., columns] = weight[..., columns]
-        output: Tensor = functional_call(layer.mlp, {"experts.down_proj": mine}, (hidden,))
+        own[..., columns] = weight[..., columns]
+        output: Tensor = functional_call(layer.mlp, {"experts.down_proj": own}, (hidden,))
         return output
-    seen = _input_of(layer.mlp.down_proj, lambda: layer.mlp(hidden))
-    part, weight = _columns(seen, layer.mlp.down_proj.weight, tp)[rank]
+    inputs = _input_of(layer.mlp.down_proj, lambda: layer.mlp(hidden))
+    part, weight = _columns(inputs, layer.mlp.down_proj.weight, tp)[rank]
     return part @ weight.T
 
 

@@ -70,7 +70,7 @@ def calibrate(
     profile, reports = base, []
     for section in _sections(_usable(tables, base, unused), base):
         borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
-        also = borrowed if section.place == "gemm" else []
+        also = borrowed if section.path == "gemm" else []
         profile, report = _fit(section, profile, also, seed)
         reports.append(report)
     profile = _tied(profile)
@@ -149,22 +149,22 @@ def _fit(
         return np.concatenate([kernel_seconds(rows, candidate) for rows in groups])
 
     best = None
-    for place, variant in enumerate(section.variants):
+    for number, variant in enumerate(section.variants):
         start = _with_choices(profile, variant, section.key)
-        found = estimate(start, section.paths, predict, measured, weights)
-        cost = found[2] + (OTHER_CHOICE if place else 0.0)
+        fitted, parameters, cost = estimate(start, section.paths, predict, measured, weights)
+        cost += OTHER_CHOICE if number else 0.0
         if best is None or cost < best[0]:
-            best = (cost, found)
+            best = (cost, fitted, parameters)
     assert best is not None
-    fitted, parameters, _ = best[1]
+    _, fitted, parameters = best
     scored = held or kept
     report = SectionReport(
-        key=section.place,
+        key=section.path,
         op=section.op,
         error=_error(scored, fitted, own, bool(held)),
         before=_error(scored, profile, own, bool(held)),
         parameters=tuple(
-            replace(p, path=section.place + p.path.removeprefix(section.key)) for p in parameters
+            replace(p, path=section.path + p.path.removeprefix(section.key)) for p in parameters
         ),
     )
     return _closed(whole, fitted, section, report), report

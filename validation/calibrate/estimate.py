@@ -237,16 +237,16 @@ def figure_at(profile: Any, path: str) -> Any:
 def put(model: Any, values: dict[str, float]) -> Any:
     """A copy with the values at dotted paths replaced; not validated, for speed."""
     below: dict[str, dict[str, float]] = {}
-    here: dict[str, Any] = {}
+    changed: dict[str, Any] = {}
     for path, value in values.items():
         head, _, rest = path.partition(".")
         if rest:
             below.setdefault(head, {})[rest] = value
         else:
-            here[head] = value
-    here |= {head: put(get(model, head), inner) for head, inner in below.items()}
+            changed[head] = value
+    changed |= {head: put(get(model, head), inner) for head, inner in below.items()}
     if isinstance(model, dict):
-        return model | here
+        return model | changed
     if isinstance(model, tuple):
-        return tuple(here.get(str(i), item) for i, item in enumerate(model))
-    return model.model_copy(update=here)
+        return tuple(changed.get(str(i), item) for i, item in enumerate(model))
+    return model.model_copy(update=changed)

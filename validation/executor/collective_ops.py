@@ -122,7 +122,7 @@ def _put(message: Tensor, first: int, values: Tensor) -> None:
 
 @dataclass(frozen=True)
 class QuantisedAllReduce:
-    """Quantise, exchange shards, sum and requantise the own one, gather, dequantise."""
+    """Quantise, exchange parts, sum and requantise the own part, gather, dequantise."""
 
     quantiser: Quantiser
     ranks: int
@@ -132,12 +132,12 @@ class QuantisedAllReduce:
         """Every rank ends with the same sum, up to rounding."""
         flat, quantiser = partial.view(-1), self.quantiser.over_rows(partial.shape[-1])
         padding = -flat.numel() % (self.ranks * quantiser.group)
-        mine = quantiser.pack(torch.nn.functional.pad(flat, (0, padding)).view(self.ranks, -1))
-        theirs = torch.empty_like(mine)
-        dist.all_to_all_single(theirs, mine, group=self.group)
-        shard = quantiser.pack(quantiser.unpack(theirs).sum(0))
-        gathered = torch.empty_like(mine)
-        dist.all_gather(list(gathered), shard, group=self.group)
+        packed = quantiser.pack(torch.nn.functional.pad(flat, (0, padding)).view(self.ranks, -1))
+        received = torch.empty_like(packed)
+        dist.all_to_all_single(received, packed, group=self.group)
+        total = quantiser.pack(quantiser.unpack(received).sum(0))
+        gathered = torch.empty_like(packed)
+        dist.all_gather(list(gathered), total, group=self.group)
         flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
 
 

@@ -148,9 +148,9 @@ class Executor:
         if tp == 1:
             return logits
         share = vocabulary_range(words, tp, 0)[1]
-        mine = functional.pad(logits, (0, share - logits.shape[-1])).contiguous()
-        slices = [torch.empty_like(mine) for _ in range(tp)]
-        dist.all_gather(slices, mine)
+        padded = functional.pad(logits, (0, share - logits.shape[-1])).contiguous()
+        slices = [torch.empty_like(padded) for _ in range(tp)]
+        dist.all_gather(slices, padded)
         return torch.cat(slices, -1)[..., :words]
 
     def _perform(self, index: int) -> None:

@@ -33,7 +33,7 @@ class KvCache:
         end = chunk.start + chunk.tokens
         seen = []
         for cache, new in ((self._keys, key), (self._values, value)):
-            mine = cache[block, requests]
-            mine[:, :, chunk.start : end] = new
-            seen.append(mine[:, :, :end])
+            cached = cache[block, requests]
+            cached[:, :, chunk.start : end] = new
+            seen.append(cached[:, :, :end])
         return seen[0], seen[1]

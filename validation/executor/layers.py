@@ -216,9 +216,9 @@ class MixtralLayer(DecoderLayer):
         weight: Tensor = self.mlp.experts.down_proj
         total = weight.new_zeros(rows.stop - rows.start, weight.shape[1])
         for expert, at, shares, values in activated:
-            here = (at >= rows.start) & (at < rows.stop)
-            out = functional.linear(values[here], weight[expert]) * shares[here]
-            total.index_add_(0, at[here] - rows.start, out.to(total.dtype))
+            in_range = (at >= rows.start) & (at < rows.stop)
+            out = functional.linear(values[in_range], weight[expert]) * shares[in_range]
+            total.index_add_(0, at[in_range] - rows.start, out.to(total.dtype))
         return total
 
     @property

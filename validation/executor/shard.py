@@ -45,11 +45,11 @@ class Shard:
     def embed(self, ids: Tensor) -> Tensor:
         """This rank's part of the embedding of ids [requests, tokens]; sums to the whole."""
         first, last = vocabulary_range(self.config.vocab_size, self.tp, self.rank)
-        mine = (ids >= first) & (ids < last)
+        held = (ids >= first) & (ids < last)
         if last == first:
             return self.embedding.new_zeros(*ids.shape, self.embedding.shape[1])
         words = functional.embedding((ids - first).clamp(0, last - first - 1), self.embedding)
-        return words * mine[..., None]
+        return words * held[..., None]
 
     def enter(self, words: Tensor, start: int) -> Tensor:
         """What the first block takes: scaled embeddings (Gemma), or with positions (OPT).

@@ -38,7 +38,7 @@ class Range:
     cuda: bool = False
 
 
-def cases(wanted: Range) -> tuple[Case, ...]:
+def cases(shapes: Range) -> tuple[Case, ...]:
     """The measurements of a range, in the order of `OPS`."""
     makers: dict[Op, Callable[[Range], Iterator[Case]]] = {
         "gemm": _gemms,
@@ -47,12 +47,12 @@ def cases(wanted: Range) -> tuple[Case, ...]:
         **{kind: partial(_collectives, kind=kind) for kind in COLLECTIVES},
         "contention": _contention,
     }
-    return tuple(case for op in OPS if op in wanted.ops for case in makers[op](wanted))
+    return tuple(case for op in OPS if op in shapes.ops for case in makers[op](shapes))
 
 
-def token_counts(wanted: Range) -> list[int]:
+def token_counts(shapes: Range) -> list[int]:
     """Powers of two and the points halfway between them, from the fewest rows to the most."""
-    least, largest = wanted.least, wanted.tokens
+    least, largest = shapes.least, shapes.tokens
     sizes = {least, largest}
     power = 16
     while power <= largest:
@@ -61,57 +61,57 @@ def token_counts(wanted: Range) -> list[int]:
     return sorted(size for size in sizes if least <= size <= largest)
 
 
-def _gemms(wanted: Range) -> Iterator[Case]:
-    for n, k in projections(wanted):
-        for m in token_counts(wanted):
+def _gemms(shapes: Range) -> Iterator[Case]:
+    for n, k in projections(shapes):
+        for m in token_counts(shapes):
             yield Case("gemm", {"m": m, "n": n, "k": k})
 
 
-def projections(wanted: Range) -> list[tuple[int, int]]:
+def projections(shapes: Range) -> list[tuple[int, int]]:
     """(outputs, inputs) of the projections of a block, per rank; of one expert in a mixture."""
-    ops = wanted.model.block(wanted.tp).ops
+    ops = shapes.model.block(shapes.tp).ops
     return [(op.n, op.k) for op in ops if isinstance(op, Matmul)]
 
 
-def _attention(wanted: Range) -> Iterator[Case]:
-    counts = [count for count in token_counts(wanted) if count >= 64] or [wanted.tokens]
+def _attention(shapes: Range) -> Iterator[Case]:
+    counts = [count for count in token_counts(shapes) if count >= 64] or [shapes.tokens]
     for kv_len in counts:
         for q_len in sorted({1, max(kv_len // 4, 1), max(kv_len // 2, 1), kv_len}):
-            if q_len >= wanted.least:
+            if q_len >= shapes.least:
                 sizes = {"batch": 1, "q_len": q_len, "kv_len": kv_len}
-                yield Case("attention", sizes | _heads(wanted))
+                yield Case("attention", sizes | _heads(shapes))
 
 
-def _heads(wanted: Range) -> dict[str, int]:
+def _heads(shapes: Range) -> dict[str, int]:
     """The heads of a block's attention, per rank."""
-    (op,) = (op for op in wanted.model.block(wanted.tp).ops if isinstance(op, Attend))
+    (op,) = (op for op in shapes.model.block(shapes.tp).ops if isinstance(op, Attend))
     return {"heads": op.heads, "kv_heads": op.kv_heads, "head_dim": op.head_dim}
 
 
-def _norms(wanted: Range) -> Iterator[Case]:
-    for tokens in token_counts(wanted):
-        yield Case("rms_norm", {"tokens": tokens, "hidden": wanted.model.hidden_size})
+def _norms(shapes: Range) -> Iterator[Case]:
+    for tokens in token_counts(shapes):
+        yield Case("rms_norm", {"tokens": tokens, "hidden": shapes.model.hidden_size})
 
 
-def _collectives(wanted: Range, kind: Collective) -> Iterator[Case]:
-    largest = wanted.tokens * wanted.model.hidden_size * 2
+def _collectives(shapes: Range, kind: Collective) -> Iterator[Case]:
+    largest = shapes.tokens * shapes.model.hidden_size * 2
     ranks = 2
-    while ranks <= wanted.ranks:
-        size = max(1024, wanted.least * wanted.model.hidden_size * 2)
+    while ranks <= shapes.ranks:
+        size = max(1024, shapes.least * shapes.model.hidden_size * 2)
         while size < 2 * largest:
             yield Case(kind, {"bytes": min(size, largest), "ranks": ranks})
             size *= 2
         ranks *= 2
 
 
-def _contention(wanted: Range) -> Iterator[Case]:
+def _contention(shapes: Range) -> Iterator[Case]:
     """What half the tokens run in a block, while half the tokens' sums are in flight."""
-    if wanted.ranks < 2:
+    if shapes.ranks < 2:
         return
-    rows = max(wanted.tokens // 2, 1)
-    message = {"bytes": rows * wanted.model.hidden_size * 2, "ranks": wanted.ranks}
-    kernels = [{"m": rows, "n": n, "k": k} for n, k in projections(wanted)]
-    kernels.append({"batch": 1, "q_len": rows, "kv_len": wanted.tokens, **_heads(wanted)})
+    rows = max(shapes.tokens // 2, 1)
+    message = {"bytes": rows * shapes.model.hidden_size * 2, "ranks": shapes.ranks}
+    kernels = [{"m": rows, "n": n, "k": k} for n, k in projections(shapes)]
+    kernels.append({"batch": 1, "q_len": rows, "kv_len": shapes.tokens, **_heads(shapes)})
     for kernel in kernels:
-        for sms in (0, *_SM_BUDGETS) if wanted.cuda else (0,):
+        for sms in (0, *_SM_BUDGETS) if shapes.cuda else (0,):
             yield Case("contention", {**kernel, **message, "sms": sms})

@@ -23,12 +23,12 @@ class Handover:
     """
 
     def __init__(
-        self, kernels: Kernels, wanted: Range, rows: int, sync: Kernel, device: torch.device
+        self, kernels: Kernels, shapes: Range, rows: int, sync: Kernel, device: torch.device
     ) -> None:
-        model = replace(wanted.model, num_hidden_layers=_BLOCKS)
-        workload = Workload(prompt=rows, tp=max(2, wanted.tp))  # one rank would have no syncs
+        model = replace(shapes.model, num_hidden_layers=_BLOCKS)
+        workload = Workload(prompt=rows, tp=max(2, shapes.tp))  # one rank would have no syncs
         self._program: Program = expand(model, workload, Plan())
-        self._kernels = _of_a_block(kernels, wanted, rows)
+        self._kernels = _of_a_block(kernels, shapes, rows)
         self._sync, self._device = sync, device
 
     def skew(self, repeats: int, group: Any) -> float:
@@ -63,11 +63,11 @@ class Handover:
                 self._kernels[op]()
 
 
-def _of_a_block(kernels: Kernels, wanted: Range, rows: int) -> dict[Op, Kernel]:
+def _of_a_block(kernels: Kernels, shapes: Range, rows: int) -> dict[Op, Kernel]:
     """The measured kernels of a block of `rows` tokens, by the op of the program that they are."""
-    measured, in_program = (wanted.model.block(n).ops for n in (wanted.tp, max(2, wanted.tp)))
+    measured, in_program = (shapes.model.block(n).ops for n in (shapes.tp, max(2, shapes.tp)))
     found: dict[Op, Kernel] = {}
-    norm = kernels.rms_norm(rows, wanted.model.hidden_size)
+    norm = kernels.rms_norm(rows, shapes.model.hidden_size)
     for op, stand_in in zip(measured, in_program, strict=True):
         if isinstance(op, Matmul):
             found[stand_in] = kernels.gemm(rows, op.n, op.k)

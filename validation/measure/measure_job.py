@@ -60,14 +60,14 @@ VISITS = 3
 class MeasureJob:
     """Measures a range's cases, each for about `budget_s` seconds; rank 0 sends a `Row` a visit."""
 
-    wanted: Range
+    shapes: Range
     dtype: str
     budget_s: float
 
     def __call__(self, rank: Rank) -> None:
         """See `Job`."""
         kernels = Kernels(DTYPES[self.dtype], rank.device)
-        todo = cases(self.wanted)
+        todo = cases(self.shapes)
         groups = self._groups(rank, todo)
         rank.at("measuring")
         for index, case in [*enumerate(todo)] * VISITS:
@@ -113,8 +113,8 @@ class MeasureJob:
         sync = kernels.collective("all_reduce", case.sizes["bytes"], case.sizes["ranks"], group)
         repeats = _same(self._repeats(sync, rank), group, rank.device)
         alone, sync_alone = (seconds_of(kernel, repeats, rank.device) for kernel in (compute, sync))
-        rows = max(self.wanted.tokens // 2, 1)
-        handover = Handover(kernels, self.wanted, rows, sync, rank.device)
+        rows = max(self.shapes.tokens // 2, 1)
+        handover = Handover(kernels, self.shapes, rows, sync, rank.device)
         skew = handover.skew(repeats, group)
         wait_for_all(rank)
         together = _together_cuda if rank.device.type == "cuda" else _together_cpu

@@ -13,7 +13,7 @@ from isotune.validation.ranks import leads, placements, run
 
 
 def measure(
-    wanted: Range,
+    shapes: Range,
     *,
     dtype: str,
     budget_s: float,
@@ -26,28 +26,28 @@ def measure(
         InputError: too few GPUs, nothing to measure on one rank, or another number of ranks
             than torchrun started.
     """
-    todo, visits = cases(wanted), list[Row]()
+    todo, visits = cases(shapes), list[Row]()
     if not todo:
-        ops = ", ".join(wanted.ops)
+        ops = ", ".join(shapes.ops)
         raise InputError(f"--ops: {ops} takes several ranks (allowed: --nproc 2 or more)")
-    device = "cuda" if wanted.cuda else "cpu"
+    device = "cuda" if shapes.cuda else "cpu"
 
     def take(_: int, row: Any) -> None:
         visits.append(row)
         if on_row:
             on_row(len(visits), VISITS * len(todo))
 
-    here = placements(wanted.ranks)
-    if here[0].ranks != wanted.ranks:
-        raise InputError(f"--nproc: torchrun started {here[0].ranks} ranks, not {wanted.ranks}")
-    if wanted.cuda and torch.cuda.device_count() < here[0].local_ranks:
+    local = placements(shapes.ranks)
+    if local[0].ranks != shapes.ranks:
+        raise InputError(f"--nproc: torchrun started {local[0].ranks} ranks, not {shapes.ranks}")
+    if shapes.cuda and torch.cuda.device_count() < local[0].local_ranks:
         raise InputError(
-            f"--nproc: {here[0].local_ranks} ranks need as many GPUs, this machine has "
+            f"--nproc: {local[0].local_ranks} ranks need as many GPUs, this machine has "
             f"{torch.cuda.device_count()}"
         )
     failure = run(
-        MeasureJob(wanted, dtype, budget_s),
-        here,
+        MeasureJob(shapes, dtype, budget_s),
+        local,
         device=device,
         timeout_s=timeout_s,
         on_message=take,
@@ -56,7 +56,7 @@ def measure(
     return (merged(visits), failure) if leads() else None
 
 
-def source_text(wanted: Range) -> str:
+def source_text(shapes: Range) -> str:
     """What measured: for the table's `source` column."""
-    where = torch.cuda.get_device_name(0) if wanted.cuda else platform.machine()
+    where = torch.cuda.get_device_name(0) if shapes.cuda else platform.machine()
     return f"isotune measure, torch {torch.__version__}, {where}"

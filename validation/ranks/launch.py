@@ -8,14 +8,13 @@ the run. Under torchrun the other processes report to it through the store (`ran
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch.distributed as dist
 
 from isotune.validation.ranks.placement import RankPlacement, under_torchrun
-from isotune.validation.ranks.process import started
+from isotune.validation.ranks.process import sigterm_handler, started
 from isotune.validation.ranks.rank import Job
 from isotune.validation.ranks.run_store import open_store
 from isotune.validation.ranks.watch import START_S, OnMessage, RunFailedError, follow, watch
@@ -23,14 +22,14 @@ from isotune.validation.ranks.watch import START_S, OnMessage, RunFailedError, f
 
 def run(
     job: Job,
-    here: Sequence[RankPlacement],
+    local: Sequence[RankPlacement],
     *,
     device: str,
     timeout_s: float,
     on_message: OnMessage,
     where: Callable[[int], str] = lambda step: f"step {step}",
 ) -> str | None:
-    """Run a job on all ranks, of which this process starts those `here` (see `placements`).
+    """Run a job on all ranks, of which this process starts the `local` ones (see `placements`).
 
     Returns None when all ranks are done, or one line about the failure that ended the run: a
     rank died, hung, ran out of memory or raised, SIGTERM (as schedulers send it) or Ctrl-C. All
@@ -45,12 +44,12 @@ def run(
     """
     if not under_torchrun():
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if here[0].rank:
-        if not _follow(job, here, device, timeout_s):
+    if local[0].rank:
+        if not _follow(job, local, device, timeout_s):
             sys.exit(1)
         return None
     try:
-        _lead(job, here, device, timeout_s, on_message, where)
+        _lead(job, local, device, timeout_s, on_message, where)
     except RunFailedError as error:
         return str(error)
     except dist.DistError as error:
@@ -62,7 +61,7 @@ def run(
 
 def _lead(
     job: Job,
-    here: Sequence[RankPlacement],
+    local: Sequence[RankPlacement],
     device: str,
     timeout_s: float,
     on_message: OnMessage,
@@ -70,41 +69,32 @@ def _lead(
 ) -> None:
     """Start the ranks of this process and watch all ranks."""
     # The store is kept to the end: without torchrun's agent it lives in this process.
-    store, address = open_store(here[0], max(timeout_s, START_S))
-    with _sigterm_noted() as stopped, started(job, here, device, address) as processes:
+    store, address = open_store(local[0], max(timeout_s, START_S))
+    noted: list[int] = []  # SIGTERM ends the run; what was measured can still be shown
+    with (
+        sigterm_handler(lambda number, _: noted.append(number)),
+        started(job, local, device, address) as processes,
+    ):
+
+        def stopped() -> str | None:
+            return "ended by SIGTERM" if noted else None
+
         try:
-            watch(processes, here[0].ranks, store, timeout_s, on_message, where, stopped)
+            watch(processes, local[0].ranks, store, timeout_s, on_message, where, stopped)
         except BaseException:
             with suppress(dist.DistError):
                 store.set("failed", "")
             raise
 
 
-def _follow(job: Job, here: Sequence[RankPlacement], device: str, timeout_s: float) -> bool:
+def _follow(job: Job, local: Sequence[RankPlacement], device: str, timeout_s: float) -> bool:
     """Start torchrun's rank and report it to the leading process; whether it came to its end."""
     try:
-        store, address = open_store(here[0], max(timeout_s, START_S))
+        store, address = open_store(local[0], max(timeout_s, START_S))
         # The leading process ends the run, after it has heard of the rank that failed.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
-        with started(job, here, device, address) as (process,):
+        with started(job, local, device, address) as (process,):
             return follow(process, store)
     except dist.DistError:  # the leading process has ended, and its store with it
         return False
-
-
-@contextmanager
-def _sigterm_noted() -> Iterator[Callable[[], str | None]]:
-    """Note SIGTERM instead of dying of it; yields a function that then returns the reason.
-
-    What was measured can still be shown. Only the main thread can receive signals.
-    """
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: noted.append(number))
-    try:
-        yield lambda: "ended by SIGTERM" if noted else None
-    finally:
-        signal.signal(signal.SIGTERM, before)

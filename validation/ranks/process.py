@@ -49,27 +49,29 @@ class _Start:
     """What the processes of some ranks need to begin."""
 
     job: Job
-    here: tuple[RankPlacement, ...]
+    placements: tuple[RankPlacement, ...]
     device: str
     store: StoreAddress
 
 
 @contextmanager
 def started(
-    job: Job, here: Sequence[RankPlacement], device: str, store: StoreAddress
+    job: Job, local: Sequence[RankPlacement], device: str, store: StoreAddress
 ) -> Iterator[list[RankProcess]]:
     """A process for each rank, which runs the job; all have ended after the block."""
     context = mp.get_context("spawn")
-    shared = [context.Array("q", [0, -1, 0], lock=False) for _ in here]
-    start = _Start(job=job, here=tuple(here), device=device, store=store)
-    with _sigterm_ignored_by_children():
+    shared = [context.Array("q", [0, -1, 0], lock=False) for _ in local]
+    start = _Start(job=job, placements=tuple(local), device=device, store=store)
+    # A launcher sends SIGTERM to whole process groups. Ranks inherit that they ignore it: the
+    # process that watches ends them, after it has heard which one failed.
+    with sigterm_handler(signal.SIG_IGN):
         running = mp.start_processes(
-            _run_rank, (start, shared), len(here), join=False, daemon=True, start_method="spawn"
+            _run_rank, (start, shared), len(local), join=False, daemon=True, start_method="spawn"
         )
     try:
         yield [
             RankProcess(rank=placement.rank, process=process, progress=progress)
-            for placement, process, progress in zip(here, running.processes, shared, strict=True)
+            for placement, process, progress in zip(local, running.processes, shared, strict=True)
         ]
     finally:
         for process in running.processes:
@@ -79,32 +81,28 @@ def started(
 
 
 @contextmanager
-def _sigterm_ignored_by_children() -> Iterator[None]:
-    """Children started in this context ignore SIGTERM.
-
-    A launcher sends it to whole process groups. The process that watches ends the ranks, after
-    it has heard which one failed.
-    """
+def sigterm_handler(handler: Any) -> Iterator[None]:
+    """SIGTERM is handled like this within the block; only a main thread can have it so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run_rank(local: int, start: _Start, shared: Sequence[MutableSequence[int]]) -> None:
+def _run_rank(index: int, start: _Start, shared: Sequence[MutableSequence[int]]) -> None:
     """Run a job as one rank, in a process that ends with the one that started it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _be_killed_with_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    placement, cuda = start.here[local], start.device == "cuda"
+    placement, cuda = start.placements[index], start.device == "cuda"
     _use_cores(placement, keep_to_them=not cuda)
     device = torch.device(f"cuda:{placement.local_rank}" if cuda else start.device)
     outbox = Outbox(start.store.connect(COLLECTIVE_S)[0], placement.rank)
-    rank = Rank(placement.rank, placement.ranks, device, outbox.send, shared[local])
+    rank = Rank(placement.rank, placement.ranks, device, outbox.send, shared[index])
     code = 1
     try:
         with _joined(rank, start.store):

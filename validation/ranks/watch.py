@@ -100,9 +100,9 @@ class Watched:
 
 def report(started: Sequence[RankProcess], store: dist.Store, beat: int) -> list[int | None]:
     """Tell the leading process how the ranks stand that were started here; their exit codes."""
-    codes = [one.process.exitcode for one in started]
-    for one, code in zip(started, codes, strict=True):
-        store.set(_state_key(one.rank), pickle.dumps((beat, list(one.progress), code)))
+    codes = [rank.process.exitcode for rank in started]
+    for rank, code in zip(started, codes, strict=True):
+        store.set(_state_key(rank.rank), pickle.dumps((beat, list(rank.progress), code)))
     return codes
 
 
@@ -144,7 +144,7 @@ def watch(
     watched = [Watched(index, store, Inbox(store, index)) for index in range(ranks)]
     for beat in count():
         store.set("leader", str(beat))
-        alive = [one.process.sentinel for one in started if one.process.exitcode is None]
+        alive = [rank.process.sentinel for rank in started if rank.process.exitcode is None]
         connection.wait(alive, BEAT_S)
         reason = stopped()
         _look(watched, started, store, beat, on_message)

@@ -6,7 +6,7 @@ from typing import Any
 
 from isotune.simulator.schedule import Measurement, Plan, Program, expand
 from isotune.validation.ranks import leads, placements, run
-from isotune.validation.real_run.benchmark_job import BenchmarkJob, Driver
+from isotune.validation.real_run.benchmark_job import BenchmarkJob, Study
 from isotune.validation.real_run.comparison import Collected
 from isotune.validation.real_run.fits_machine import check_machine
 from isotune.validation.real_run.messages import FinalRound, Message, PlanStarted
@@ -77,12 +77,12 @@ class _Gathered:
 
 def run_benchmark(
     setup: Setup,
-    driver: Driver,
+    study: Study,
     *,
     timeout_s: float,
     on_message: Callable[[], None] = lambda: None,
 ) -> BenchmarkRun | None:
-    """Let a driver measure plans of a setup; None in a process that does not lead.
+    """Let a study measure plans of a setup; None in a process that does not lead.
 
     A run that fails, or is interrupted, keeps what was measured: see `BenchmarkRun.failure`.
 
@@ -95,11 +95,11 @@ def run_benchmark(
         gathered.take(rank, message)
         on_message()
 
-    here = placements(setup.ranks)
-    check_machine(setup, here)
+    local = placements(setup.ranks)
+    check_machine(setup, local)
     failure = run(
-        BenchmarkJob(setup, driver),
-        here,
+        BenchmarkJob(setup, study),
+        local,
         device=setup.device,
         timeout_s=timeout_s,
         on_message=take,

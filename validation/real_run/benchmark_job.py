@@ -16,7 +16,7 @@ from isotune.validation.real_run.validate_job import check_same_request, open_se
 
 
 class Benchmark:
-    """Measures plans for the driver of rank 0."""
+    """Measures plans for the study that runs on rank 0."""
 
     def __init__(self, rank: Rank, interleaved: Interleaved) -> None:
         self._rank, self._interleaved = rank, interleaved
@@ -46,7 +46,7 @@ class Benchmark:
         _broadcast(self._rank, None)
 
 
-class Driver(Protocol):
+class Study(Protocol):
     """Decides which plans are measured; picklable, called on rank 0 only."""
 
     def __call__(self, benchmark: Benchmark, /) -> None:
@@ -55,10 +55,13 @@ class Driver(Protocol):
 
 @dataclass(frozen=True)
 class BenchmarkJob:
-    """Rank 0 drives, the others follow; all send `TimedRun`s, rank 0 also what they are of."""
+    """The study on rank 0 chooses which plans all ranks run.
+
+    All send `TimedRun`s; rank 0 also sends which plans they are of.
+    """
 
     setup: Setup
-    driver: Driver
+    study: Study
 
     def __call__(self, rank: Rank) -> None:
         """See `Job`."""
@@ -70,7 +73,7 @@ class BenchmarkJob:
         rank.at("measuring")
         if rank.index == 0:
             benchmark = Benchmark(rank, interleaved)
-            self.driver(benchmark)
+            self.study(benchmark)
             benchmark.close()
             return
         while (request := _broadcast(rank, None)) is not None:

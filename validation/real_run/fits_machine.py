@@ -10,8 +10,8 @@ from isotune.validation.ranks import RankPlacement
 from isotune.validation.real_run.setup import Setup
 
 
-def check_machine(setup: Setup, here: Sequence[RankPlacement]) -> None:
-    """Refuse a run that this machine cannot hold; `here` are the ranks that this process starts.
+def check_machine(setup: Setup, local: Sequence[RankPlacement]) -> None:
+    """Refuse a run that this machine cannot hold; `local` are the ranks that this process starts.
 
     Only their GPUs are looked at.
 
@@ -19,7 +19,7 @@ def check_machine(setup: Setup, here: Sequence[RankPlacement]) -> None:
         InputError: another number of ranks than the plan's tp, too few devices, or too
             little memory for the ranks that run here.
     """
-    ranks, local_ranks = here[0].ranks, here[0].local_ranks
+    ranks, local_ranks = local[0].ranks, local[0].local_ranks
     if ranks != setup.ranks:
         raise InputError(
             f"the plan is for tp {setup.ranks}, not for {ranks} ranks (allowed: --nproc "
@@ -27,13 +27,13 @@ def check_machine(setup: Setup, here: Sequence[RankPlacement]) -> None:
         )
     if setup.device == "cuda":
         _check_gpus(local_ranks)
-    gpus = [placement.local_rank for placement in here]
+    gpus = [placement.local_rank for placement in local]
     free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
-    needed, there = local_ranks * _bytes_per_rank(setup), free
-    if needed > there:
+    needed = local_ranks * _bytes_per_rank(setup)
+    if needed > free:
         raise InputError(
             f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
-            f"{needed / 1e9:.1f} GB of memory, {there / 1e9:.1f} GB are free (use fewer --layers)"
+            f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free (use fewer --layers)"
         )
 
 
@@ -56,7 +56,7 @@ def _bytes_per_rank(setup: Setup) -> float:
     if context and setup.check_dtype != "none":  # the check begins with a prefill of its own
         prefill = scenario.with_workload(phase="prefill", prompt=context)
         needed.append(GpuMemory(prefill).of(SERIAL))
-    both = max(one.weights + one.kv_cache + 2 * one.activations for one in needed)
+    both = max(of.weights + of.kv_cache + 2 * of.activations for of in needed)
     wider = 4 / scenario.workload.width if setup.check_dtype == "float32" else 1
     return both * wider
 

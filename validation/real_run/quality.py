@@ -129,8 +129,8 @@ def compare_quality(
 def _scored(logits: Tensor, windows: Windows) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the scored tokens [windows, scored], and the likeliest ones."""
     last = logits[:, -windows.scored - 1 : -1].float()
-    wanted = windows.ids[:, -windows.scored :].to(last.device)
-    logprobs = last.log_softmax(-1).gather(-1, wanted[..., None])[..., 0]
+    targets = windows.ids[:, -windows.scored :].to(last.device)
+    logprobs = last.log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     return logprobs, last.argmax(-1)
 
 

@@ -34,11 +34,11 @@ def validate(
         if on_message:
             on_message(sum(map(len, collected.times.values())), total)
 
-    here = placements(ranks or setup.ranks)
-    check_machine(setup, here)
+    local = placements(ranks or setup.ranks)
+    check_machine(setup, local)
     failure = run(
         job,
-        here,
+        local,
         device=setup.device,
         timeout_s=timeout_s,
         on_message=take,

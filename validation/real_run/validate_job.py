@@ -167,14 +167,14 @@ def bias_corrections_of(rank: Rank, setup: Setup, dtype: str) -> dict[int, Tenso
     return read_bias_corrections(setup.weights, tp, dtype=DTYPES[dtype], device=rank.device)
 
 
-def check_same_request(rank: Rank, asked: str) -> None:
+def check_same_request(rank: Rank, request: str) -> None:
     """Refuse to run if the ranks got different plans or options.
 
     Raises:
         DisagreementError: which ranks differ from rank 0.
     """
     digests: list[Any] = [None] * rank.ranks
-    dist.all_gather_object(digests, hashlib.sha256(asked.encode()).hexdigest())
+    dist.all_gather_object(digests, hashlib.sha256(request.encode()).hexdigest())
     others = [str(index) for index, digest in enumerate(digests) if digest != digests[0]]
     if others:
         raise DisagreementError(

@@ -62,10 +62,10 @@ def _collective(rows: Rows, profile: HardwareProfile) -> Array:
     seconds = np.empty(len(rows))
     ranks = rows.sizes["ranks"]
     for count in np.unique(ranks):
-        here = ranks == count
-        seconds[here] = collective_cost(
+        of_count = ranks == count
+        seconds[of_count] = collective_cost(
             rows.op,
-            rows.sizes["bytes"][here],
+            rows.sizes["bytes"][of_count],
             int(count),
             parameters=profile.collectives,
             algorithm=rows.algorithm,

@@ -40,7 +40,7 @@ class Section:
         return self.groups[0].op
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         """Dotted path of what it estimates in a profile: a section, or a set below it."""
         return self.key if self.dtype is None else f"{self.key}.sets.{self.dtype}"
 

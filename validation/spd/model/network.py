@@ -59,9 +59,9 @@ class Network:
         """
         if tp is not None:
             check_tp(self.shape, tp)
-        here = {"shape": self.shape, "model": self.model, "tp": tp or self.tp}
+        shared = {"shape": self.shape, "model": self.model, "tp": tp or self.tp}
         kept = dict(self.bias_corrections) if tp in (None, self.tp) else {}
-        return type(self)(**here, layers=list(self.layers), bias_corrections=kept)
+        return type(self)(**shared, layers=list(self.layers), bias_corrections=kept)
 
     def block(self, index: int) -> Block:
         """A block on virtual ranks."""

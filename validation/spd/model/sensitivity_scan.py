@@ -151,12 +151,12 @@ def _sums(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(sum(column) for column in zip(*rows, strict=True))
 
 
-def digest_of(folder: Path, *asked: object) -> str:
+def digest_of(folder: Path, *request: object) -> str:
     """A digest of a model's folder and of the request; equal digests give equal results.
 
     Weight files count by name, size and time of change.
     """
-    digest = hashlib.sha256(repr(asked).encode())
+    digest = hashlib.sha256(repr(request).encode())
     try:
         digest.update((folder / "config.json").read_bytes())
         for path in weight_files(folder):

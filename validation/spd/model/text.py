@@ -150,27 +150,27 @@ def read_corpus(paths: Sequence[Path], tokenizer: Tokenizer) -> Corpus:
     return Corpus(files=tuple(files), digest=digest.hexdigest(), bos=tokenizer.bos)
 
 
-def read_tokenizer(folder: Path, wanted: str | None, vocab_size: int) -> Tokenizer:
+def read_tokenizer(folder: Path, name: str | None, vocab_size: int) -> Tokenizer:
     """The tokenizer of a model's folder, of another folder, or `bytes`: each byte is a token.
 
     Raises:
         InputError: none is there, transformers refuses it, or the model knows fewer tokens.
     """
-    if wanted == BYTES:
+    if name == BYTES:
         if vocab_size < 256:
             raise InputError(f"--tokenizer bytes: the model knows {vocab_size} tokens, not 256")
         return Tokenizer(name=BYTES, encode=list)
-    place = folder if wanted is None else Path(wanted)
-    if not any((place / name).is_file() for name in _FILES):
+    source = folder if name is None else Path(name)
+    if not any((source / name).is_file() for name in _FILES):
         raise InputError(
-            f"{place}: no tokenizer in it (allowed: --tokenizer FOLDER, or --tokenizer bytes for a "
-            "model of bytes)"
+            f"{source}: no tokenizer in it (allowed: --tokenizer FOLDER, or --tokenizer bytes for "
+            "a model of bytes)"
         )
-    loaded = _load(place)
+    loaded = _load(source)
     last = max(loaded.get_vocab().values())
     if last >= vocab_size:
         raise InputError(
-            f"{place}: the tokenizer goes up to token {last}, the model knows {vocab_size} tokens"
+            f"{source}: the tokenizer goes up to token {last}, the model knows {vocab_size} tokens"
         )
     opened = loaded("a").input_ids[:1]
     bos = loaded.bos_token_id
@@ -179,15 +179,15 @@ def read_tokenizer(folder: Path, wanted: str | None, vocab_size: int) -> Tokeniz
         text = content.decode("utf-8")
         return list(loaded(text, add_special_tokens=False, verbose=False).input_ids)
 
-    name = hashlib.sha256(repr(sorted(loaded.get_vocab().items())).encode()).hexdigest()
-    return Tokenizer(name=name, encode=encode, bos=bos if opened == [bos] else None)
+    digest = hashlib.sha256(repr(sorted(loaded.get_vocab().items())).encode()).hexdigest()
+    return Tokenizer(name=digest, encode=encode, bos=bos if opened == [bos] else None)
 
 
-def _load(place: Path) -> Any:
+def _load(source: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(place), local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(source), local_files_only=True)
     except Exception as error:  # its kinds differ from one tokenizer to the next
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{place}: transformers cannot read its tokenizer ({reason})") from error
+        raise InputError(f"{source}: transformers cannot read its tokenizer ({reason})") from error

@@ -118,14 +118,14 @@ def _copy(source: Path, target: Path, changed: Mapping[str, Tensor]) -> None:
     written: set[str] = set()
     for path in weight_files(source):
         with safe_open(path, framework="pt") as file:
-            here = set(file.keys()) & set(changed)
-            written |= here
-            if not here:
+            touched = set(file.keys()) & set(changed)
+            written |= touched
+            if not touched:
                 shutil.copy(path, target)
                 continue
             tensors = _tensors(file)
             metadata = file.metadata()
-        for name in here:
+        for name in touched:
             tensors[name] = changed[name].to(tensors[name].dtype).contiguous()
         save_file(tensors, target / path.name, metadata)
         shutil.copymode(path, target / path.name)

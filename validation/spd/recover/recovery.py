@@ -175,17 +175,17 @@ def _plan(
     network: Network, dropped: Collection[int], steps: Sequence[str] | Mapping[int, Sequence[str]]
 ) -> dict[int, tuple[str, ...]]:
     """The steps of each dropped block, in their order."""
-    wanted = steps if isinstance(steps, Mapping) else dict.fromkeys(dropped, steps)
+    by_block = steps if isinstance(steps, Mapping) else dict.fromkeys(dropped, steps)
     outside = [index for index in dropped if not 0 <= index < len(network)]
     if outside:
         raise InputError(
             f"drop: {network.shape.name} has blocks 0 to {len(network) - 1}, not {outside[0]}"
         )
     for index in sorted(dropped):
-        unknown = [step for step in wanted.get(index, ()) if step not in STEPS]
+        unknown = [step for step in by_block.get(index, ()) if step not in STEPS]
         if unknown:
             raise InputError(f"unknown step {unknown[0]!r:.40} (allowed: {', '.join(STEPS)})")
     return {
-        index: tuple(step for step in STEPS if step in wanted.get(index, ()))
+        index: tuple(step for step in STEPS if step in by_block.get(index, ()))
         for index in sorted(dropped)
     }

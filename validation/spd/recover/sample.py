@@ -37,10 +37,10 @@ def take_sample(
     for stream in streams:
         with torch.no_grad():
             mixed = block.mixed(stream.hidden, stream.calls[index]).flatten(0, 1)
-        here = chosen[(chosen >= start) & (chosen < start + len(mixed))] - start
+        own = chosen[(chosen >= start) & (chosen < start + len(mixed))] - start
         start += len(mixed)
-        xs.append(stream.hidden.flatten(0, 1)[here])
-        heads.append(mixed[here])
+        xs.append(stream.hidden.flatten(0, 1)[own])
+        heads.append(mixed[own])
         added = mixed.double().sum(0)
         total = added if total is None else total + added
     assert total is not None
