@@ -26,8 +26,21 @@ class Part(BaseModel):
     """A frozen part of a result; what a later version adds is ignored."""
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", allow_inf_nan=False, serialize_by_alias=True
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+        from_attributes=True,
     )
+
+    @classmethod
+    def like(cls, source: object, **more: Any) -> Self:
+        """The part with the attributes of `source` that its fields are named like.
+
+        `more` are fields that `source` lacks, or that are something else here.
+        """
+        names = (name for name in cls.model_fields if name not in more and hasattr(source, name))
+        return cls.model_validate({name: getattr(source, name) for name in names} | more)
 
 
 class Result(Part):

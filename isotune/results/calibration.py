@@ -55,23 +55,19 @@ class Calibration(Result):
         return cls(
             name=done.profile.name,
             sections=tuple(
-                FittedSection(
+                FittedSection.like(
+                    section,
                     section=section.key,
-                    op=section.op,
-                    error=section.error,
                     base_error=section.before,
                     parameters=tuple(
-                        Parameter(
-                            path=one.path,
-                            base=one.base,
-                            value=one.value,
-                            base_text=_figure(before, one.path),
-                            value_text=_figure(after, one.path),
-                            determined=one.determined,
-                            information=round(one.information, 4),
-                            at_limit=one.determined and one.at_limit,
+                        Parameter.like(
+                            parameter,
+                            base_text=_figure(before, parameter.path),
+                            value_text=_figure(after, parameter.path),
+                            information=round(parameter.information, 4),
+                            at_limit=parameter.determined and parameter.at_limit,
                         )
-                        for one in section.parameters
+                        for parameter in section.parameters
                     ),
                 )
                 for section in done.sections
@@ -84,9 +80,9 @@ class Calibration(Result):
     def rows(self) -> list[dict[str, Any]]:
         """One row per parameter."""
         return [
-            {"section": section.section} | one.model_dump()
+            {"section": section.section} | parameter.model_dump()
             for section in self.sections
-            for one in section.parameters
+            for parameter in section.parameters
         ]
 
 

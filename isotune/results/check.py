@@ -31,8 +31,8 @@ class Score(Errors):
     @classmethod
     def of(cls, part: "checked.Part") -> Self:
         """The errors of one operation, or of whole passes."""
-        return cls(
-            **vars(part.score),
+        return cls.like(
+            part.score,
             coverage=part.coverage,
             saving_mae_points=part.saving_mae_points,
             saving_coverage=part.saving_coverage,
@@ -69,14 +69,12 @@ class CheckedRow(Part):
     @classmethod
     def of(cls, part: str, row: "checked.Scored") -> Self:
         """A scored row, four digits of each time: enough for a picture."""
-        return cls(
+        return cls.like(
+            row,
             part=part,
             row=row.what,
-            line=row.line,
             predicted_s=float(f"{row.predicted_s:.4g}"),
             measured_s=float(f"{row.measured_s:.4g}"),
-            within=row.within,
-            saving=None if row.saving is None else Saving(**vars(row.saving)),
         )
 
     @property
@@ -117,19 +115,12 @@ def _fields(done: "checked.Check", worst: int) -> dict[str, Any]:
         "ops": {part.name: Score.of(part) for part in done.ops},
         "end_to_end": None if done.end_to_end is None else Score.of(done.end_to_end),
         "groups": tuple(
-            Group(part=part.name, by=by, group=label, **vars(found))
+            Group.like(score, part=part.name, by=by, group=label)
             for part in parts
-            for (by, label), found in part.groups().items()
+            for (by, label), score in part.groups().items()
         ),
         "worst": tuple(
-            CheckedRow(
-                part=part.name,
-                row=row.what,
-                line=row.line,
-                predicted_s=row.predicted_s,
-                measured_s=row.measured_s,
-                within=row.within,
-            )
+            CheckedRow.like(row, part=part.name, row=row.what, saving=None)
             for part in parts
             for row in part.worst(worst)
         ),

@@ -90,13 +90,13 @@ class MeasuredSearch(Repairs, Result):
             kinds=_kinds(tried, predicted),
             tried=tuple(
                 Tried(
-                    plan=one,
-                    proposed=one in proposed,
-                    predicted_s=predicted[one].latency_s,
+                    plan=plan,
+                    proposed=plan in proposed,
+                    predicted_s=predicted[plan].latency_s,
                     measured_s=ran.median_s,
                     measured_all_s=tuple(ran.latencies),
                 )
-                for one, ran in tried
+                for plan, ran in tried
             ),
             complete=run.failure is None,
             failure=run.failure,
@@ -106,14 +106,14 @@ class MeasuredSearch(Repairs, Result):
         """One row per plan that ran."""
         return [
             {
-                "plan": one.plan.strategy,
-                "chunks": one.plan.chunks,
-                "predicted_s": one.predicted_s,
-                "measured_s": one.measured_s,
-                "error": one.error,
-                "runs": len(one.measured_all_s),
+                "plan": tried.plan.strategy,
+                "chunks": tried.plan.chunks,
+                "predicted_s": tried.predicted_s,
+                "measured_s": tried.measured_s,
+                "error": tried.error,
+                "runs": len(tried.measured_all_s),
             }
-            for one in self.tried
+            for tried in self.tried
         ]
 
 

@@ -66,22 +66,9 @@ class Times(Part):
         }
 
 
-def times_of(found: "simulated.Prediction") -> dict[str, Any]:
+def times_of(prediction: "simulated.Prediction") -> dict[str, Any]:
     """The fields of `Times` from a simulated plan."""
-    return {
-        "plan": found.plan,
-        "latency_s": found.latency_s,
-        "latency_interval_s": found.latency_interval_s,
-        "serial_latency_s": found.serial_latency_s,
-        "saving": found.saving,
-        "saving_interval": found.saving_interval,
-        "compute_s": found.compute_s,
-        "comm_s": found.comm_s,
-        "exposed_comm_s": found.exposed_comm_s,
-        "bound_s": found.bound_s,
-        "op_seconds": dict(found.op_seconds),
-        "op_sections": dict(found.op_sections),
-    }
+    return {name: getattr(prediction, name) for name in Times.model_fields}
 
 
 class Memory(Part):
@@ -92,11 +79,6 @@ class Memory(Part):
     activations: float
     reserved: float
     capacity: float
-
-    @classmethod
-    def of(cls, found: "simulated.Memory") -> Self:
-        """The memory of a simulated plan."""
-        return cls(**{name: getattr(found, name) for name in cls.model_fields})
 
     @property
     def needed(self) -> float:
@@ -148,10 +130,8 @@ class Predicted(Times, Result):
             hardware=hardware.name,
             workload=scenario.workload,
             cautions=found.cautions,
-            memory=Memory.of(found.memory),
-            baseline=Baseline(
-                **times_of(serial), fits=serial.memory.fits, memory=Memory.of(serial.memory)
-            ),
+            memory=Memory.like(found.memory),
+            baseline=Baseline.like(serial, fits=serial.memory.fits),
             sources={name: scenario.source_of(name) for name in sections},
             **more,
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, PrivateAttr
 
 from isotune.results._result import MOST, Interval, Part, Result, Seconds, Word
-from isotune.results.prediction import Predicted, Prediction, Times, times_of
+from isotune.results.prediction import Predicted, Prediction, Times
 from isotune.results.study import FrontItem, Robust, Trials
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
@@ -47,17 +47,7 @@ class Curve(Part):
         """What the tuner found at one length after another."""
         return cls(
             name=name,
-            points=tuple(
-                Point(
-                    prompt=point.prompt,
-                    chunks=point.plan.chunks,
-                    latency_s=point.latency_s,
-                    serial_latency_s=point.serial_latency_s,
-                    saving=point.saving,
-                    saving_interval=point.saving_interval,
-                )
-                for point in points
-            ),
+            points=tuple(Point.like(point, chunks=point.plan.chunks) for point in points),
         )
 
 
@@ -158,15 +148,7 @@ class SearchResult(Studied):
                 )
                 for item in found.trials.front
             ),
-            exact=None
-            if exact is None
-            else Exact(
-                latency_s=exact.latency_s,
-                compared=exact.compared,
-                bound_s=exact.bound_s,
-                plan=exact.plan,
-                gap=found.gap_to_exact,
-            ),
+            exact=None if exact is None else Exact.like(exact, gap=found.gap_to_exact),
             **more,
         )
         result._found = found
@@ -193,8 +175,8 @@ class SearchResult(Studied):
 
 
 def _technique(technique: "tuner.techniques.Technique") -> Technique:
-    return Technique(
-        **times_of(technique.prediction),
+    return Technique.like(
+        technique.prediction,
         name=technique.name,
         lossy=technique.lossy,
         assumed=technique.assumed,
@@ -216,14 +198,7 @@ def _curves(scenario: Scenario, plan: Plan) -> Iterable[Curve]:
 def accuracy_front_of(points: "Sequence[tuner.search.Point]") -> tuple[FrontPoint, ...]:
     """The front of latency against perplexity."""
     return tuple(
-        FrontPoint(
-            latency_s=point.latency_s,
-            perplexity_growth=point.growth,
-            plan=point.plan,
-            treatments=dict(point.treatments),
-            rule=point.rule or None,
-            dominated=point.dominated,
-        )
+        FrontPoint.like(point, perplexity_growth=point.growth, rule=point.rule or None)
         for point in points
     )
 
@@ -296,9 +271,8 @@ class SharedSearch(Repairs, Result):
         **more: Any,
     ) -> Self:
         """What all workers found so far."""
-        fields = ("run", "mine", "pruned", "failed", "why", "interrupted")
-        return cls(
-            **{name: getattr(trials, name) for name in fields},
+        return cls.like(
+            trials,
             study=study,
             model=scenario.model.name,
             hardware=scenario.hardware.name,

@@ -93,18 +93,14 @@ class DropCheck(Result):
     def of(cls, check: "drop_check.DropCheck", **more: Any) -> Self:
         """The rounds that were measured."""
         rounds = tuple(
-            Round(
-                treatments=dict(one.treatments),
-                predicted_growth=one.predicted,
-                measured_growth=one.growth,
-                latency_s=one.latency_s,
+            Round.like(
+                measured, predicted_growth=measured.predicted, measured_growth=measured.growth
             )
-            for one in check.rounds
+            for measured in check.rounds
         )
-        return cls(
+        return cls.like(
+            check,
             rounds=rounds,
-            budget=check.budget,
-            within_budget=check.within_budget,
             dropped=len(check.file.plan.dropped),
             **more,
         )
@@ -112,11 +108,6 @@ class DropCheck(Result):
     def rows(self) -> list[dict[str, Any]]:
         """One row per round."""
         return [
-            {
-                "dropped": len(one.treatments),
-                "predicted_growth": one.predicted_growth,
-                "measured_growth": one.measured_growth,
-                "latency_s": one.latency_s,
-            }
-            for one in self.rounds
+            {"dropped": len(measured.treatments)} | measured.model_dump(exclude={"treatments"})
+            for measured in self.rounds
         ]

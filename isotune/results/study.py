@@ -55,23 +55,11 @@ class Trials(Part):
     @classmethod
     def of(cls, trials: "tuner.search.Trials", seed: int) -> Self:
         """What a study did, from the tuner's own account."""
-        return cls(
-            run=trials.run,
-            pruned=trials.pruned,
-            failed=trials.failed,
-            why=trials.why,
-            per_second=trials.per_second,
-            importances=trials.importances,
-            stopped_at_bound=trials.stopped_at_bound,
+        return cls.like(
+            trials,
             best_s=trials.best.seconds if trials.best else None,
             seed=seed,
-            interrupted=trials.interrupted,
-            history=History(
-                distributions=trials.distributions,
-                trials=tuple(
-                    Trial.model_validate(trial, from_attributes=True) for trial in trials.tried
-                ),
-            ),
+            history=History.like(trials, trials=trials.tried),
         )
 
 
@@ -102,8 +90,7 @@ class Robust(Part):
     def of(cls, choice: "RobustChoice") -> Self:
         """A robust choice of the tuner."""
         winners = tuple(Winner(plan=plan, share=share) for plan, share in choice.winners)
-        fields: dict[str, Any] = vars(choice) | {"winners": winners}
-        return cls(**fields)
+        return cls.like(choice, winners=winners)
 
 
 class FrontItem(Part):

@@ -1,6 +1,5 @@
 """What `isotune validate` prints: a plan run for real, beside its prediction."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
@@ -79,11 +78,6 @@ class Numbers(Part):
     dtype: str
     positions: int = 0
 
-    @classmethod
-    def of(cls, numbers: Any) -> Self:
-        """What a rank reported."""
-        return cls(**{name: getattr(numbers, name) for name in cls.model_fields})
-
 
 class Limits(Part):
     """What a plan may cost in quality; None allows anything."""
@@ -119,13 +113,7 @@ class Quality(Part):
     @classmethod
     def of(cls, found: "real_run.Quality", scores: "tuple[real_run.Score, ...]" = ()) -> Self:
         """What the quality gate found."""
-        return cls(
-            **asdict(found),
-            perplexity_rise=found.perplexity_rise,
-            ok=found.ok,
-            exceeded=tuple(found.exceeded()),
-            lm_eval=tuple(TaskScore(**asdict(score)) for score in scores),
-        )
+        return cls.like(found, exceeded=tuple(found.exceeded()), lm_eval=scores)
 
 
 class RankMemory(Part):
@@ -180,7 +168,7 @@ class Validation(Result):
             notes=tuple(setup.notes),
             complete=result.failure is None,
             failure=result.failure,
-            numbers=None if result.numbers is None else Numbers.of(result.numbers),
+            numbers=None if result.numbers is None else Numbers.like(result.numbers),
             time=ValidationTimes.of(result),
             memory=RankMemory(
                 peak_bytes=tuple(result.peak_bytes[rank] for rank in sorted(result.peak_bytes))
