@@ -131,7 +131,7 @@ def _in_one_line(error: typer.BadParameter) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    from isotune.present.phrases import printable
+    from isotune.present import printable
 
     _let_the_first_rank_say_it()
     print(f"isotune: {printable(message)}", file=sys.stderr)

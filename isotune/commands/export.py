@@ -16,7 +16,7 @@ from isotune.commands.options import (
     sizes,
 )
 from isotune.export import TARGETS, read_source
-from isotune.present.phrases import printable
+from isotune.present import printable
 from isotune.results import Answer
 from isotune.simulator.io import check_writable, write_text
 

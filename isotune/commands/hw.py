@@ -16,7 +16,14 @@ from isotune.commands.options import (
     command,
     output_option,
 )
-from isotune.present import listings, section_view
+from isotune.present import (
+    differences,
+    differences_section,
+    errors_section,
+    profile_section,
+    profiles_section,
+    section_view,
+)
 from isotune.results import Answer
 from isotune.simulator.machine import HardwareProfile
 
@@ -35,7 +42,7 @@ class ListProfiles(OutputOptions):
     def run(self) -> None:
         """Print the machines, or their errors."""
         profiles = [isotune.read_profile(name) for name in hw_profiles.names()]
-        listing = listings.errors_section if self.errors else listings.profiles_section
+        listing = errors_section if self.errors else profiles_section
         machines = [_summary(profile) for profile in profiles]
         self.emit(Answer.of("machines", machines=machines), section_view(listing(profiles)))
 
@@ -51,7 +58,7 @@ class ShowProfile(OutputOptions):
         profile = isotune.read_profile(self.name)
         figures = profile.model_dump(mode="json")
         machine = Answer.of("machine", **figures, cautions=profile.cautions())
-        self.emit(machine, section_view(listings.profile_section(profile)))
+        self.emit(machine, section_view(profile_section(profile)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +71,12 @@ class DiffProfiles(OutputOptions):
     def run(self) -> None:
         """Print the figures of both."""
         profiles = isotune.read_profile(self.first), isotune.read_profile(self.second)
-        rows = listings.differences(*profiles)
+        rows = differences(*profiles)
         figures = [{"figure": path, "first": a, "second": b} for path, a, b in rows]
         first, second = (profile.name for profile in profiles)
         self.emit(
             Answer.of("machine_differences", machines=[first, second], figures=figures),
-            section_view(listings.differences_section(profiles, rows)),
+            section_view(differences_section(profiles, rows)),
         )
 
 

@@ -7,7 +7,7 @@ import typer
 
 import isotune
 from isotune.commands.options import MODELS, HelpfulGroup, OutputOptions, command
-from isotune.present import listings, section_view
+from isotune.present import fields_section, models_section, section_view
 from isotune.results import Answer
 from isotune.simulator.architecture import bundled_models
 
@@ -21,7 +21,7 @@ class ListModels(OutputOptions):
         models = [isotune.load_model(name) for name in bundled_models()]
 
         counts = [{"name": model.name, "parameters": model.parameters} for model in models]
-        view = section_view(listings.models_section(models))
+        view = section_view(models_section(models))
         self.emit(Answer.of("models", models=counts), view)
 
 
@@ -39,7 +39,7 @@ class ShowModel(OutputOptions):
         model = isotune.load_model(self.name)
         fields = asdict(model) | {"parameters": model.parameters}
 
-        self.emit(Answer.of("model", **fields), section_view(listings.fields_section(fields)))
+        self.emit(Answer.of("model", **fields), section_view(fields_section(fields)))
 
 
 app = typer.Typer(help="Models that isotune knows.", cls=HelpfulGroup)

@@ -130,8 +130,7 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
 
 
 def _write_trace(path: Path, result: "Validation") -> None:
-    from isotune.present.phrases import scenario_text
-    from isotune.present.trace import write_trace
+    from isotune.present import scenario_text, write_trace
 
     if result.plan.measured is None:
         return

@@ -1,4 +1,10 @@
-from . import listings as listings
+from .listings import differences as differences
+from .listings import differences_section as differences_section
+from .listings import errors_section as errors_section
+from .listings import fields_section as fields_section
+from .listings import models_section as models_section
+from .listings import profile_section as profile_section
+from .listings import profiles_section as profiles_section
 from .phrases import count as count
 from .phrases import milliseconds as milliseconds
 from .phrases import percent as percent

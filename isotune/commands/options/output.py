@@ -38,8 +38,7 @@ def with_command(result: "ResultT") -> "ResultT":
 
 def write_timelines(path: Path, prediction: "Predicted", name: str) -> None:
     """Write a prediction's timelines, the serial baseline first, as a trace for Perfetto."""
-    from isotune.present.phrases import plan_text, scenario_text
-    from isotune.present.trace import predicted, write_trace
+    from isotune.present import plan_text, predicted, scenario_text, write_trace
 
     about = {"scenario": scenario_text(prediction.scenario), "plan": plan_text(prediction.plan)}
     write_trace(path, predicted(prediction.simulated, name), about)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from isotune.present.figures.style import BLUE, CYCLE, GREY, INK, RED, SYMBOLS, axis, dots
 from isotune.present.phrases import milliseconds
 from isotune.present.section import Figure, Json
-from isotune.present.sections.search import deployments_table
+from isotune.present.sections import deployments_table
 from isotune.results import Deployments, Trial
 
 

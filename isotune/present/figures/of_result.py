@@ -13,12 +13,14 @@ from isotune.present.figures.sweep import heat_figure
 from isotune.present.figures.timeline import timeline_figure
 from isotune.present.phrases import plan_text, strategy_text
 from isotune.present.section import Figure
-from isotune.present.sections.check import named
-from isotune.present.sections.measured_search import origin
-from isotune.present.sections.policy import crossover_text
-from isotune.present.sections.sensitivity import drop_set
-from isotune.present.sections.sweep import compared as swept
-from isotune.present.sections.validation import compared
+from isotune.present.sections import (
+    compared,
+    crossover_text,
+    drop_set,
+    named,
+    origin,
+    overlapped_rows,
+)
 from isotune.results import (
     Block,
     Check,
@@ -135,7 +137,7 @@ def _policy(result: FoundPolicy) -> list[Figure | None]:
 
 
 def _sweep(result: Sweep) -> list[Figure | None]:
-    rows = swept(result)
+    rows = overlapped_rows(result)
     return [heat_figure(rows)] if rows else []
 
 

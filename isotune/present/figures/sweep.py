@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from isotune.present.figures.style import axis, rows_axis, shown, tokens_text
 from isotune.present.phrases import strategy_text
 from isotune.present.section import Figure, Json, View
-from isotune.present.sections.sweep import AXES, rows_table
+from isotune.present.sections import AXES, rows_table
 from isotune.results import SweepRow
 
 _MOST_VIEWS, _MOST_ROWS, _MOST_LENGTHS = 40, 60, 64

@@ -1,36 +1,5 @@
 """Each kind of result as a section: one place for what is said of it."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import lazy_loader
 
-from isotune.present.section import Section
-
-if TYPE_CHECKING:
-    from isotune.results import Result
-
-__all__ = ["section_of"]
-
-_MAKERS = {
-    "prediction": "prediction.prediction_section",
-    "search": "search.search_section",
-    "deployments": "search.deployments_section",
-    "shared_search": "search.shared_section",
-    "policy": "policy.policy_section",
-    "sweep": "sweep.sweep_section",
-    "measured": "measured_search.measured_section",
-    "check": "check.check_section",
-    "checks": "check.checks_section",
-    "calibration": "calibration.calibration_section",
-    "validation": "validation.validation_section",
-    "sensitivity": "sensitivity.sensitivity_section",
-    "recovery": "sensitivity.recovery_section",
-    "drop_check": "sensitivity.drop_check_section",
-}
-
-
-def section_of(result: "Result") -> Section:
-    """What is said of a result, on a terminal and on the page; without its figures."""
-    # A prediction is printed in a moment: it does not wait for what the other kinds import.
-    module, name = _MAKERS[result.kind].split(".")
-    found: Section = getattr(import_module(f"{__name__}.{module}"), name)(result)
-    return found
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -17,7 +17,7 @@ _TIMES = ("latency_s", "serial_latency_s", "saving")
 
 def sweep_section(result: Sweep) -> Section:
     """The verdict, a line per machine, model and strategy, and the best of each case."""
-    rows = compared(result)
+    rows = overlapped_rows(result)
     able = [row for row in rows if row["fits"]]
     best = max(able, key=lambda row: row["saving"], default=None)
     return Section(
@@ -32,7 +32,7 @@ def sweep_section(result: Sweep) -> Section:
     )
 
 
-def compared(result: Sweep) -> list[SweepRow]:
+def overlapped_rows(result: Sweep) -> list[SweepRow]:
     """The rows of strategies other than serial that have a time."""
     return [
         row

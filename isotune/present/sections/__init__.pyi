@@ -1,0 +1,10 @@
+from .check import named as named
+from .measured_search import origin as origin
+from .of_result import section_of as section_of
+from .policy import crossover_text as crossover_text
+from .search import deployments_table as deployments_table
+from .sensitivity import drop_set as drop_set
+from .sweep import AXES as AXES
+from .sweep import overlapped_rows as overlapped_rows
+from .sweep import rows_table as rows_table
+from .validation import compared as compared
