@@ -1,6 +1,6 @@
 """Starts a benchmark of many plans, and gathers what its ranks measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class _Gathered:
     setup: Setup
     collected: Collected
     plans: dict[int, Plan] = field(default_factory=dict)
-    final: FinalRound | None = None
+    final: FinalRound = field(default_factory=lambda: FinalRound((), 0))
 
     def take(self, rank: int, message: Message) -> None:
         match message:
@@ -56,23 +56,21 @@ class _Gathered:
         return step_words(reported, names, programs)
 
     def run(self, failure: str | None) -> BenchmarkRun:
-        final = self.final
-        numbers = () if final is None else final.numbers
-        first = 0 if final is None else final.round
         return BenchmarkRun(
-            measured=self._measured(tuple(self.plans), 0),
-            finals=self._measured(numbers, first),
+            measured=self._measured(self.plans, 0),
+            finals=self._measured(self.final.numbers, self.final.round),
             failure=failure,
         )
 
-    def _measured(
-        self, numbers: tuple[int, ...], first: int
-    ) -> tuple[tuple[Plan, Measurement], ...]:
-        found = (
-            (self.plans[number], self.collected.measurement(number, self.program(number), first))
+    def _measured(self, numbers: Iterable[int], first: int) -> tuple[tuple[Plan, Measurement], ...]:
+        """The plans that have complete rounds, with those from the round `first` on."""
+        by_number = {
+            number: self.collected.measurement(number, self.program(number), first)
             for number in numbers
+        }
+        return tuple(
+            (self.plans[number], ran) for number, ran in by_number.items() if ran is not None
         )
-        return tuple((plan, ran) for plan, ran in found if ran is not None)
 
 
 def run_benchmark(

@@ -37,12 +37,7 @@ def validate(
     local = placements(ranks or setup.ranks)
     check_machine(setup, local)
     failure = run(
-        job,
-        local,
-        device=setup.device,
-        timeout_s=timeout_s,
-        on_message=take,
-        where=where(job),
+        job, local, device=setup.device, timeout_s=timeout_s, on_message=take, where=where(job)
     )
     return validation(setup, collected, failure) if leads() else None
 

@@ -43,7 +43,7 @@ class RandomWeights:
             whole.mul_(0.1).add_(1.0 if name.endswith("norm.weight") else 0.0)
         else:
             whole.mul_(shape[-1] ** -0.5)
-        return whole if shard is None else shard.of(whole)
+        return whole if shard is None else shard.of(whole).clone()  # lets go of the whole
 
 
 class Safetensors:

@@ -36,11 +36,11 @@ class ShardSlice:
     ranges: tuple[tuple[int, int], ...]
 
     def of(self, tensor: Any) -> Any:
-        """A copy of the held part of a whole tensor."""
+        """The held part of a whole tensor: a view of it where it is one range."""
         import torch
 
         parts = [tensor.narrow(self.dim, start, stop - start) for start, stop in self.ranges]
-        return torch.cat(parts, self.dim) if len(parts) > 1 else parts[0].clone()
+        return torch.cat(parts, self.dim) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)

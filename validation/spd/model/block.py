@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from isotune.validation.executor import DecoderLayer, pieces
-from isotune.validation.weights import Sharding, ShardSlice
+from isotune.validation.weights import Sharding
 
 Call = Mapping[str, Any]
 """What a decoder layer is called with beside the hidden states (rotation, mask)."""
@@ -120,12 +120,8 @@ class Block:
         parameter = self.layer.get_parameter(name)
         shape = tuple(parameter.shape)
         shard = Sharding(self.config, self.tp).slice_of(f"layers.0.{name}", shape, rank)
-        return parameter if shard is None else _view(parameter, shard)
-
-
-def _view(tensor: Tensor, shard: ShardSlice) -> Tensor:
-    parts = [tensor.narrow(shard.dim, start, stop - start) for start, stop in shard.ranges]
-    return torch.cat(parts, shard.dim) if len(parts) > 1 else parts[0]
+        held: Tensor = parameter if shard is None else shard.of(parameter)
+        return held
 
 
 @contextmanager
