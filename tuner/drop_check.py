@@ -58,7 +58,7 @@ class DropCheck:
                 f"{', '.join(costs)})"
             )
         growth = growth_of({block: steps_of(name) for block, name in treatments.items()})
-        done = Round(
+        measured = Round(
             treatments=treatments,
             predicted=sum(costs[name][block] for block, name in treatments.items()),
             growth=growth,
@@ -67,7 +67,7 @@ class DropCheck:
         return replace(
             self,
             table=with_check(self.table, treatments, growth),
-            rounds=(*self.rounds, done),
+            rounds=(*self.rounds, measured),
         )
 
     def searched_again(self, scenario: Scenario) -> "DropCheck":

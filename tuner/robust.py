@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isotune.simulator.batch import Array, Batch, Splits, Timer
+from isotune.simulator.batch import Array, Batch, Timer
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_known
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import Factors, GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import MODES
-from isotune.tuner.exact import chosen_plan, spaces
+from isotune.tuner.exact import batch_of, chosen_plan, spaces
 
 DRAWS = 64
 NEAR = 0.01
@@ -75,21 +76,19 @@ def robust_choice(
     Raises:
         InputError: an unknown mode or class of ops.
     """
-    if mode not in MODES:
-        raise InputError(f"--robust: unknown {mode!r} (allowed: {', '.join(MODES)})")
-    if unknown := set(errors) - set(CLASSES):
-        raise InputError(f"errors: unknown {min(unknown)!r} (allowed: {', '.join(CLASSES)})")
+    check_known("--robust", (mode,), MODES)
+    check_known("errors", sorted(errors), CLASSES)
     base = also or Plan()
     drawn = _draws(errors, draws, seed)
     plain = Plan(comm_dtype=base.comm_dtype, dropped=base.dropped)
-    batches = [_single(scenario, plain)] if GpuMemory(scenario).of(plain).fits else []
+    batches = [batch_of(scenario, plain)] if GpuMemory(scenario).of(plain).fits else []
     if also is not None and also.overlaps:
-        batches.append(_single(scenario, also))
+        batches.append(batch_of(scenario, also))
     if overlap and scenario.workload.tp > 1:
         for batch in spaces(scenario, 2, (base.comm_dtype,)):
             plan = batch.plan.model_copy(update={"dropped": base.dropped})
             batches.append(replace(batch, plan=plan))
-    timer, baseline = Timer(scenario), _single(scenario, Plan())
+    timer, baseline = Timer(scenario), batch_of(scenario, Plan())
     times = np.concatenate([timer.run_with(batch, drawn) for batch in batches], axis=1)
     serial = timer.run_with(baseline, drawn)[:, 0]
     return _choose(batches, times, serial, mode)
@@ -123,16 +122,6 @@ def _choose(batches: list[Batch], times: Array, serial: Array, mode: str) -> Rob
 def _draws(errors: Mapping[str, float], draws: int, seed: int) -> list[Factors]:
     """A factor of every class per draw; their mean is one."""
     rng = np.random.default_rng(seed)
-    found: list[Factors] = []
-    for _ in range(draws):
-        factors: dict[str, float] = {}
-        for name in CLASSES:
-            sigma = np.sqrt(np.log1p(errors.get(name, 0.0) ** 2))
-            factors[name] = float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
-        found.append(Factors(classes=factors))
-    return found
-
-
-def _single(scenario: Scenario, plan: Plan) -> Batch:
-    sizes = np.array([plan.chunks], dtype=np.int64)
-    return Batch(scenario=scenario, plan=plan, splits=Splits.of(scenario.workload, sizes))
+    sigma = np.sqrt([np.log1p(errors.get(name, 0.0) ** 2) for name in CLASSES])
+    factors = np.exp(sigma * rng.standard_normal((draws, len(CLASSES))) - sigma**2 / 2)
+    return [Factors(classes=dict(zip(CLASSES, row, strict=True))) for row in factors.tolist()]

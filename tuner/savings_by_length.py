@@ -38,21 +38,21 @@ def by_length(
     Lengths without a plan, and those that do not fit in memory, are left out.
     """
     for length in np.unique(np.geomspace(first, last, _POINTS).round().astype(int)).tolist():
-        there = scenario.with_workload(prompt=length)
-        plan = plan_at(there)
+        at_length = scenario.with_workload(prompt=length)
+        plan = plan_at(at_length)
         if plan is None:
             continue
         try:
-            found = predict(there, plan)
+            prediction = predict(at_length, plan)
         except DoesNotFitError:
             continue
         yield AtLength(
             prompt=length,
             plan=plan,
-            latency_s=found.latency_s,
-            serial_latency_s=found.serial_latency_s,
-            saving=found.saving,
-            saving_interval=found.saving_interval,
+            latency_s=prediction.latency_s,
+            serial_latency_s=prediction.serial_latency_s,
+            saving=prediction.saving,
+            saving_interval=prediction.saving_interval,
         )
 
 

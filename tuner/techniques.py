@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
 from isotune.simulator.batch import Batch, Splits, Timer
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.machine import CLASSES
@@ -20,7 +18,7 @@ from isotune.simulator.predict import (
 )
 from isotune.simulator.schedule import STRATEGIES, TILE, Plan
 from isotune.tuner.accuracy import DropCosts
-from isotune.tuner.exact import best_split, split_sizes
+from isotune.tuner.exact import batch_of, best_split, split_sizes
 from isotune.tuner.space import even_plan
 
 LONGEST_PROMPT = 131_072
@@ -43,7 +41,7 @@ class Technique:
 def techniques(
     scenario: Scenario,
     *,
-    found: Plan,
+    best: Plan,
     dropped: tuple[int, ...],
     drop_costs: DropCosts | None,
     strategies: tuple[str, ...],
@@ -53,7 +51,7 @@ def techniques(
 
     Args:
         scenario: what is run, and on what.
-        found: the best plan of a search, a candidate for the last and for ISO.
+        best: the best plan of a search, a candidate for the last and for ISO.
         dropped: the drop set that stands for SPD.
         drop_costs: what lossy techniques cost; those it does not tell are marked as assumed.
         strategies: overlap strategies to show.
@@ -63,12 +61,12 @@ def techniques(
         return []
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
-        plans += _overlapped(scenario, name, found)
+        plans += _overlapped(scenario, name, best)
     if spd:
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
     alone = [plan for _, plan in plans if plan is not None]
-    candidates = [found, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
+    candidates = [best, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
     candidates = [plan for plan in candidates if GpuMemory(scenario).of(plan).fits]
     plans.append(("all combined", _fastest(scenario, candidates)))
     shown: list[Technique] = []
@@ -80,7 +78,7 @@ def techniques(
     return shown
 
 
-def _overlapped(scenario: Scenario, name: str, found: Plan) -> list[tuple[str, Plan | None]]:
+def _overlapped(scenario: Scenario, name: str, best: Plan) -> list[tuple[str, Plan | None]]:
     """A strategy's even splits, and its best split where all are compared."""
     how = STRATEGIES[name]
     if how.splits == "nothing":
@@ -89,7 +87,7 @@ def _overlapped(scenario: Scenario, name: str, found: Plan) -> list[tuple[str, P
         return [(how.label, best_even(scenario, name, how.most_parts))]
     return [
         (f"{how.label}, even split", even_plan(scenario, name, 2)),
-        (f"{how.label}, tuned", _tuned(scenario, found)),
+        (f"{how.label}, tuned", _tuned(scenario, best)),
     ]
 
 
@@ -100,12 +98,12 @@ def _assumed(plan: Plan, drop_costs: DropCosts | None) -> bool:
     return plan.comm_dtype != "bf16" and plan.comm_dtype not in drop_costs.transfer
 
 
-def _tuned(scenario: Scenario, found: Plan) -> Plan | None:
+def _tuned(scenario: Scenario, best: Plan) -> Plan | None:
     """The best lossless ISO plan known; None where the prompt cannot be split."""
     exact = best_split(scenario)
     plans = [exact.plan] if exact else []
-    if found.how.enumerable and not found.lossy:
-        plans.append(found)
+    if best.how.enumerable and not best.lossy:
+        plans.append(best)
     return _fastest(scenario, plans) if plans else None
 
 
@@ -240,9 +238,9 @@ class Passes:
 
 def passes(scenario: Scenario, plan: Plan) -> Passes:
     """A plan's passes, by the compiled engine."""
-    sizes = np.array([plan.chunks], dtype=np.int64)
-    batch = Batch(scenario=scenario, plan=plan, splits=Splits.of(scenario.workload, sizes))
     errors = scenario.class_errors()
     factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
-    latency, *shifted = Timer(scenario).run_with(batch, [None, *factors])[:, 0].tolist()
+    latency, *shifted = (
+        Timer(scenario).run_with(batch_of(scenario, plan), [None, *factors])[:, 0].tolist()
+    )
     return Passes(latency=latency, shifted=tuple(shifted))

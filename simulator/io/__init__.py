@@ -11,7 +11,7 @@ from isotune.simulator.io.csv_rows import (
     explain_row,
     read_rows,
 )
-from isotune.simulator.io.hints import did_you_mean
+from isotune.simulator.io.hints import check_known, did_you_mean
 from isotune.simulator.io.number_names import (
     ActivationDtype,
     CommDtype,
@@ -61,6 +61,7 @@ __all__ = [
     "Seconds",
     "TimedRow",
     "WeightDtype",
+    "check_known",
     "check_writable",
     "checked",
     "csv_header",

@@ -1,7 +1,9 @@
 """Hints for a name that is not known."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from isotune.simulator.errors import InputError
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -11,3 +13,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
     return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def check_known(what: str, names: Iterable[str], allowed: Sequence[str]) -> None:
+    """Refuse names that are not among those allowed; `what` is the option or field.
+
+    Raises:
+        InputError: the first unknown name, and what is allowed.
+    """
+    for name in names:
+        if name not in allowed:
+            raise InputError(f"{what}: unknown {name!r:.60} (allowed: {', '.join(allowed)})")

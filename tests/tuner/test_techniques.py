@@ -32,7 +32,7 @@ def shown(
 ) -> dict[str, Technique]:
     listed = techniques(
         scenario,
-        found=found,
+        best=found,
         dropped=DROPPED,
         drop_costs=drop_costs,
         strategies=SEARCHABLE,

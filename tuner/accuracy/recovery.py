@@ -148,14 +148,14 @@ def by_class(table: Sensitivity) -> RecoveredDrops | None:
     if not table.classes:
         return None
     costs = corrected(table)
-    wanted = {
+    recoveries = {
         "ISB": (ZERO_SHOT,),
         "SB": ("distil", "bias+distil"),
         "ESB": ("heads+distil", "bias+heads+distil", "bias+heads+neurons+distil"),
     }
     chosen = {}
     for block, kind in enumerate(table.classes):
-        name = next((name for name in wanted[kind] if name in costs), None)
+        name = next((name for name in recoveries[kind] if name in costs), None)
         if name is not None:
             chosen[block] = name
     cost = sum(costs[name][block] for block, name in chosen.items())

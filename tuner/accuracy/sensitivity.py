@@ -117,8 +117,8 @@ def read_sensitivity(path: Path, model: Model, tps: Collection[int] = ()) -> Sen
             the less of the attention each sees without the sync.
     """
     table = validate(Sensitivity, read_json(path), path)
-    measured, wanted = (name.lower().removesuffix("-hf") for name in (table.model, model.name))
-    if measured != wanted:
+    measured_on, searched = (name.lower().removesuffix("-hf") for name in (table.model, model.name))
+    if measured_on != searched:
         raise InputError(f"{path}: model: measured on {table.model!r}, not on {model.name!r}")
     if len(table.blocks) != model.num_hidden_layers:
         raise InputError(

@@ -4,6 +4,7 @@ from isotune.tuner.exact.by_length import Solved, solve, times
 from isotune.tuner.exact.drop_set import joint_optimum
 from isotune.tuner.exact.enumeration import (
     Best,
+    batch_of,
     best_split,
     chosen_plan,
     even_sizes,
@@ -16,6 +17,7 @@ from isotune.tuner.exact.pareto import undominated
 __all__ = [
     "Best",
     "Solved",
+    "batch_of",
     "best_split",
     "chosen_plan",
     "even_sizes",

@@ -45,12 +45,12 @@ class _Best:
         return cls(seconds=np.full(lengths, np.inf), sizes=[()] * lengths, sms=[None] * lengths)
 
     def take(self, owner: Index, sizes: Index, seconds: Array, sms: int | None) -> None:
-        """Keep what is faster; `owner` [splits] says whose split a row of `sizes` is."""
+        """Keep what is faster; `owner` [splits] is the index of each split's length."""
         for row in _first_of_each(owner, seconds):
-            whose = int(owner[row])
-            if seconds[row] < self.seconds[whose]:
-                self.seconds[whose] = seconds[row]
-                self.sizes[whose], self.sms[whose] = tuple(sizes[row].tolist()), sms
+            length = int(owner[row])
+            if seconds[row] < self.seconds[length]:
+                self.seconds[length] = seconds[row]
+                self.sizes[length], self.sms[length] = tuple(sizes[row].tolist()), sms
 
 
 def _first_of_each(owner: Index, seconds: Array) -> Index:
@@ -79,18 +79,16 @@ class _Solver:
         if self.scenario.workload.phase == "prefill" and self.scenario.workload.tp > 1:
             self._two()
             self._three()
-        found: list[Solved] = []
-        for index, seconds in enumerate(serial):
-            optimum, plan = self._fastest(index, same[index])
-            found.append(Solved(serial=seconds, optimum=optimum, plan=plan))
-        return found
+        baselines = zip(serial, same, strict=True)
+        return [self._solved(index, *seconds) for index, seconds in enumerate(baselines)]
 
-    def _fastest(self, index: int, serial: float) -> tuple[float, Plan]:
+    def _solved(self, index: int, serial: float, plain: float) -> Solved:
         best = self.best
-        if best.seconds[index] >= serial:
-            return serial, self.plain
-        parts = {"strategy": "iso", "chunks": best.sizes[index], "comm_sms": best.sms[index]}
-        return float(best.seconds[index]), self.plain.model_copy(update=parts)
+        if best.seconds[index] >= plain:
+            return Solved(serial=serial, optimum=plain, plan=self.plain)
+        fields = {"strategy": "iso", "chunks": best.sizes[index], "comm_sms": best.sms[index]}
+        plan = self.plain.model_copy(update=fields)
+        return Solved(serial=serial, optimum=float(best.seconds[index]), plan=plan)
 
     def _two(self) -> None:
         splits = [split_sizes(length) for length in self.lengths]
@@ -99,63 +97,62 @@ class _Solver:
     def _three(self) -> None:
         grids = [_points(length) for length in self.lengths]
         splits = [_splits(length, grid) for length, grid in zip(self.lengths, grids, strict=True)]
-        found = _Best.none(len(self.lengths))
-        whole = [len(grid) == _all_points(n) for n, grid in zip(self.lengths, grids, strict=True)]
-        few = [
-            part if all_of_it else part[:0] for part, all_of_it in zip(splits, whole, strict=True)
-        ]
-        self._compare(found, few, self.scenario.sm_budgets)
-        for sms in dict.fromkeys(self.best.sms):
-            here = [
-                part if budget == sms and not all_of_it else part[:0]
-                for part, budget, all_of_it in zip(splits, self.best.sms, whole, strict=True)
-            ]
-            self._compare(found, here, (sms,))
-        self._improve(found, [0 if w else _spacing(g) for w, g in zip(whole, grids, strict=True)])
-        better = found.seconds < self.best.seconds
+        three = _Best.none(len(self.lengths))
+        every = [len(grid) == _all_points(n) for n, grid in zip(self.lengths, grids, strict=True)]
+        self._compare(three, _where(every, splits), self.scenario.sm_budgets)
+        coarse = _where([not all_points for all_points in every], splits)
+        self._compare_under(self.best.sms, three, coarse)
+        self._improve(three, [0 if e else _spacing(g) for e, g in zip(every, grids, strict=True)])
+        better = three.seconds < self.best.seconds
         for index in np.flatnonzero(better).tolist():
-            self.best.seconds[index] = found.seconds[index]
-            self.best.sizes[index], self.best.sms[index] = found.sizes[index], found.sms[index]
+            self.best.seconds[index] = three.seconds[index]
+            self.best.sizes[index], self.best.sms[index] = three.sizes[index], three.sms[index]
 
-    def _improve(self, found: _Best, steps: list[int]) -> None:
+    def _improve(self, best: _Best, steps: list[int]) -> None:
         """Move split points by `steps` tokens, and by half of that, down to one tile."""
         while any(steps):
-            moved = [_moved(sizes, step) for sizes, step in zip(found.sizes, steps, strict=True)]
-            for sms in dict.fromkeys(found.sms):
-                here = [
-                    part if budget == sms else part[:0]
-                    for part, budget in zip(moved, found.sms, strict=True)
-                ]
-                self._compare(found, here, (sms,))
+            moved = [_moved(sizes, step) for sizes, step in zip(best.sizes, steps, strict=True)]
+            self._compare_under(best.sms, best, moved)
             grains = map(granularity, self.lengths)
             steps = [step // 2 // grain * grain for step, grain in zip(steps, grains, strict=True)]
-        last = [np.array([sizes], dtype=np.int64).reshape(-1, 3) for sizes in found.sizes]
-        self._compare(found, last, self.scenario.sm_budgets)
+        last = [np.array([sizes], dtype=np.int64).reshape(-1, 3) for sizes in best.sizes]
+        self._compare(best, last, self.scenario.sm_budgets)
+
+    def _compare_under(self, budgets: _Budgets, best: _Best, splits: Sequence[Index]) -> None:
+        """Time the splits of each length under its own budget, and keep the best."""
+        for sms in dict.fromkeys(budgets):
+            own = [budget == sms for budget in budgets]
+            self._compare(best, _where(own, splits), (sms,))
 
     def _compare(self, best: _Best, splits: Sequence[Index], budgets: _Budgets) -> None:
         """Time the splits of each length under each budget, and keep the best."""
-        owner = np.repeat(np.arange(len(splits)), [len(part) for part in splits])
+        owner = np.repeat(np.arange(len(splits)), [len(sizes) for sizes in splits])
         sizes = np.concatenate(list(splits))
         lengths = np.array(self.lengths)[owner]
         plan = self.plain.model_copy(update={"strategy": "iso"})
         for first in range(0, len(sizes), SPLITS_AT_ONCE):
-            part = slice(first, first + SPLITS_AT_ONCE)
-            here = splits_of(self.scenario, lengths[part], sizes[part])
+            rows = slice(first, first + SPLITS_AT_ONCE)
+            some = splits_of(self.scenario, lengths[rows], sizes[rows])
             for sms in budgets:
-                asked = plan.model_copy(update={"comm_sms": sms})
-                seconds = self._timer.run(Batch(scenario=self.scenario, plan=asked, splits=here))
-                best.take(owner[part], sizes[part], seconds, sms)
+                under = plan.model_copy(update={"comm_sms": sms})
+                seconds = self._timer.run(Batch(scenario=self.scenario, plan=under, splits=some))
+                best.take(owner[rows], sizes[rows], seconds, sms)
+
+
+def _where(kept: Sequence[bool], splits: Sequence[Index]) -> list[Index]:
+    """The splits of the lengths that are kept, and none of the others."""
+    return [sizes if keep else sizes[:0] for keep, sizes in zip(kept, splits, strict=True)]
 
 
 def splits_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) -> Splits:
     """Splits of prompts of these lengths [splits] by the rows of `sizes`."""
-    here = np.asarray(lengths, dtype=np.int64)
-    ones = np.ones_like(here)
+    tokens = np.asarray(lengths, dtype=np.int64)
+    ones = np.ones_like(tokens)
     decode = scenario.workload.phase == "decode"
     return Splits(
         batch=scenario.workload.batch * ones,
-        tokens=ones if decode else here,
-        context=here if decode else 0 * ones,
+        tokens=ones if decode else tokens,
+        context=tokens if decode else 0 * ones,
         sizes=sizes,
     )
 
@@ -184,8 +181,7 @@ def _spacing(points: Index) -> int:
 
 def _splits(length: int, points: Index) -> Index:
     """All splits into three at two of the points."""
-    one, other = np.triu_indices(len(points), 1)
-    first, second = points[one], points[other]
+    first, second = points[np.array(np.triu_indices(len(points), 1))]
     return np.stack([first, second - first, length - second], axis=1)
 
 

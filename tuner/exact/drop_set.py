@@ -26,7 +26,6 @@ from isotune.simulator.batch import (
     DropSets,
     Index,
     Layout,
-    Splits,
     Timer,
     Transitions,
     transitions,
@@ -34,7 +33,14 @@ from isotune.simulator.batch import (
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import CommDtype, Plan
 from isotune.tuner.accuracy import DropCosts
-from isotune.tuner.exact.enumeration import Best, chosen_plan, crossed, most_chunks, spaces
+from isotune.tuner.exact.enumeration import (
+    Best,
+    batch_of,
+    chosen_plan,
+    crossed,
+    most_chunks,
+    spaces,
+)
 from isotune.tuner.exact.pareto import undominated
 
 _CLOSED = 64
@@ -43,7 +49,7 @@ _LABELS = 20_000
 """Paths kept at most while a split is closed."""
 
 
-_Found = tuple[float, tuple[int, ...], bool]
+_Settled = tuple[float, tuple[int, ...], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,44 +117,41 @@ def joint_optimum(
 
 def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
     serial = Plan(comm_dtype=comm_dtype)
-    splits = Splits.of(scenario.workload, np.empty((1, 0), dtype=np.int64))
-    found = []
-    if GpuMemory(scenario).of(serial).fits:
-        found.append(Batch(scenario=scenario, plan=serial, splits=splits))
+    batches = [batch_of(scenario, serial)] if GpuMemory(scenario).of(serial).fits else []
     if iso and scenario.workload.tp > 1:
-        found += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
-    return found
+        batches += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
+    return batches
 
 
 def _unproven(timer: Timer, batch: Batch, budget: _Budget, best: float) -> list[_Open]:
     """The splits of a batch that might still beat `best`, with their lower bounds."""
-    whole, prices = timer.costs(batch)
+    repeating, costs = timer.costs(batch)
     wait = batch.scenario.hardware.runtime.event_wait
     blocks = batch.scenario.model.num_hidden_layers
-    found: list[_Open] = []
-    floor = _floor(whole.layout, prices, blocks, budget.most)
+    unproven: list[_Open] = []
+    floor = _floor(repeating.layout, costs, blocks, budget.most)
     for split in np.flatnonzero(floor < best).tolist():
-        row = prices.seconds[split], prices.slowdowns[split]
-        automaton = transitions(whole.layout, blocks, *row, wait)
+        row = costs.seconds[split], costs.slowdowns[split]
+        automaton = transitions(repeating.layout, blocks, *row, wait)
         bound = _fastest(automaton, blocks, budget.most) if automaton else float(floor[split])
         if bound < best * (1.0 - 1e-9):
-            found.append(
+            unproven.append(
                 _Open(bound=bound, batch=batch, split=split, automaton=automaton, budget=budget)
             )
-    return found
+    return unproven
 
 
-def _floor(layout: Layout, prices: CostTable, blocks: int, most: int) -> Array:
+def _floor(layout: Layout, costs: CostTable, blocks: int, most: int) -> Array:
     """What either stream of a split takes at least [splits] with at most `most` drops."""
 
     def total(roles: Index) -> Array:
-        return np.asarray(prices.seconds[:, roles[roles >= 0]].sum(axis=1))
+        return np.asarray(costs.seconds[:, roles[roles >= 0]].sum(axis=1))
 
     compute = [total(roles) for roles in layout.compute]
     syncs = [total(roles[layout.tail :]) for roles in layout.syncs[:2]]
     fewest = [
-        np.minimum(blocks * whole, (blocks - most) * whole + most * dropped)
-        for whole, dropped in (compute[:2], syncs)
+        np.minimum(blocks * synced, (blocks - most) * synced + most * dropped)
+        for synced, dropped in (compute[:2], syncs)
     ]
     return np.asarray(np.maximum(fewest[0] + compute[2] + compute[3], fewest[1]))
 
@@ -182,10 +185,10 @@ def _close(best: Best, opened: list[_Open]) -> Best:
         if number == _CLOSED:
             bound = min(bound, split.bound)
             break
-        found: _Found = float("inf"), (), False
+        settled: _Settled = float("inf"), (), False
         if split.automaton is not None:
-            found = _settle(split.automaton, split.budget, best.latency_s)
-        latency, dropped, proven = found
+            settled = _settle(split.automaton, split.budget, best.latency_s)
+        latency, dropped, proven = settled
         if not proven:
             bound = min(bound, split.bound)
         if latency < best.latency_s:
@@ -194,7 +197,7 @@ def _close(best: Best, opened: list[_Open]) -> Best:
     return replace(best, bound_s=min(bound, best.latency_s))
 
 
-def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
+def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Settled:
     """A split's fastest affordable path below `best`: seconds, drop set, and whether proven.
 
     Paths are rows (seconds, cost, state, drops, parent); one is dropped when it cannot beat
@@ -232,7 +235,7 @@ def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Found:
     at = int(total.argmin())
     latency, dropped = float(total[at]), []
     for block in range(len(costs) - 1, -1, -1):
-        at, kind_here = divmod(int(parents[block][at]), 2)
-        if kind_here:
+        at, is_dropped = divmod(int(parents[block][at]), 2)
+        if is_dropped:
             dropped.append(block)
     return latency, tuple(reversed(dropped)), proven

@@ -136,6 +136,12 @@ def best_split(
     return Best(plan=best.plan, latency_s=best.latency_s, compared=compared, bound_s=best.latency_s)
 
 
+def batch_of(scenario: Scenario, plan: Plan) -> Batch:
+    """A batch of one plan."""
+    sizes = np.array([plan.chunks], dtype=np.int64)
+    return Batch(scenario=scenario, plan=plan, splits=Splits.of(scenario.workload, sizes))
+
+
 def chosen_plan(batch: Batch, split: int, dropped: tuple[int, ...]) -> Plan:
     """One plan of a batch."""
     chunks = tuple(batch.splits.sizes[split].tolist())

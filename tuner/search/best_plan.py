@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_known
 from isotune.simulator.predict import SERIAL, GpuMemory, Prediction, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, CommDtype, Plan, strategy_named
 from isotune.tuner.accuracy import ASSUMED_SHARE, DropCosts, Recovery, assumed_order
-from isotune.tuner.choices import ObjectiveName, SamplerName
+from isotune.tuner.choices import SAMPLERS, ObjectiveName, SamplerName
 from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
 from isotune.tuner.search.objectives import (
     Evaluator,
@@ -15,12 +16,10 @@ from isotune.tuner.search.objectives import (
     Objective,
     check_objectives,
 )
-from isotune.tuner.search.samplers import check_sampler
 from isotune.tuner.search.study import AT_ONCE, Progress, Settings, Trials, run_study
-from isotune.tuner.space import MAX_CHUNKS, Space
+from isotune.tuner.space import MAX_CHUNKS, Space, even_plan
 from isotune.tuner.techniques import IsoGains, Technique, techniques
 
-__all__ = ["Options", "Progress", "SearchResult", "Trials", "search"]
 _AT_BOUND = 1e-9
 
 
@@ -60,7 +59,7 @@ class Options:
             InputError: a strategy, sampler or objective that does not exist or cannot be had.
         """
         check_strategies(self.strategies)
-        check_sampler(self.sampler)
+        check_known("sampler", (self.sampler,), SAMPLERS)
         check_objectives(self.objectives, self.drop_costs)
 
     @property
@@ -147,7 +146,7 @@ def search(
         exact=exact,
         techniques=techniques(
             scenario,
-            found=chosen,
+            best=chosen,
             dropped=shown,
             drop_costs=options.drop_costs,
             strategies=space.strategies,
@@ -215,17 +214,17 @@ def _covered(space: Space) -> bool:
 
 def _chosen(scenario: Scenario, trials: Trials, exact: Best | None, options: Options) -> Plan:
     """The faster of the two; with a limit on latency both must keep to it."""
-    found = [(trials.best.seconds, trials.best.plan)] if trials.best else []
+    plans = [(trials.best.seconds, trials.best.plan)] if trials.best else []
     if exact is not None:
-        found.append((exact.latency_s, exact.plan))
+        plans.append((exact.latency_s, exact.plan))
     if options.latency_limit is not None:
-        found = [item for item in found if item[0] <= options.latency_limit]
-    if not found and (options.latency_limit is not None or trials.failed):
+        plans = [item for item in plans if item[0] <= options.latency_limit]
+    if not plans and (options.latency_limit is not None or trials.failed):
         reason = next(iter(trials.why), "none is fast enough")
         raise InputError(f"no plan within the limits: {reason}")
-    if not found:
+    if not plans:
         GpuMemory(scenario).check(SERIAL)
-    plan = min(found, key=lambda item: item[0])[1] if found else SERIAL
+    plan = min(plans, key=lambda item: item[0])[1] if plans else SERIAL
     if plan.comm_dtype not in options.transfers:
         raise InputError(
             f"no plan within the limits: {' or '.join(options.transfers)} transfer costs more than "
@@ -242,11 +241,10 @@ def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | 
 
 def _usable(scenario: Scenario, strategies: tuple[str, ...]) -> tuple[str, ...]:
     """Serial, and those of the strategies that have no obstacle in this workload."""
-    wanted = {"serial", *strategies}
     return tuple(
         name
         for name in SEARCHABLE
-        if name in wanted and STRATEGIES[name].obstacle(scenario.workload) is None
+        if name in ("serial", *strategies) and STRATEGIES[name].obstacle(scenario.workload) is None
     )
 
 
@@ -286,7 +284,10 @@ def starts(space: Space, exact: Best | None) -> Sequence[Plan]:
     plans = [Plan()]
     for strategy in space.strategies:
         if STRATEGIES[strategy].splits != "nothing":
-            even = [space.even(strategy, count) for count in range(2, space.most_chunks + 1)]
+            even = [
+                even_plan(space.scenario, strategy, count)
+                for count in range(2, space.most_chunks + 1)
+            ]
             plans += [plan for plan in even if plan is not None]
     plans = [plan.model_copy(update={"comm_dtype": space.comm_dtypes[0]}) for plan in plans]
     return [*plans, exact.plan] if exact else plans

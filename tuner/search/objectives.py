@@ -8,6 +8,7 @@ from pydantic import PositiveInt
 
 from isotune.simulator.batch import Timer
 from isotune.simulator.errors import DoesNotFitError, InputError
+from isotune.simulator.io import check_known
 from isotune.simulator.number_types import number_type
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import Plan
@@ -97,9 +98,7 @@ def check_objectives(names: Sequence[str], drop_costs: DropCosts | None) -> None
     Raises:
         InputError: which, and what is allowed.
     """
-    for name in names:
-        if name not in OBJECTIVES:
-            raise InputError(f"objectives: unknown {name!r} (allowed: {', '.join(OBJECTIVES)})")
+    check_known("objectives", names, OBJECTIVES)
     if "accuracy_cost" in names and drop_costs is None:
         raise InputError("objectives: accuracy_cost needs --sensitivity")
 

@@ -6,17 +6,8 @@ import warnings
 import optuna
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import check_known
 from isotune.tuner.choices import SAMPLERS, SamplerName
-
-
-def check_sampler(name: str) -> None:
-    """Refuse an unknown sampler.
-
-    Raises:
-        InputError: which, and what is allowed.
-    """
-    if name not in SAMPLERS:
-        raise InputError(f"sampler: unknown {name!r} (allowed: {', '.join(SAMPLERS)})")
 
 
 def sampler_of(name: SamplerName, seed: int | None, objectives: int) -> optuna.samplers.BaseSampler:
@@ -28,7 +19,7 @@ def sampler_of(name: SamplerName, seed: int | None, objectives: int) -> optuna.s
         InputError: an unknown name, one that needs a package that is missing, or one that
             cannot do what is asked.
     """
-    check_sampler(name)
+    check_known("sampler", (name,), SAMPLERS)
     if name == "auto":
         name = "tpe" if objectives == 1 else "nsga2"
     if name == "cmaes" and objectives > 1:

@@ -15,16 +15,16 @@ _COARSE = (4, -4, 8, -8, 16, -16, 32, -32)
 
 def fine(sizes: Sizes, grain: int) -> list[Sizes]:
     """One split point, or all of them, moved by a grain or two; the chunks in reverse order."""
-    return _cuts(chain(_shifted(sizes, grain, _FINE), _reversed(sizes, grain)))
+    return _possible(chain(_shifted(sizes, grain, _FINE), _reversed(sizes, grain)))
 
 
 def coarse(sizes: Sizes, grain: int, most: int) -> list[Sizes]:
     """Split points moved farther, chunks halved (`most` chunks at most), neighbours made one."""
-    return _cuts(chain(_recut(sizes, grain, most), _shifted(sizes, grain, _COARSE)))
+    return _possible(chain(_merged_and_halved(sizes, grain, most), _shifted(sizes, grain, _COARSE)))
 
 
-def _cuts(found: Iterable[Sizes]) -> list[Sizes]:
-    return [sizes for sizes in found if min(sizes) > 0]
+def _possible(splits: Iterable[Sizes]) -> list[Sizes]:
+    return [sizes for sizes in splits if min(sizes) > 0]
 
 
 def _shifted(sizes: Sizes, grain: int, steps: tuple[int, ...]) -> Iterator[Sizes]:
@@ -47,7 +47,7 @@ def _reversed(sizes: Sizes, grain: int) -> Iterator[Sizes]:
         yield tuple(right - left for left, right in pairwise(edges))
 
 
-def _recut(sizes: Sizes, grain: int, most: int) -> Iterator[Sizes]:
+def _merged_and_halved(sizes: Sizes, grain: int, most: int) -> Iterator[Sizes]:
     for index, size in enumerate(sizes):
         before, after = sizes[:index], sizes[index + 1 :]
         half = size // 2 // grain * grain

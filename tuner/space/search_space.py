@@ -55,7 +55,7 @@ class Space:
 
     def parameters(self, plan: Plan) -> dict[str, object]:
         """The trial parameters that stand for a plan, to start a search from it."""
-        found: dict[str, object] = {
+        parameters: dict[str, object] = {
             "comm_dtype": plan.comm_dtype,
             "drops": len(plan.dropped),
             "comm_sms": self.scenario.sm_budgets.index(plan.comm_sms),
@@ -65,9 +65,9 @@ class Space:
         left = sum(plan.chunks)
         for index in range(self.most_chunks - 1):
             size = plan.chunks[index] if index < len(plan.chunks) - 1 else 0
-            found[share_name(index)] = size / left if size else 0.5
+            parameters[share_name(index)] = size / left if size else 0.5
             left -= size
-        return found
+        return parameters
 
     def neighbours(self, plan: Plan) -> Iterator[Plan]:
         """Plans one step away, the nearest first: drops, split points, SM budget, type."""
@@ -98,10 +98,6 @@ class Space:
         sets = [tuple(sorted(self.drop_order[:number])) for number in sorted(counts)]
         return [plan.model_copy(update={"dropped": dropped}) for dropped in sets]
 
-    def even(self, strategy: str, count: int) -> Plan | None:
-        """The plan with `count` chunks as even as the grain allows; None if they are too many."""
-        return even_plan(self.scenario, strategy, count)
-
     def _chunks(self, strategy: str, count: int, shares: list[float]) -> tuple[int, ...]:
         """Break chunks off the total, each a share of what is left, rounded to the grain."""
         how = STRATEGIES[strategy]
@@ -123,15 +119,15 @@ def even_plan(scenario: Scenario, strategy: str, count: int) -> Plan | None:
     return Plan(strategy=strategy, chunks=tuple(sizes)) if min(sizes, default=1) > 0 else None
 
 
-def _with_chunks(plan: Plan, cuts: Iterable[Sizes]) -> Iterator[Plan]:
-    return (plan.model_copy(update={"chunks": chunks}) for chunks in cuts)
+def _with_chunks(plan: Plan, splits: Iterable[Sizes]) -> Iterator[Plan]:
+    return (plan.model_copy(update={"chunks": chunks}) for chunks in splits)
 
 
 Choice = TypeVar("Choice", bound=str)
 
 
 def _choice(trial: optuna.trial.BaseTrial, name: str, options: tuple[Choice, ...]) -> Choice:
-    """One of the options; where there is but one, it is no dimension of the search."""
+    """Suggest one of `options`; with a single option nothing is suggested."""
     if len(options) == 1:
         return options[0]
     return cast(Choice, trial.suggest_categorical(name, options))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, check_plan
-from isotune.tuner.space import MAX_CHUNKS, Space
+from isotune.tuner.space import MAX_CHUNKS, Space, even_plan
 
 MakeScenario = Callable[..., Scenario]
 DROP_ORDER = (2, 0, 1)
@@ -97,7 +97,7 @@ def test_an_even_split_is_as_even_as_the_grain_allows(
     how = STRATEGIES[strategy]
     total = how.total(scenario.workload)
     grain = how.grain(total)
-    plan = space_of(scenario).even(strategy, count)
+    plan = even_plan(scenario, strategy, count)
     if plan is None:
         assert total < count * grain + grain
         return
@@ -112,7 +112,7 @@ def test_an_even_split_is_as_even_as_the_grain_allows(
 def test_an_even_split_by_hand(
     make_scenario: MakeScenario, total: int, count: int, sizes: tuple[int, ...]
 ) -> None:
-    plan = space_of(make_scenario(prompt=total)).even("iso", count)
+    plan = even_plan(make_scenario(prompt=total), "iso", count)
     assert plan is not None
     assert plan.chunks == sizes
 
@@ -123,6 +123,6 @@ def test_the_search_can_start_from_an_even_split(
     make_scenario: MakeScenario, prompt: int, count: int
 ) -> None:
     space = space_of(make_scenario(prompt=prompt))
-    plan = space.even("iso", count)
+    plan = even_plan(space.scenario, "iso", count)
     if plan is not None:
         assert space.plan(optuna.trial.FixedTrial(space.parameters(plan))) == plan
