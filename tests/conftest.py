@@ -1,8 +1,10 @@
 """What many tests need: scenarios of any size, and any plan that suits one."""
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +116,31 @@ SLOW = (
 """Tests of seconds each: they start processes, train models, or run whole pages of commands."""
 
 
+FORKSERVER_PRELOAD = [
+    "isotune.tuner.search.best_plan",
+    "isotune.tuner.search.distributed",
+    "sqlalchemy",
+    "isotune.validation.ranks.process",
+    "isotune.validation.executor.interpreter",
+    "isotune.validation.reference",
+]
+"""What the processes that tests start would each import for seconds."""
+
+
 def pytest_configure() -> None:
     """One thread per process: workers on all cores would only wait for one another's threads."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    multiprocessing.set_forkserver_preload(FORKSERVER_PRELOAD)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ranks_from_a_fork_server() -> None:
+    """Fork ranks from a process that has imported torch once; commands in tests still spawn."""
+    if find_spec("torch") is not None:
+        from isotune.validation.ranks import process
+
+        process.START_METHOD = "forkserver"
 
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name

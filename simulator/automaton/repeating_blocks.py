@@ -47,15 +47,15 @@ class Structure:
     tp: int
     how: Strategy
 
-    def steps(self, work: PassSizes, sizes: Sequence[Any]) -> list[Step]:
-        """A step of each role in the passes of `work`.
+    def steps(self, work: PassSizes, sizes: Sequence[Any]) -> dict[int, Step]:
+        """A step of each role in the passes of `work`, in the order in which they first run.
 
         `sizes` are those of the chunks: of one pass, or of each an array of one element per pass.
         """
         dropped = (1,) if self.how.drops else ()
         program = expand_sizes(self.model, self.tp, work, self.how, sizes, dropped)
-        step_of = {step.role: step for step in program.steps}
-        return [step_of[role] for role in self.roles]
+        number = {role: index for index, role in enumerate(self.roles)}
+        return {number[step.role]: step for step in program.steps if step.role in number}
 
 
 @dataclass(frozen=True)

@@ -174,10 +174,10 @@ class _AlikeBlocks:
         parts = Counter((HEAD, *self._kinds, END))
         times = self._structure.times
         occurring = sum(times[part] * count for part, count in parts.items()).tolist()
-        self.counts: Mapping[int, int] = {
-            role: count for role, count in enumerate(occurring) if count
-        }
         steps = self._structure.steps(work, plan.chunks)
+        self.counts: Mapping[int, int] = {
+            role: occurring[role] for role in steps if occurring[role]
+        }
         self.costs = RoleCosts({role: steps[role] for role in self.counts}, cost_model, contention)
 
     @property

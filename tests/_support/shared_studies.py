@@ -65,9 +65,6 @@ def deadly(url):
 def start(target, *arguments):
     """A worker process, which may import this module but no module of tests."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["isotune.tuner.search.best_plan", "isotune.tuner.search.distributed", "sqlalchemy"]
-    )
     process = context.Process(target=target, args=arguments)
     process.start()
     return process

@@ -28,6 +28,8 @@ from isotune.validation.ranks.run_store import Outbox, StoreAddress
 COLLECTIVE_S = 86400.0
 """Timeout of a collective: a rank may load a large model for long while others wait for it in
 one. The watching process tells waiting from hanging."""
+START_METHOD = "spawn"
+"""How rank processes are started; see `multiprocessing.set_start_method`."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
 _NO_MEMORY = ("can't allocate memory", "annot allocate memory", "out of memory")
@@ -59,14 +61,19 @@ def started(
     job: Job, local: Sequence[RankPlacement], device: str, store: StoreAddress
 ) -> Iterator[list[RankProcess]]:
     """A process for each rank, which runs the job; all have ended after the block."""
-    context = mp.get_context("spawn")
+    context = mp.get_context(START_METHOD)
     shared = [context.Array("q", [0, -1, 0], lock=False) for _ in local]
     start = _Start(job=job, placements=tuple(local), device=device, store=store)
     # A launcher sends SIGTERM to whole process groups. Ranks inherit that they ignore it: the
     # process that watches ends them, after it has heard which one failed.
     with sigterm_handler(signal.SIG_IGN):
         running = mp.start_processes(
-            _run_rank, (start, shared), len(local), join=False, daemon=True, start_method="spawn"
+            _run_rank,
+            (start, shared),
+            len(local),
+            join=False,
+            daemon=True,
+            start_method=START_METHOD,
         )
     try:
         yield [
