@@ -1,6 +1,7 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ _MIXED_WINDOWS = "only some blocks have a sliding window; every block is priced 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A decoder-only transformer: sizes in elements, one decoder block repeated.
+    """A decoder-only transformer: sizes in elements, and blocks of one kind or several.
 
     `intermediate_size` is that of one expert. `attention_bias` is the bias of the query, key
     and value projections, `out_bias` that of the output projection, `mlp_bias` that of every
@@ -73,9 +74,18 @@ class Model:
             f"{tp} ranks need for it is left out.",
         )
 
+    @property
+    def pattern(self) -> tuple[int, ...]:
+        """The kind of each block, an index into `blocks`."""
+        return (0,) * self.num_hidden_layers
+
+    def blocks(self, tp: int) -> tuple[Block, ...]:
+        """A block of each kind, of one of `tp` ranks; see `pattern`."""
+        return (decoder.block(self, tp),)
+
     def block(self, tp: int) -> Block:
-        """One decoder block of one of `tp` ranks; all blocks are alike."""
-        return decoder.block(self, tp)
+        """One decoder block of one of `tp` ranks, of the first kind."""
+        return self.blocks(tp)[0]
 
     def head(self, tp: int) -> tuple[Op, ...]:
         """What a rank runs before the first block: the embedding."""
@@ -94,18 +104,30 @@ class Model:
         return max(1, self.num_key_value_heads // tp)
 
     def kv_elements_per_token(self, tp: int) -> int:
-        """KV-cache elements of one token in one block, per GPU."""
-        attends = (op for op in self.block(tp).ops if isinstance(op, Attend))
-        return sum(op.cache_elements for op in attends)
+        """KV-cache elements of one token in all blocks, per GPU."""
+        return self._in_all_blocks(self.kv_elements_by_kind(tp))
+
+    def kv_elements_by_kind(self, tp: int) -> tuple[int, ...]:
+        """KV-cache elements of one token in a block of each kind, per GPU."""
+        return tuple(
+            sum(op.cache_elements for op in block.ops if isinstance(op, Attend))
+            for block in self.blocks(tp)
+        )
 
     def weight_elements(self, tp: int) -> int:
         """Weight elements of the whole model, per GPU."""
-        blocks = self.num_hidden_layers * self.block_weight_elements(tp)
-        return blocks + self.embedding_weight_elements(tp)
+        return self.block_weight_elements(tp) + self.embedding_weight_elements(tp)
 
     def block_weight_elements(self, tp: int) -> int:
-        """Weight elements of one decoder block, per GPU."""
-        return sum(op.parameters for op in self.block(tp).ops)
+        """Weight elements of all decoder blocks, per GPU."""
+        return self._in_all_blocks(
+            sum(op.parameters for op in block.ops) for block in self.blocks(tp)
+        )
+
+    def _in_all_blocks(self, by_kind: Iterable[int]) -> int:
+        """A sum over all blocks of what a block of each kind has."""
+        each = tuple(by_kind)
+        return sum(each[kind] for kind in self.pattern)
 
     def embedding_weight_elements(self, tp: int) -> int:
         """Weight elements outside the blocks, per GPU."""

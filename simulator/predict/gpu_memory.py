@@ -99,15 +99,15 @@ class GpuMemory:
         tp, width = tp or workload.tp, workload.width
         chunks = [chunk.rows for chunk in how.split(work, sizes)]
         rows, largest = sum(chunks), reduce(np.maximum, chunks)
-        blocks = model.num_hidden_layers * model.block_weight_elements(tp)
+        blocks = model.block_weight_elements(tp)
         rest = model.embedding_weight_elements(tp)
         weights = blocks * bytes_of(workload.weight_dtype) + rest * width
-        kv_elements = model.num_hidden_layers * model.kv_elements_per_token(tp)
+        kv_elements = model.kv_elements_per_token(tp)
         cached = added(group.requests * (group.start + group.tokens) for group in work.groups)
         kv_cache = cached * (kv_elements * width)
         ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2)
         ffn *= model.num_experts_per_token
-        heads = 2 * model.heads_per_gpu(tp) * model.head_dim + model.kv_elements_per_token(tp)
+        heads = 2 * model.heads_per_gpu(tp) * model.head_dim + max(model.kv_elements_by_kind(tp))
         in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
         logits = work.batch * (model.vocab_size / tp * 4.0)
         return weights, kv_cache, in_flight + logits

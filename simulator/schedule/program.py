@@ -158,11 +158,9 @@ def _sync_lane(tp: int, how: Strategy, parts: int) -> Lane | None:
 def _segments(
     model: Model, tp: int, how: Strategy, dropped: frozenset[int]
 ) -> Iterator[tuple[int, Segment]]:
-    standard = model.block(tp)
-    without_sync = standard.without_collective()
-    blocks = model.num_hidden_layers
-    for index in range(blocks):
-        block = without_sync if index in dropped else standard
+    kinds, blocks = model.blocks(tp), model.num_hidden_layers
+    for index, kind in enumerate(model.pattern):
+        block = kinds[kind].without_collective() if index in dropped else kinds[kind]
         for segment in how.segments(block, index, blocks):
             yield index, segment
 

@@ -132,7 +132,8 @@ def test_shards_hold_the_block_once_plus_what_is_replicated(case: tuple[Model, i
     kv_copies = max(0, tp - model.num_key_value_heads)
     kv_copy = 2 * model.head_dim * (hidden + model.attention_bias)
     surplus = tp * model.block_weight_elements(tp) - model.block_weight_elements(1)
-    assert surplus == (tp - 1) * replicated + kv_copies * kv_copy
+    each = (tp - 1) * replicated + kv_copies * kv_copy
+    assert surplus == model.num_hidden_layers * each
 
 
 @given(sharded_models())
