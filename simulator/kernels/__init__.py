@@ -18,6 +18,12 @@ from isotune.simulator.kernels.elementwise import ElementwiseParameters, element
 from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
+from isotune.simulator.kernels.latent_attention import (
+    LatentAttentionParameters,
+    LatentSizes,
+    analytic_latent,
+    latent_attention_cost,
+)
 from isotune.simulator.kernels.parameter_sets import (
     KernelParameters,
     KernelSet,
@@ -38,15 +44,19 @@ __all__ = [
     "InterNode",
     "KernelParameters",
     "KernelSet",
+    "LatentAttentionParameters",
+    "LatentSizes",
     "Network",
     "Operands",
     "Selected",
     "Size",
+    "analytic_latent",
     "attention_cost",
     "collective_cost",
     "elementwise_cost",
     "gemm_cost",
     "grouped_attention_costs",
+    "latent_attention_cost",
     "quantised_all_reduce",
     "sent_per_byte",
     "stated_figures",

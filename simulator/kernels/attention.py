@@ -102,7 +102,7 @@ class AttentionParameters(KernelParameters):
     )
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """One call, as float arrays that broadcast: per-GPU head counts, window as visible keys.
 
     With `grouped` the last axis has groups of sequences that one call serves together: their
@@ -131,7 +131,7 @@ class _Shape(NamedTuple):
         return size[..., None] if self.grouped else size
 
 
-class _Grid(NamedTuple):
+class Grid(NamedTuple):
     """A kernel's thread blocks on the SMs: time before and after, makespan, memory efficiency."""
 
     launch: Array
@@ -219,15 +219,15 @@ def grouped_attention_costs(
     return found
 
 
-def _shape(sizes: Sequence[ArrayLike], window: int | None) -> _Shape:
+def _shape(sizes: Sequence[ArrayLike], window: int | None) -> Shape:
     kv_len = sizes[2]
     seen = kv_len if window is None else np.minimum(kv_len, window)
     arrays = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (*sizes, seen)))
-    return _Shape._make((*arrays, False))
+    return Shape._make((*arrays, False))
 
 
 def _cost(
-    shape: _Shape,
+    shape: Shape,
     gpu: Gpu,
     parameters: AttentionParameters,
     dtype: Dtype,
@@ -238,7 +238,7 @@ def _cost(
     hit_rate = 0.0 * touched
     if warm_l2:
         hit_rate = l2_hit_rate(touched, gpu.l2 * parameters.l2_resident)
-    flops = shape.total(4 * shape.head_dim * shape.batch * shape.heads * _visible_pairs(shape))
+    flops = shape.total(4 * shape.head_dim * shape.batch * shape.heads * visible_pairs(shape))
 
     grid = _grid(shape, gpu, parameters, dtype, bytes_of(kv_dtype))
     cold = 1 - hit_rate
@@ -262,7 +262,7 @@ def smooth_maximum(compute: Array, memory: Array) -> Array:
     return np.asarray(top * (1 + ratio**ROOFLINE_SHARPNESS) ** (1 / ROOFLINE_SHARPNESS))
 
 
-def _traffic(shape: _Shape, element: float, cache_element: float) -> tuple[Array, Array]:
+def _traffic(shape: Shape, element: float, cache_element: float) -> tuple[Array, Array]:
     """Bytes that attention reads and writes, and bytes of copying new keys and values."""
     queries = 2 * shape.heads * shape.q_len * element
     seen = np.minimum(shape.kv_len, shape.window + shape.q_len - 1)
@@ -272,7 +272,7 @@ def _traffic(shape: _Shape, element: float, cache_element: float) -> tuple[Array
     return per_element * (queries + cache), per_element * appended
 
 
-def _visible_pairs(shape: _Shape) -> Array:
+def visible_pairs(shape: Shape) -> Array:
     """Query-key pairs of one head: query t of the chunk sees min(context + t, window) keys."""
     context = shape.kv_len - shape.q_len
     growing = np.clip(shape.window - context, 0, shape.q_len)
@@ -280,22 +280,22 @@ def _visible_pairs(shape: _Shape) -> Array:
 
 
 def _grid(
-    shape: _Shape, gpu: Gpu, parameters: AttentionParameters, dtype: Dtype, cache_element: float
-) -> _Grid:
+    shape: Shape, gpu: Gpu, parameters: AttentionParameters, dtype: Dtype, cache_element: float
+) -> Grid:
     """The prefill grid, and the decode grid where a sequence has one query."""
     rate = gpu.tensor_rate(dtype)
     prefill, decode = parameters.prefill, parameters.decode
     one_query = shape.q_len == 1
     if not one_query.any():
-        return _prefill(shape, gpu, rate, prefill)
+        return prefill_grid(shape, gpu, rate, prefill)
     alone = _decode(shape, gpu, rate, cache_element, decode)
     if one_query.all():
         return alone
-    pairs = zip(alone, _prefill(shape, gpu, rate, prefill), strict=True)
-    return _Grid(*(np.where(one_query, one, many) for one, many in pairs))
+    pairs = zip(alone, prefill_grid(shape, gpu, rate, prefill), strict=True)
+    return Grid(*(np.where(one_query, one, many) for one, many in pairs))
 
 
-def _prefill(shape: _Shape, gpu: Gpu, rate: float, p: PrefillParameters) -> _Grid:
+def prefill_grid(shape: Shape, gpu: Gpu, rate: float, p: PrefillParameters) -> Grid:
     """Makespan of one block per head and query tile, each walking over its key tiles.
 
     Blocks of a full grid share the SMs evenly but for a tail; a small grid waits for its longest
@@ -318,14 +318,14 @@ def _prefill(shape: _Shape, gpu: Gpu, rate: float, p: PrefillParameters) -> _Gri
     work = (walked + blocks * splits * p.block_overhead) / gpu.sms
     alone = longest / splits * tile_seconds / p.solo_rate + p.block_overhead
     overhang = p.tail * alone * np.minimum(1, blocks * splits / gpu.sms)
-    return _Grid(
+    return Grid(
         np.asarray(p.launch),
         np.maximum(alone, work + overhang),
         np.asarray(p.bandwidth_efficiency),
     )
 
 
-def _key_tiles(shape: _Shape, size: int) -> tuple[Array, Array]:
+def _key_tiles(shape: Shape, size: int) -> tuple[Array, Array]:
     """Key tiles that one head's last query tile visits, and that all its query tiles visit.
 
     Query tile i visits the tiles of the earlier context and i more up to the diagonal, but no
@@ -340,9 +340,7 @@ def _key_tiles(shape: _Shape, size: int) -> tuple[Array, Array]:
     return longest, walked + longest
 
 
-def _decode(
-    shape: _Shape, gpu: Gpu, rate: float, cache_element: float, p: DecodeParameters
-) -> _Grid:
+def _decode(shape: Shape, gpu: Gpu, rate: float, cache_element: float, p: DecodeParameters) -> Grid:
     """Makespan of one block per sequence, KV head and part of the keys.
 
     The query heads of a KV head are packed into one block, so its keys are read once.
@@ -369,4 +367,4 @@ def _decode(
     combine = np.minimum(1, most_splits - 1) * (p.combine + most_splits * p.combine_part)
     each = np.where(shared & (shape.kv_heads > 1), p.regroup, 0.0)
     regroup = np.where(shape.total(shape.batch) > 1, shape.largest(each), 0.0)
-    return _Grid(p.launch + combine + regroup, makespan, np.asarray(p.bandwidth_efficiency))
+    return Grid(p.launch + combine + regroup, makespan, np.asarray(p.bandwidth_efficiency))

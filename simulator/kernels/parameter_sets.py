@@ -95,13 +95,20 @@ class Selected(Generic[Parameters]):
 
     `name` is the set's, empty for the default set; `error` the set's own standard error, None
     where the section's class error holds; `stands_in_for` says what was asked for and not
-    measured, empty if the set was measured for exactly that.
+    measured, empty if the set was measured for exactly that; `stand_in` what took its place where
+    that is no set of this section.
     """
 
     parameters: Parameters
     name: str = ""
     error: float | None = None
     stands_in_for: str = ""
+    stand_in: str = ""
+
+    @property
+    def standing_in(self) -> str:
+        """What stands in, in words."""
+        return self.stand_in or f"{self.name or 'default'} set"
 
     def path(self, section: str) -> str:
         """Its path in a profile, and so in the profile's sources."""
@@ -125,6 +132,11 @@ class KernelParameters(Schema):
             except InputError as error:
                 raise ValueError(f"sets.{name}.{error}") from error
         return self
+
+    @property
+    def own_error(self) -> float | None:
+        """The default set's own standard error; None where the section's class error holds."""
+        return None
 
     def with_figures(self, stated: dict[str, Any]) -> Self:
         """The default set with some of its figures replaced.
@@ -158,7 +170,7 @@ class KernelParameters(Schema):
         return Selected(
             parameters=self if chosen is None else self.with_figures(chosen.stated),
             name=best,
-            error=None if chosen is None else chosen.error,
+            error=self.own_error if chosen is None else chosen.error,
             stands_in_for=" under ".join(asked),
         )
 

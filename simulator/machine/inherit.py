@@ -12,7 +12,8 @@ from typing import Any
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import BYTES_PER_SECOND, format_quantity, parse_quantity
 
-INHERITED = ("gemm", "attention", "elementwise", "runtime", "errors")
+INHERITED = ("gemm", "attention", "latent_attention", "elementwise", "runtime", "errors")
+"""Sections that a derived machine takes from its relative, those that the relative has."""
 DERIVED_ERROR_FACTOR = 2.0
 """How much wider intervals are without a measurement, unless the profile says otherwise."""
 
@@ -45,7 +46,7 @@ def resolve(data: Data, where: object, read: Callable[[str], Data]) -> Data:
     done = data | {"sources": dict(sources) if isinstance(sources, dict) else {}}
     done.setdefault("derived_error_factor", DERIVED_ERROR_FACTOR)
     for section in INHERITED:
-        if section not in done:
+        if section not in done and section in kernels:
             _inherit(done, section, kernels)
     if "collectives" not in done:
         _inherit(done, "collectives", links)

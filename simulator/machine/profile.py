@@ -31,8 +31,10 @@ from isotune.simulator.kernels import (
     InterNode,
     KernelParameters,
     KernelSet,
+    LatentAttentionParameters,
     Network,
     Selected,
+    analytic_latent,
     stated_figures,
 )
 from isotune.simulator.machine.error_model import CLASSES, SECTION_OF, Errors
@@ -119,6 +121,9 @@ class HardwareProfile(Schema):
     node: Node
     gemm: GemmParameters
     attention: AttentionParameters
+    latent_attention: LatentAttentionParameters | None = Field(
+        default=None, description="multi-head latent attention, where it was measured"
+    )
     elementwise: ElementwiseParameters
     collectives: CollectiveParameters
     runtime: Runtime
@@ -163,6 +168,23 @@ class HardwareProfile(Schema):
             if isinstance(section, KernelParameters):
                 yield from (f"{name}.sets.{key}" for key in section.sets)
 
+    def latent_kernels(
+        self, dtype: str = "bf16", engine: str | None = None
+    ) -> Selected[LatentAttentionParameters]:
+        """The set of latent attention for a cache of this type under this engine.
+
+        On a machine where nobody measured it, what follows from the machine's grouped-query
+        attention, with twice its error.
+        """
+        if self.latent_attention is not None:
+            return self.latent_attention.of(dtype, engine=engine)
+        return Selected(
+            parameters=analytic_latent(self.attention),
+            error=2 * self.errors.attention,
+            stands_in_for="this kernel",
+            stand_in="grouped-query attention",
+        )
+
     def inherits(self, section: str) -> bool:
         """Whether a section comes from another machine, with nothing of its own."""
         texts = [text for key, text in self.sources.items() if _covers(section, key)]
@@ -183,7 +205,7 @@ class HardwareProfile(Schema):
         """What the default sets of some sections stand in for, one sentence each."""
         return tuple(
             f"{section} of {self.name} was not measured for {found.stands_in_for}: its "
-            f"{found.name or 'default'} set stands in."
+            f"{found.standing_in} stands in."
             for section, found in chosen
             if found.stands_in_for
         )

@@ -22,7 +22,7 @@ def profile_text(profile: HardwareProfile, header: str) -> str:
             sets = section.pop("sets")
             section.update({"sets": sets} if sets else {})  # after the figures they differ from
     for section in filter(profile.inherits, (*INHERITED, "collectives")):
-        del data[section]
+        data.pop(section, None)
         data["sources"] = {
             key: text
             for key, text in data["sources"].items()
