@@ -185,15 +185,21 @@ class Block:
         """Its compute, in order."""
         return tuple(op for segment in self.segments for ops in segment.sublayers for op in ops)
 
+    @property
+    def droppable(self) -> bool:
+        """Whether its first collective can be dropped: another follows, which completes the sum."""
+        return len(self.segments) > 1 and self.segments[0].collective is not None
+
     def without_collective(self, index: int = 0) -> "Block":
-        """The block whose collective after segment `index` is dropped.
+        """The block whose collective after segment `index` is dropped; unchanged if there is none.
 
         The partial sums that it would have completed stay with their rank, until they join those
         of the next segment's last product.
         """
-        first, second = self.segments[index : index + 2]
-        if first.collective is None:
+        first, *others = self.segments[index:]
+        if not others or first.collective is None:
             return self
+        second = others[0]
         *before, last = second.sublayers
         *ops, product = last
         add = PartialAdd(

@@ -4,8 +4,9 @@ from isotune.simulator.automaton.drop_sets import DropSets
 from isotune.simulator.automaton.engine import INTERPRETED, Engine, cheapest, compiled
 from isotune.simulator.automaton.idle import idle_seconds
 from isotune.simulator.automaton.reachable_states import Transitions, transitions
-from isotune.simulator.automaton.repeating_blocks import Structure, handles, structure
+from isotune.simulator.automaton.repeating_blocks import Structure, structure
 from isotune.simulator.automaton.walk import (
+    BLOCK,
     DROPPED,
     END,
     HEAD,
@@ -15,9 +16,11 @@ from isotune.simulator.automaton.walk import (
     Automaton,
     Index,
     Layout,
+    part_of,
 )
 
 __all__ = [
+    "BLOCK",
     "DROPPED",
     "END",
     "HEAD",
@@ -34,8 +37,8 @@ __all__ = [
     "Transitions",
     "cheapest",
     "compiled",
-    "handles",
     "idle_seconds",
+    "part_of",
     "structure",
     "transitions",
 ]

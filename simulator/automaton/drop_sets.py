@@ -53,6 +53,13 @@ class DropSets:
         """One drop set for all plans."""
         return cls.named([dropped], blocks)
 
+    def of_plan(self, plan: int, blocks: int) -> tuple[int, ...]:
+        """The dropped ones of a plan's blocks."""
+        row = plan if len(self.periods) > 1 else 0
+        period, words = int(self.periods[row]), self.masks[row].tolist()
+        places = ((block, block % period) for block in range(blocks))
+        return tuple(b for b, place in places if words[place // _WORD] >> (place % _WORD) & 1)
+
     def part(self, plans: slice) -> "DropSets":
         """The drop sets of some plans."""
         if len(self.periods) == 1:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from isotune.simulator.automaton.engine import cheapest
-from isotune.simulator.automaton.walk import END, HEAD, HEAD_FIELDS, Array, Layout
+from isotune.simulator.automaton.walk import HEAD_FIELDS, Array, Layout
 
 
 def initial_state(layout: Layout) -> Array:
@@ -16,13 +16,13 @@ def initial_state(layout: Layout) -> Array:
 
 
 def idle_seconds(
-    layout: Layout, kinds: Iterable[int], seconds: Array, slowdowns: Array, wait: float
+    layout: Layout, parts: Iterable[int], seconds: Array, slowdowns: Array, wait: float
 ) -> float:
-    """Seconds in which the compute lane waits, in a program whose blocks are of these kinds.
+    """Seconds in which the compute lane waits, in a program of these parts.
 
     Args:
-        layout: the program's parts.
-        kinds: `SYNCED` or `DROPPED` of each block.
+        layout: what each part is.
+        parts: in the order in which they run.
         seconds: of each role [roles].
         slowdowns: of each pair [2 * pairs], compute first.
         wait: delay of a step that waits for the other lane, in seconds.
@@ -32,7 +32,7 @@ def idle_seconds(
     number: dict[bytes, int] = {}
     after: dict[tuple[int, int], tuple[int, float]] = {}
     state, idle = 0, 0.0
-    for part in (HEAD, *kinds, END):
+    for part in parts:
         if (state, part) not in after:
             following = states[state].copy()
             _, waited = run_part(part, layout, seconds, slowdowns, wait, following, times)

@@ -1,20 +1,20 @@
 """A program's repeating structure, read off its own expansion.
 
-Blocks are identical but for their drop, so two programs of two blocks show everything: the steps
-before the first block, a synced and a dropped block that follow another, and the steps after the
-last. Expanded with the sizes of many splits, the same program has the rows of each step in every
-split. Nothing here knows a strategy; a new expansion is read like the others.
+Blocks of one kind are identical but for their drop, so programs of two blocks show everything:
+the steps before the first block, a synced and a dropped block of each kind that follow another,
+and the steps after the last. Expanded with the sizes of many splits, the same program has the rows
+of each step in every split. Nothing here knows a strategy; a new expansion is read like the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from isotune.simulator.architecture import Model
-from isotune.simulator.automaton.walk import HEAD, Index, Layout
+from isotune.simulator.automaton.walk import BLOCK, Index, Layout
 from isotune.simulator.schedule import (
     COMM,
     COMPUTE,
@@ -52,8 +52,10 @@ class Structure:
 
         `sizes` are those of the chunks: of one pass, or of each an array of one element per pass.
         """
-        dropped = (1,) if self.how.drops else ()
-        program = expand_sizes(self.model, self.tp, work, self.how, sizes, dropped)
+        kinds = range(max(self.model.pattern) + 1)
+        twice = [kind for kind in kinds for _ in range(2)]
+        dropped = tuple(range(1, len(twice), 2)) if self.how.drops else ()
+        program = expand_sizes(self.model, self.tp, work, self.how, sizes, dropped, pattern=twice)
         number = {role: index for index, role in enumerate(self.roles)}
         return {number[step.role]: step for step in program.steps if step.role in number}
 
@@ -70,40 +72,46 @@ class _Part:
     """The first of `syncs` that is the block's own."""
 
 
-def handles(how: Strategy) -> bool:
-    """Whether a strategy's programs are small automata: blocks alike, on two lanes of one stage.
-
-    The reference timeline runs all others.
-    """
-    return how.uniform and how.stages == 1
-
-
 @lru_cache(maxsize=512)
-def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure:
-    """The structure of all programs that differ in their sizes and drop set only."""
-    small, how = replace(model, num_hidden_layers=2), STRATEGIES[strategy]
-    work, sizes = Workload(tp=tp), (1,) * chunks
-    synced = expand_sizes(small, tp, work, how, sizes)
-    dropped = expand_sizes(small, tp, work, how, sizes, (0, 1) if how.drops else ())
-    tail = _awaited(synced)
+def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure | None:
+    """The structure of all programs that differ in their sizes and drop set only.
+
+    None where they are no small automata and the reference timeline must run them: a strategy
+    that runs blocks by their place, or on several stages, and blocks that leave different
+    collectives in flight, so that what a block does depends on the one before it.
+    """
+    how = STRATEGIES[strategy]
+    if not how.uniform or how.stages > 1:
+        return None
+
+    def expanded(kinds: Sequence[int], dropped: tuple[int, ...] = ()) -> Program:
+        sizes = (1,) * chunks
+        return expand_sizes(model, tp, Workload(tp=tp), how, sizes, dropped, pattern=kinds)
+
+    pattern = model.pattern
+    kinds = range(max(pattern) + 1)
+    tails = {_tail(expanded((kind, kind))) for kind in kinds}
+    if len(tails) > 1:
+        return None
+    tail = len(*tails)
     roles = _Roles()
-    parts = [
-        _part(synced, 1, roles, tail),
-        _part(dropped, 1, roles, tail),
-        _part(synced, -1, roles, tail),
-        _part(synced, 2, roles, tail),
-    ]
-    for part in parts[:HEAD]:
+    whole = expanded((0, 0))
+    parts = [_part(whole, -1, roles, tail), _part(whole, 2, roles, tail)]
+    for kind in kinds:
+        # After a block of its own kind: any other leaves the same collectives in flight.
+        for dropped in ((), (0, 1) if how.drops else ()):
+            parts.append(_part(expanded((kind, kind), dropped), 1, roles, tail))
+    for part in parts[BLOCK:]:
         # What the engine's state rests on: only the last syncs outlive their block.
         assert max(part.needs) >= len(part.syncs) - tail - 1
     pairs = _pairs(parts)
     return Structure(
-        layout=_layout(parts, tail, pairs, len(roles.known)),
+        layout=_layout(parts, tail, pairs, len(roles.known), pattern),
         roles=tuple(roles.known),
         pairs=tuple(pairs),
         roles_of=tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
         times=np.stack([_times(part, len(roles.known)) for part in parts]),
-        model=small,
+        model=model,
         tp=tp,
         how=how,
     )
@@ -143,12 +151,16 @@ def _times(part: _Part, roles: int) -> Index:
     return np.bincount([*part.compute, *part.syncs[part.own :]], minlength=roles)
 
 
-def _awaited(program: Program) -> int:
-    """How many of a block's syncs are in flight at its end: from the first that is awaited then."""
-    syncs = [i for i, step in enumerate(program.steps) if step.lane == COMM]
-    inner = [index for index in syncs if program.steps[index].block == 0]
-    later = {d for step in program.steps if step.block > 0 for d in step.depends_on}
-    return len(inner) - next((at for at, index in enumerate(inner) if index in later), len(inner))
+def _tail(program: Program) -> tuple[Role, ...]:
+    """The collectives of the first block that may be in flight when the next one begins.
+
+    From the first that a later block waits for.
+    """
+    steps = program.steps
+    inner = [i for i, step in enumerate(steps) if step.lane == COMM and step.block == 0]
+    later = {d for step in steps if step.block > 0 for d in step.depends_on}
+    first = next((at for at, index in enumerate(inner) if index in later), len(inner))
+    return tuple(steps[index].role for index in inner[first:])
 
 
 def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:
@@ -164,7 +176,13 @@ def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:
     return list(pairs)
 
 
-def _layout(parts: list[_Part], tail: int, pairs: list[tuple[int, int]], roles: int) -> Layout:
+def _layout(
+    parts: list[_Part],
+    tail: int,
+    pairs: list[tuple[int, int]],
+    roles: int,
+    pattern: tuple[int, ...],
+) -> Layout:
     table = np.full((roles, roles), -1, dtype=np.int64)
     for column, pair in enumerate(pairs):
         table[pair] = column
@@ -175,6 +193,16 @@ def _layout(parts: list[_Part], tail: int, pairs: list[tuple[int, int]], roles: 
         after=_padded([part.after for part in parts]),
         pair=table,
         tail=tail,
+        pattern=np.array(pattern, dtype=np.int64),
+        cycle=_cycle(pattern),
+    )
+
+
+def _cycle(pattern: tuple[int, ...]) -> int:
+    """After how many blocks a pattern repeats, to its end."""
+    blocks = len(pattern)
+    return next(
+        cycle for cycle in range(1, blocks + 1) if pattern[cycle:] == pattern[: blocks - cycle]
     )
 
 

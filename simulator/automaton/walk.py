@@ -1,4 +1,4 @@
-"""Latencies of plans whose blocks come in two kinds, synced and dropped.
+"""Latencies of plans whose blocks come in a few kinds, each of them synced or dropped.
 
 Both lanes are in order, so every wait reduces to one: a compute step waits for the last sync it
 depends on, a sync for one compute step. At the end of a block only its last syncs can be in flight
@@ -12,8 +12,8 @@ past means for the future is a short vector, relative to now:
 The same vector at the start of a block means the same block again, and identical blocks soon
 repeat it (a two-chunk schedule has two such states: compute waits for syncs, or syncs for
 compute). So each distinct state is simulated once per kind of block, in the order of
-`timeline.simulate`, and everything after is a walk through a small automaton. Where the drop set
-is periodic the walk itself jumps over periods once one repeats.
+`timeline.simulate`, and everything after is a walk through a small automaton. Where drop set and
+pattern of kinds are periodic the walk itself jumps over periods once one repeats.
 
 The functions are plain Python that numba compiles as it stands (`compiled`).
 """
@@ -30,15 +30,18 @@ STATES = 32
 """Distinct states remembered per split; past them the automaton starts anew."""
 HEAD_FIELDS = 3
 """Fields of a state before its times: done, started, left."""
-SYNCED, DROPPED, HEAD, END = range(4)
-"""Parts of a program; the first two are also the kinds of blocks."""
+HEAD, END, BLOCK = range(3)
+"""Parts of a program: what stands before the first block, what after the last, and, from `BLOCK`
+on, each kind of block synced and dropped (see `part_of`)."""
+SYNCED, DROPPED = range(2)
+"""Whether a block's first collective runs."""
 
 
 class Automaton(NamedTuple):
     """States [states, 3 + tail] met so far, and where each part of the program leads from them.
 
-    `following` and `elapsed` [states, 3] are the state after, and the time taken by, a synced
-    block, a dropped block, and what stands before the first or after the last; -1 if unknown.
+    `following` and `elapsed` [states, parts] are the state after a part and the time that it
+    takes; -1 if unknown.
     """
 
     states: Array
@@ -46,22 +49,24 @@ class Automaton(NamedTuple):
     elapsed: Array
 
     @classmethod
-    def empty(cls, tail: int) -> "Automaton":
+    def empty(cls, layout: "Layout") -> "Automaton":
         """One that knows nothing yet; `states` has one more row, for scratch."""
+        parts = len(layout.compute)
         return cls(
-            np.zeros((STATES + 1, HEAD_FIELDS + tail)),
-            np.full((STATES, 3), -1, dtype=np.int64),
-            np.zeros((STATES, 3)),
+            np.zeros((STATES + 1, HEAD_FIELDS + layout.tail)),
+            np.full((STATES, parts), -1, dtype=np.int64),
+            np.zeros((STATES, parts)),
         )
 
 
 class Layout(NamedTuple):
-    """The steps of the four parts of a program: synced block, dropped block, head, and end.
+    """The steps of the parts of a program, and the kind of each of its blocks.
 
-    `compute` [4, steps] and `syncs` [4, tail + syncs] hold roles, -1 past the end; a part's syncs
-    come after the tail of the block before it. `needs` [4, steps] is the last sync a compute step
-    waits for, -1 for none; `after` [4, tail + syncs] the compute step a sync waits for. `pair`
-    [roles, roles] is the column in the slowdowns of a compute role beside a sync role.
+    `compute` [parts, steps] and `syncs` [parts, tail + syncs] hold roles, -1 past the end; a part's
+    syncs come after the tail of the block before it. `needs` [parts, steps] is the last sync a
+    compute step waits for, -1 for none; `after` [parts, tail + syncs] the compute step a sync waits
+    for. `pair` [roles, roles] is the column in the slowdowns of a compute role beside a sync role.
+    `pattern` [blocks] are the kinds of the blocks, which repeat after every `cycle` blocks.
     """
 
     compute: Index
@@ -70,6 +75,13 @@ class Layout(NamedTuple):
     after: Index
     pair: Index
     tail: int
+    pattern: Index
+    cycle: int
+
+
+def part_of(kind: int, dropped: int) -> int:
+    """The part that a block of a kind is, `SYNCED` or `DROPPED`."""
+    return BLOCK + 2 * kind + dropped
 
 
 def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state around)
@@ -161,9 +173,7 @@ def run_part(  # noqa: PLR0915  (one loop; in pieces it would pass its state aro
 
 def _begin(states: Array, following: Index, tail: int) -> None:
     """Know but the state before the program: nothing is in flight, nothing waited for."""
-    for state in range(len(following)):
-        for kind in range(3):
-            following[state, kind] = -1
+    following[:] = -1
     for index in range(HEAD_FIELDS + tail):
         states[0, index] = -np.inf
     states[0, 0], states[0, 1], states[0, 2] = tail, 0.0, 0.0
@@ -187,7 +197,6 @@ def _find(states: Array, known: int, wanted: Array) -> int:
 
 def walk(  # noqa: PLR0915
     layout: Layout,
-    blocks: int,
     seconds: Array,
     slowdowns: Array,
     wait: float,
@@ -201,8 +210,7 @@ def walk(  # noqa: PLR0915
     """Fill `latency` [plans] for the plans that `order` names; fastest where splits follow in runs.
 
     Args:
-        layout: the program's parts.
-        blocks: decoder blocks.
+        layout: the program's parts and the kinds of its blocks.
         seconds: of each role of each split [splits, roles].
         slowdowns: of each pair of each split [splits, 2 * pairs], compute first.
         wait: delay of a step that waits for the other stream, in seconds.
@@ -214,6 +222,7 @@ def walk(  # noqa: PLR0915
         latency: seconds [plans].
     """
     states, following, elapsed = automaton
+    synced, blocks = BLOCK + 2 * layout.pattern, len(layout.pattern)
     scratch, times = states[STATES], np.empty(layout.syncs.shape[1])
     known, split = 0, -1
     for plan in order:
@@ -224,13 +233,13 @@ def walk(  # noqa: PLR0915
         period, here, block, total = periods[row], 0, -1, 0.0
         place, last_here, last_total = 0, -1, 0.0
         while block <= blocks:
-            kind = part = HEAD
+            part = HEAD
             if block == blocks:
                 part = END
             elif block >= 0:
                 if place == period:
                     place = 0
-                if place == 0 and 2 * period <= blocks:
+                if place == 0 and 2 * period <= blocks and period % layout.cycle == 0:
                     if here == last_here:
                         repeats = (blocks - block) // period
                         total += repeats * (total - last_total)
@@ -238,23 +247,23 @@ def walk(  # noqa: PLR0915
                         last_here = -1
                         continue
                     last_here, last_total = here, total
-                first, stop = place, min(period, place + blocks - block)
+                stop, past = min(period, place + blocks - block), block - place
                 while place < stop:
-                    kind = (masks[row, place >> 6] >> (place & 63)) & 1
-                    then = following[here, kind]
+                    bit = (masks[row, place >> 6] >> (place & 63)) & 1
+                    part = synced[past + place] + bit
+                    then = following[here, part]
                     if then < 0:
                         break
-                    total += elapsed[here, kind]
+                    total += elapsed[here, part]
                     here = then
                     place += 1
-                block += place - first
+                block = past + place
                 if place == stop:
                     continue
-                part = kind
                 place += 1
-            then = following[here, kind]
+            then = following[here, part]
             if then >= 0:
-                took = elapsed[here, kind]
+                took = elapsed[here, part]
             else:
                 _copy(states[here], scratch)
                 took, _ = run_part(
@@ -265,7 +274,7 @@ def walk(  # noqa: PLR0915
                     _begin(states, following, layout.tail)
                     known, then, last_here = 1, 1, -1
                 else:
-                    following[here, kind], elapsed[here, kind] = then, took
+                    following[here, part], elapsed[here, part] = then, took
                 if then == known:
                     _copy(scratch, states[then])
                     known += 1

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from isotune.simulator.architecture import Collective, Op
-from isotune.simulator.automaton import DROPPED, SYNCED, Array, Index, Structure
+from isotune.simulator.automaton import BLOCK, DROPPED, SYNCED, Array, Index, Structure
 from isotune.simulator.predict import CostModel, Factors, Rows, StepCost, rows_of
 from isotune.simulator.schedule import OneGroup, Step, Workload
 
@@ -126,7 +126,11 @@ def role_costs(
     """
     unused = {SYNCED, DROPPED} - kinds
     used = frozenset().union(
-        *(roles for part, roles in enumerate(structure.roles_of) if part not in unused)
+        *(
+            roles
+            for part, roles in enumerate(structure.roles_of)
+            if part < BLOCK or (part - BLOCK) % 2 not in unused
+        )
     )
     steps = structure.steps(splits, tuple(np.ascontiguousarray(splits.sizes.T)))
     known = known or ComputeCosts()

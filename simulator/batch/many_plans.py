@@ -21,7 +21,6 @@ from isotune.simulator.automaton import (
     Index,
     Structure,
     compiled,
-    handles,
     structure,
 )
 from isotune.simulator.batch.cost_table import (
@@ -58,10 +57,12 @@ class Batch:
 def run(batch: Batch, known: ComputeCosts | None = None) -> Array:
     """Latencies in seconds [plans]; `known` are compute costs of the scenario to use again."""
     split_of = batch.split_of
-    if split_of is None or not handles(batch.plan.how):
-        seconds = run_with(batch, (None,), known).reshape(-1)
-        return seconds if split_of is None else seconds[split_of]
-    repeating, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
+    repeating = _structure(batch.scenario, batch.plan, batch.splits)
+    if split_of is None:
+        return run_with(batch, (None,), known).reshape(-1)
+    drops = _drops(batch)
+    if repeating is None:
+        return _one_by_one(batch, (None,), split_of, drops).reshape(-1)
     table = _costs(batch, repeating, drops, batch.splits, known).table()
     latency = np.empty(len(split_of))
 
@@ -80,24 +81,38 @@ def _drops(batch: Batch) -> DropSets:
     return DropSets.repeated(batch.plan.dropped, batch.scenario.model.num_hidden_layers)
 
 
-def _one_by_one(batch: Batch, factors: Sequence[Factors | None]) -> Array:
-    """By the reference timeline, where a strategy does not run all blocks alike."""
+def _one_by_one(
+    batch: Batch, factors: Sequence[Factors | None], split_of: Index, drops: DropSets
+) -> Array:
+    """Seconds [factors, plans] by the reference timeline, where the automaton cannot run a plan."""
     decode = batch.scenario.workload.phase == "decode"
     prompts = batch.splits.context if decode else batch.splits.tokens
-    latency = np.empty((len(factors), len(batch.splits)))
-    for column, chunks in enumerate(batch.splits.sizes.tolist()):
+    blocks = batch.scenario.model.num_hidden_layers
+
+    @cache
+    def seconds(split: int, dropped: tuple[int, ...]) -> list[float]:
         scenario = batch.scenario.with_workload(
-            batch=int(batch.splits.batch[column]), prompt=int(prompts[column])
+            batch=int(batch.splits.batch[split]), prompt=int(prompts[split])
         )
-        plan = batch.plan.model_copy(update={"chunks": tuple(chunks)})
+        chunks = tuple(batch.splits.sizes[split].tolist())
+        plan = batch.plan.model_copy(update={"chunks": chunks, "dropped": dropped})
         run = SimulatedRun.of(scenario, plan)
-        latency[:, column] = [run.under(some) if some else run.latency for some in factors]
-    return latency
+        return [run.under(some) if some else run.latency for some in factors]
+
+    plans = enumerate(split_of.tolist())
+    return np.array([seconds(split, drops.of_plan(plan, blocks)) for plan, split in plans]).T
 
 
-def cost_table_of(batch: Batch, known: ComputeCosts | None = None) -> tuple[Structure, CostTable]:
-    """The structure of a batch's programs, and the costs of its splits for any drop set."""
+def cost_table_of(
+    batch: Batch, known: ComputeCosts | None = None
+) -> tuple[Structure, CostTable] | None:
+    """The structure of a batch's programs, and the costs of its splits for any drop set.
+
+    None where the automaton cannot run them.
+    """
     repeating = _structure(batch.scenario, batch.plan, batch.splits)
+    if repeating is None:
+        return None
     both = DropSets(masks=np.ones((1, 1), np.int64), periods=np.full(1, 2))
     return repeating, _costs(batch, repeating, both, batch.splits, known).table()
 
@@ -109,9 +124,9 @@ def run_with(
 
     Splits are costed and forgotten part by part; the costs are those of every factor.
     """
-    if not handles(batch.plan.how):
-        return _one_by_one(batch, factors)
     repeating, drops = _structure(batch.scenario, batch.plan, batch.splits), _drops(batch)
+    if repeating is None:
+        return _one_by_one(batch, factors, np.arange(len(batch.splits)), drops)
     latency = np.empty((len(factors), len(batch.splits)))
     for first in range(0, len(batch.splits), SPLITS_AT_ONCE):
         part = slice(first, first + SPLITS_AT_ONCE)
@@ -124,7 +139,7 @@ def run_with(
     return latency
 
 
-def _structure(scenario: Scenario, plan: Plan, splits: Splits) -> Structure:
+def _structure(scenario: Scenario, plan: Plan, splits: Splits) -> Structure | None:
     return structure(scenario.model, scenario.workload.tp, plan.strategy, splits.sizes.shape[1])
 
 
@@ -145,7 +160,6 @@ def _walk(
 ) -> None:
     compiled().walk(
         repeating.layout,
-        scenario.model.num_hidden_layers,
         table.seconds,
         table.slowdowns,
         scenario.hardware.runtime.event_wait,
@@ -153,7 +167,7 @@ def _walk(
         drops.masks,
         drops.periods,
         _in_runs(split_of),
-        Automaton.empty(repeating.layout.tail),
+        Automaton.empty(repeating.layout),
         latency,
     )
 

@@ -18,7 +18,6 @@ from isotune.simulator.automaton import (
     Index,
     Structure,
     compiled,
-    handles,
     structure,
 )
 from isotune.simulator.batch.cost_table import ComputeCosts, CostTable, Splits, role_costs
@@ -70,14 +69,13 @@ class Timer:
         """
         scenario = self.scenario
         check_plan(plan, scenario.model, scenario.workload)
-        if not handles(plan.how):
-            return float(self.seconds([plan])[0])
-        drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         key = _Key(plan.strategy, plan.chunks, plan.comm_dtype, plan.comm_sms, bool(plan.dropped))
         known = self._known.get(key) or self._add(key)
+        if known is None:
+            return float(self.seconds([plan])[0])
+        drops = DropSets.repeated(plan.dropped, scenario.model.num_hidden_layers)
         self._walk(
             known.structure.layout,
-            scenario.model.num_hidden_layers,
             known.seconds,
             known.slowdowns,
             scenario.hardware.runtime.event_wait,
@@ -118,8 +116,11 @@ class Timer:
         """Seconds [factors, plans] of a plan per split, if ops and contention took more or less."""
         return run_with(batch, factors, self._compute)
 
-    def costs(self, batch: Batch) -> tuple[Structure, CostTable]:
-        """The structure of a batch's programs, and the costs of its splits for any drop set."""
+    def costs(self, batch: Batch) -> tuple[Structure, CostTable] | None:
+        """The structure of a batch's programs, and the costs of its splits for any drop set.
+
+        None where only the reference timeline runs them.
+        """
         return cost_table_of(batch, self._compute)
 
     def _together(
@@ -141,18 +142,20 @@ class Timer:
             )
         )
 
-    def _add(self, key: _Key) -> _Known:
+    def _add(self, key: _Key) -> _Known | None:
         if len(self._known) > _REMEMBERED:
             self._known.clear()
         scenario = self.scenario
         sizes = _neighbours(key)
         repeating = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
+        if repeating is None:
+            return None
         cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
         table = role_costs(
             cost_model, repeating, Splits.of(scenario.workload, sizes), kinds
         ).table()
-        automaton = Automaton.empty(repeating.layout.tail)
+        automaton = Automaton.empty(repeating.layout)
         for row, chunks in enumerate(sizes.tolist()):
             here = slice(row, row + 1)
             self._known[key._replace(chunks=tuple(chunks))] = _Known(

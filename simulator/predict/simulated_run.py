@@ -1,8 +1,8 @@
 """One pass of a plan: how long it takes, where the time goes, and what if some kernels were slower.
 
-Steps that differ only in their block cost the same: each such *role* is costed once. Where all
-blocks are alike the automaton runs them; any other program runs on the reference timeline, step by
-step. Both give the same times (to 1e-9), and the timeline is there whenever it is asked for.
+Steps that differ only in their block cost the same: each such *role* is costed once. Where blocks
+come in a few kinds the automaton runs them; any other program runs on the reference timeline, step
+by step. Both give the same times (to 1e-9), and the timeline is there whenever it is asked for.
 """
 
 from collections import Counter
@@ -14,16 +14,15 @@ import numpy as np
 
 from isotune.simulator.architecture import Op
 from isotune.simulator.automaton import (
-    DROPPED,
     END,
     HEAD,
-    SYNCED,
     Array,
     Automaton,
     DropSets,
+    Structure,
     cheapest,
-    handles,
     idle_seconds,
+    part_of,
     structure,
 )
 from isotune.simulator.machine import CLASSES
@@ -164,15 +163,16 @@ class _Pass(Protocol):
         """Seconds in which no compute step runs."""
 
 
-class _AlikeBlocks:
-    """A pass whose blocks are alike, on the automaton."""
+class _RepeatingBlocks:
+    """A pass of blocks of a few kinds, on the automaton."""
 
-    def __init__(self, plan: Plan, cost_model: CostModel, contention: bool) -> None:
-        model, work = cost_model.scenario.model, cost_model.scenario.workload
-        self._structure = structure(model, work.tp, plan.strategy, len(plan.chunks))
-        self._blocks, self._dropped = model.num_hidden_layers, plan.dropped
-        parts = Counter((HEAD, *self._kinds, END))
-        times = self._structure.times
+    def __init__(
+        self, repeating: Structure, plan: Plan, cost_model: CostModel, contention: bool
+    ) -> None:
+        work = cost_model.scenario.workload
+        self._structure, self._dropped = repeating, plan.dropped
+        parts = Counter(self._parts)
+        times = repeating.times
         occurring = sum(times[part] * count for part, count in parts.items()).tolist()
         steps = self._structure.steps(work, plan.chunks)
         self.counts: Mapping[int, int] = {
@@ -180,25 +180,26 @@ class _AlikeBlocks:
         }
         self.costs = RoleCosts({role: steps[role] for role in self.counts}, cost_model, contention)
 
-    @property
-    def _kinds(self) -> list[int]:
-        dropped = frozenset(self._dropped)
-        return [DROPPED if block in dropped else SYNCED for block in range(self._blocks)]
+    @cached_property
+    def _parts(self) -> list[int]:
+        """The parts of the program in the order in which they run."""
+        dropped, pattern = frozenset(self._dropped), self._structure.layout.pattern.tolist()
+        blocks = [part_of(kind, block in dropped) for block, kind in enumerate(pattern)]
+        return [HEAD, *blocks, END]
 
     def latencies(self, factors: Sequence[Factors]) -> tuple[float, ...]:
-        drops = DropSets.repeated(self._dropped, self._blocks)
+        drops = DropSets.repeated(self._dropped, len(self._structure.layout.pattern))
         rows, latency = np.arange(len(factors)), np.empty(len(factors))
         layout = self._structure.layout
         cheapest().walk(
             layout,
-            self._blocks,
             *self._table(factors),
             self.costs.event_wait,
             rows,
             drops.masks,
             drops.periods,
             rows,
-            Automaton.empty(layout.tail),
+            Automaton.empty(layout),
             latency,
         )
         return tuple(latency.tolist())
@@ -206,7 +207,7 @@ class _AlikeBlocks:
     def exposed(self) -> float:
         seconds, slowdowns = self._table([AS_PREDICTED])
         wait = self.costs.event_wait
-        idle = idle_seconds(self._structure.layout, self._kinds, seconds[0], slowdowns[0], wait)
+        idle = idle_seconds(self._structure.layout, self._parts, seconds[0], slowdowns[0], wait)
         in_line = (
             count * seconds[0, role]
             for role, count in self.counts.items()
@@ -293,8 +294,10 @@ class SimulatedRun:
 
     @cached_property
     def _pass(self) -> _Pass:
-        if handles(self.plan.how):
-            return _AlikeBlocks(self.plan, self._cost_model, self._contention)
+        tp, chunks = self.scenario.workload.tp, len(self.plan.chunks)
+        repeating = structure(self.scenario.model, tp, self.plan.strategy, chunks)
+        if repeating is not None:
+            return _RepeatingBlocks(repeating, self.plan, self._cost_model, self._contention)
         return _AnyProgram(self.program, self.costs, self.timeline)
 
     @cached_property

@@ -73,6 +73,12 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
             f"plan: dropped: {model.name} has blocks 0 to {blocks - 1}, not "
             f"{plan.dropped[0] if plan.dropped[0] < 0 else plan.dropped[-1]}"
         )
+    kinds = model.blocks(workload.tp)
+    without = [block for block in plan.dropped if not kinds[model.pattern[block]].droppable]
+    if without and workload.tp > 1:
+        raise InputError(
+            f"plan: dropped: block {without[0]} of {model.name} has no attention all-reduce to drop"
+        )
     if plan.comm_sms is not None and not plan.overlaps:
         raise InputError(
             f"plan: comm_sms: a {plan.how.label} plan has nothing to share SMs with (allowed: null)"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from isotune.simulator.architecture import Collective, Model, Op, Segment
+from isotune.simulator.architecture import Block, Collective, Model, Op, Segment
 from isotune.simulator.schedule.plan import Plan
 from isotune.simulator.schedule.split import Chunk, PassSizes
 from isotune.simulator.schedule.strategies import Strategy
@@ -122,6 +122,8 @@ def expand_sizes(
     how: Strategy,
     sizes: Sequence[Any],
     dropped: Collection[int] = (),
+    *,
+    pattern: Sequence[int] | None = None,
 ) -> Program:
     """The program of one pass, or of many that differ in their sizes.
 
@@ -132,19 +134,21 @@ def expand_sizes(
         how: the strategy.
         sizes: of the chunks, as a plan has them, or an array of one element per pass for each.
         dropped: blocks whose attention all-reduce is dropped.
+        pattern: the kinds of the blocks, those of the model unless given.
     """
+    pattern = model.pattern if pattern is None else pattern
     chunks = how.split(work, sizes)
     emitter = _Emitter(tp, _sync_lane(tp, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
     tiles = how.tiles(sizes)
-    for block, segment in _segments(model, tp, how, dropped):
+    for block, segment in _segments(model.blocks(tp), pattern, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
     everything = Chunk.of(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
-    emitter.compute(everything, model.num_hidden_layers, model.tail(tp))
+    emitter.compute(everything, len(pattern), model.tail(tp))
     return Program(tuple(emitter.steps), chunks)
 
 
@@ -156,12 +160,11 @@ def _sync_lane(tp: int, how: Strategy, parts: int) -> Lane | None:
 
 
 def _segments(
-    model: Model, tp: int, how: Strategy, dropped: frozenset[int]
+    kinds: Sequence[Block], pattern: Sequence[int], how: Strategy, dropped: frozenset[int]
 ) -> Iterator[tuple[int, Segment]]:
-    kinds, blocks = model.blocks(tp), model.num_hidden_layers
-    for index, kind in enumerate(model.pattern):
+    for index, kind in enumerate(pattern):
         block = kinds[kind].without_collective() if index in dropped else kinds[kind]
-        for segment in how.segments(block, index, blocks):
+        for segment in how.segments(block, index, len(pattern)):
             yield index, segment
 
 

@@ -20,6 +20,10 @@ from functools import cached_property
 import numpy as np
 
 from isotune.simulator.batch import (
+    DROPPED,
+    END,
+    HEAD,
+    SYNCED,
     Array,
     Batch,
     CostTable,
@@ -28,6 +32,7 @@ from isotune.simulator.batch import (
     Layout,
     Timer,
     Transitions,
+    part_of,
     transitions,
 )
 from isotune.simulator.predict import GpuMemory, Scenario
@@ -61,8 +66,12 @@ class _Budget:
 
     @cached_property
     def affordable(self) -> list[tuple[int, ...]]:
-        """The affordable drop sets of the least costly blocks, each sorted."""
-        return [tuple(sorted(dropped)) for dropped in self.costs.affordable(self.left)]
+        """The affordable drop sets of the least costly blocks, each sorted.
+
+        Where nothing is left even before a drop, only drops that lower the perplexity help.
+        """
+        sets = self.costs.affordable(self.left)
+        return [tuple(sorted(dropped)) for dropped in sets if dropped or self.left >= 0.0]
 
     @property
     def most(self) -> int:
@@ -99,10 +108,9 @@ def joint_optimum(
     timer = Timer(scenario)
     opened: list[_Open] = []
     for comm_dtype in comm_dtypes:
-        left = costs.left(budget, comm_dtype)
-        if left < 0.0 and comm_dtype != "bf16":
+        paid = _Budget(costs=costs, left=costs.left(budget, comm_dtype))
+        if not paid.affordable:
             continue
-        paid = _Budget(costs=costs, left=left)
         for batch in _all(scenario, comm_dtype, chunks, iso):
             named = paid.affordable
             times = timer.run(crossed(batch, DropSets.named(named, blocks)))
@@ -125,15 +133,20 @@ def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: boo
 
 def _unproven(timer: Timer, batch: Batch, budget: _Budget, best: float) -> list[_Open]:
     """The splits of a batch that might still beat `best`, with their lower bounds."""
-    repeating, costs = timer.costs(batch)
+    known = timer.costs(batch)
+    if known is None:  # without an automaton there is no bound
+        return [
+            _Open(bound=0.0, batch=batch, split=split, automaton=None, budget=budget)
+            for split in range(len(batch.splits))
+        ]
+    repeating, costs = known
     wait = batch.scenario.hardware.runtime.event_wait
-    blocks = batch.scenario.model.num_hidden_layers
     unproven: list[_Open] = []
-    floor = _floor(repeating.layout, costs, blocks, budget.most)
+    floor = _floor(repeating.layout, costs, budget.most)
     for split in np.flatnonzero(floor < best).tolist():
         row = costs.seconds[split], costs.slowdowns[split]
-        automaton = transitions(repeating.layout, blocks, *row, wait)
-        bound = _fastest(automaton, blocks, budget.most) if automaton else float(floor[split])
+        automaton = transitions(repeating.layout, *row, wait)
+        bound = _fastest(automaton, budget.most) if automaton else float(floor[split])
         if bound < best * (1.0 - 1e-9):
             unproven.append(
                 _Open(bound=bound, batch=batch, split=split, automaton=automaton, budget=budget)
@@ -141,32 +154,40 @@ def _unproven(timer: Timer, batch: Batch, budget: _Budget, best: float) -> list[
     return unproven
 
 
-def _floor(layout: Layout, costs: CostTable, blocks: int, most: int) -> Array:
-    """What either stream of a split takes at least [splits] with at most `most` drops."""
+def _floor(layout: Layout, costs: CostTable, most: int) -> Array:
+    """What either lane of a split takes at least [splits] with at most `most` drops."""
 
     def total(roles: Index) -> Array:
         return np.asarray(costs.seconds[:, roles[roles >= 0]].sum(axis=1))
 
+    def fewest(parts: Sequence[Array]) -> Array:
+        """All blocks synced, but `most` times the saving of the kind where a drop saves most."""
+        counts = np.bincount(layout.pattern).tolist()
+        whole = sum(
+            count * parts[part_of(kind, SYNCED)] for kind, count in enumerate(counts) if count
+        )
+        saved = [
+            parts[part_of(kind, SYNCED)] - parts[part_of(kind, DROPPED)]
+            for kind in range(len(counts))
+        ]
+        return np.asarray(whole - most * np.maximum(np.max(saved, axis=0), 0.0))
+
     compute = [total(roles) for roles in layout.compute]
-    syncs = [total(roles[layout.tail :]) for roles in layout.syncs[:2]]
-    fewest = [
-        np.minimum(blocks * synced, (blocks - most) * synced + most * dropped)
-        for synced, dropped in (compute[:2], syncs)
-    ]
-    return np.asarray(np.maximum(fewest[0] + compute[2] + compute[3], fewest[1]))
+    syncs = [total(roles[layout.tail :]) for roles in layout.syncs]
+    return np.maximum(fewest(compute) + compute[HEAD] + compute[END], fewest(syncs))
 
 
-def _fastest(automaton: Transitions, blocks: int, most: int) -> float:
+def _fastest(automaton: Transitions, most: int) -> float:
     """Seconds of the fastest path with at most `most` drops."""
-    return float(_to_go(automaton, blocks, most)[0][0, most] + automaton.head)
+    return float(_to_go(automaton, most)[0][0, most] + automaton.head)
 
 
-def _to_go(automaton: Transitions, blocks: int, most: int) -> list[Array]:
+def _to_go(automaton: Transitions, most: int) -> list[Array]:
     """For each block, seconds from its start to the end by state and drops left [states, drops]."""
-    following, elapsed, _, finish = automaton
-    after = np.repeat(finish[:, None], most + 1, axis=1)
+    after = np.repeat(automaton.finish[:, None], most + 1, axis=1)
     levels = [after]
-    for _ in range(blocks):
+    for kind in automaton.pattern[::-1].tolist():
+        following, elapsed = automaton.following[kind], automaton.elapsed[kind]
         keep = elapsed[:, :1] + after[following[:, 0]]
         drop = elapsed[:, 1:] + after[following[:, 1], :-1]
         keep[:, 1:] = np.minimum(keep[:, 1:], drop)
@@ -203,9 +224,9 @@ def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Settled:
     Paths are rows (seconds, cost, state, drops, parent); one is dropped when it cannot beat
     `best`, cannot be paid, or another in its state is neither slower nor costlier.
     """
-    following, elapsed, head, finish = automaton
+    following, elapsed, head, finish, pattern = automaton
     costs, most = np.array(budget.costs.blocks), budget.most
-    to_go = _to_go(automaton, len(costs), most)
+    to_go = _to_go(automaton, most)
     cheapest = np.append(np.cumsum(np.minimum(costs, 0.0)[::-1])[::-1], 0.0)
     grid = best * 1e-13
     time, cost = np.array([head]), np.zeros(1)
@@ -215,9 +236,9 @@ def _settle(automaton: Transitions, budget: _Budget, best: float) -> _Settled:
     for block in range(len(costs)):
         parent = np.tile(np.arange(len(time)), 2)
         kind = np.repeat([0, 1], len(time))
-        time = time[parent] + elapsed[state[parent], kind]
+        time = time[parent] + elapsed[pattern[block], state[parent], kind]
         cost, drops = cost[parent] + kind * costs[block], drops[parent] + kind
-        state = following[state[parent], kind]
+        state = following[pattern[block], state[parent], kind]
         rest = to_go[block + 1][state, np.maximum(most - drops, 0)]
         kept = (drops <= most) & (cost + cheapest[block + 1] <= budget.left + 1e-15)
         kept &= time + rest < best * (1.0 - 1e-9)

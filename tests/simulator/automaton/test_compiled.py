@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from _support.patterned import patterned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,13 +40,13 @@ class Costs:
         return self._slowdowns[2 * pair], self._slowdowns[2 * pair + 1]
 
 
-def engine(whole, blocks, seconds, slowdowns, wait, drops):
+def engine(whole, seconds, slowdowns, wait, drops):
     latency = np.empty(1)
     first = np.zeros(1, dtype=np.int64)
-    automaton = Automaton.empty(whole.layout.tail)
+    automaton = Automaton.empty(whole.layout)
     prices = np.array([seconds]), np.array([slowdowns])
     drawn = drops.masks, drops.periods
-    compiled().walk(whole.layout, blocks, *prices, wait, first, *drawn, first, automaton, latency)
+    compiled().walk(whole.layout, *prices, wait, first, *drawn, first, automaton, latency)
     return latency[0], automaton
 
 
@@ -61,7 +62,9 @@ def programs(draw):
     tp = draw(st.sampled_from([1, 8, 8, 8]))
     workload = Workload(tp=tp, batch=8, prompt=40)
     plan = Plan(strategy=strategy, chunks=chunks, dropped=dropped)
-    return replace(MODEL, num_hidden_layers=blocks), workload, plan, draw(st.integers(0, 2**32))
+    kinds = draw(st.lists(st.integers(0, 2), min_size=1, max_size=6))
+    pattern = tuple(kinds[block % len(kinds)] for block in range(blocks))
+    return patterned(MODEL, pattern), workload, plan, draw(st.integers(0, 2**32))
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
@@ -76,7 +79,7 @@ def test_any_program_takes_as_long_as_in_the_reference(drawn, wait, comm):
     program = expand(model, workload, plan)
     reference = simulate(program, Costs(program, whole, seconds, slowdowns, wait)).latency
     drops = DropSets.repeated(plan.dropped, model.num_hidden_layers)
-    latency, _ = engine(whole, model.num_hidden_layers, seconds, slowdowns, wait, drops)
+    latency, _ = engine(whole, seconds, slowdowns, wait, drops)
     assert latency == pytest.approx(reference, rel=1e-9)
 
 
@@ -84,7 +87,7 @@ def test_more_states_than_are_remembered_change_nothing():
     blocks = 400
     model = replace(MODEL, num_hidden_layers=blocks)
     workload = Workload(tp=8, batch=1, prompt=40)
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(1)
     plan = Plan(
         strategy="iso",
         chunks=(8,) * 5,
@@ -96,7 +99,7 @@ def test_more_states_than_are_remembered_change_nothing():
     program = expand(model, workload, plan)
     reference = simulate(program, Costs(program, whole, seconds, slowdowns, 10.0)).latency
     drops = DropSets.repeated(plan.dropped, blocks)
-    latency, automaton = engine(whole, blocks, seconds, slowdowns, 10.0, drops)
+    latency, automaton = engine(whole, seconds, slowdowns, 10.0, drops)
     met, remembered = automaton.states[:STATES].any(axis=1), automaton.following >= 0
     assert met.all()
     assert not remembered.any(axis=1).all()
@@ -106,14 +109,15 @@ def test_more_states_than_are_remembered_change_nothing():
 @pytest.mark.parametrize("period", [1, 2, 3, 7])
 def test_a_periodic_drop_set_takes_as_long_as_its_blocks_written_out(period):
     blocks = 80
-    whole = structure(MODEL, 8, "iso", 2)
+    model = replace(MODEL, num_hidden_layers=blocks)
+    whole = structure(model, 8, "iso", 2)
     rng = np.random.default_rng(period)
     seconds = rng.uniform(0.5, 1.5, len(whole.roles))
     slowdowns = rng.uniform(1.0, 2.0, 2 * len(whole.pairs))
     pattern = rng.random((1, period)) < 0.5
     written_out = np.resize(pattern, (1, blocks))
     times = [
-        engine(whole, blocks, seconds, slowdowns, 0.01, DropSets.of(drops))[0]
+        engine(whole, seconds, slowdowns, 0.01, DropSets.of(drops))[0]
         for drops in (pattern, written_out)
     ]
     assert times[0] == pytest.approx(times[1], rel=1e-12)
@@ -122,16 +126,32 @@ def test_a_periodic_drop_set_takes_as_long_as_its_blocks_written_out(period):
 def test_python_and_numba_give_the_same_bits():
     rng = np.random.default_rng(3)
     for strategy, chunks in (("serial", 0), ("iso", 2), ("iso", 3), ("gemm_overlap", 4)):
-        whole = structure(MODEL, 8, strategy, chunks)
+        model = patterned(MODEL, (0, 1, 1, 2) * 10)
+        whole = structure(model, 8, strategy, chunks)
         seconds = rng.uniform(0.5, 1.5, (4, len(whole.roles)))
         slowdowns = rng.uniform(1.0, 2.0, (4, 2 * len(whole.pairs)))
         drops, rows = DropSets.named([(1, 5, 6)], 40), np.arange(4)
         found = []
         for one in (INTERPRETED, compiled()):
-            latency, automaton = np.empty(4), Automaton.empty(whole.layout.tail)
+            latency, automaton = np.empty(4), Automaton.empty(whole.layout)
             drawn = drops.masks, drops.periods
-            one.walk(
-                whole.layout, 40, seconds, slowdowns, 0.1, rows, *drawn, rows, automaton, latency
-            )
+            one.walk(whole.layout, seconds, slowdowns, 0.1, rows, *drawn, rows, automaton, latency)
             found.append(latency.tolist())
         assert found[0] == found[1]
+
+
+def test_a_periodic_pattern_jumps_only_over_whole_cycles():
+    rng = np.random.default_rng(5)
+    for kinds in ((0, 1) * 30, (0, 0, 0, *(1,) * 57), (0, 1, 2) * 20):
+        model = patterned(MODEL, kinds)
+        whole = structure(model, 8, "iso", 2)
+        seconds = rng.uniform(0.5, 1.5, len(whole.roles))
+        slowdowns = rng.uniform(1.0, 2.0, 2 * len(whole.pairs))
+        for dropped in ((), tuple(range(0, 60, 2)), tuple(range(0, 60, 3))):
+            plan = Plan(strategy="iso", chunks=(8, 8), dropped=dropped)
+            program = expand(model, Workload(tp=8, prompt=16), plan)
+            costs = Costs(program, whole, seconds, slowdowns, 0.1)
+            period = np.zeros((1, 6), dtype=bool)
+            period[0, [block for block in dropped if block < 6]] = True
+            latency, _ = engine(whole, seconds, slowdowns, 0.1, DropSets.of(period))
+            assert latency == pytest.approx(simulate(program, costs).latency, rel=1e-9)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from _support.patterned import patterned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -182,3 +183,16 @@ def test_no_plans_take_no_time():
     )
     plan = Plan(strategy="iso", chunks=(1, 1))
     assert latencies(scenario, plan, np.empty((0, 2), dtype=np.int64)).shape == (0,)
+
+
+def test_blocks_of_several_kinds_take_as_long_as_in_the_reference():
+    rng = np.random.default_rng(11)
+    kinds = ((0, 1, 1, 0, 2, 1) * 4, (0, 0, 1, 1, 1, 1, 1, 2))
+    for model in (patterned(load_model("llama-2-7b"), pattern) for pattern in kinds):
+        scenario = Scenario(
+            model=model, hardware=read_profile("a800"), workload=Workload(batch=4, prompt=2048)
+        )
+        timer = Timer(scenario)
+        for _ in range(20):
+            plan = random_plan(rng, scenario)
+            assert timer.latency(plan) == pytest.approx(reference(scenario, plan), rel=1e-9)

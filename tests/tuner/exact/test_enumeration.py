@@ -5,6 +5,7 @@ from itertools import chain, combinations, product
 
 import numpy as np
 import pytest
+from _support.patterned import patterned
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,11 +67,13 @@ def test_no_plan_of_up_to_three_chunks_beats_the_exact_one(hardware):
     assert timer.latency(best.plan) == pytest.approx(best.latency_s, rel=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_no_split_with_no_affordable_drop_set_beats_the_joint_optimum(seed):
     rng = np.random.default_rng(seed)
     # A long wait between the streams makes it matter which blocks are dropped, not only how many.
     case = scenario(["a800", "rtx4090"][seed % 2], wait=[None, 3e-4][seed // 2 % 2], prompt=512)
+    if seed >= 8:
+        case = replace(case, model=patterned(case.model, (0, 1, 2, 1, 0, 2)))
     costs = tuple(rng.uniform(-0.001, 0.01, BLOCKS).tolist())
     table = DropCosts(blocks=costs, transfer={"int8": 0.004})
     budget = float(rng.uniform(0.002, 0.03))
