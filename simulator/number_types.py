@@ -14,12 +14,15 @@ from isotune.simulator.errors import InputError
 class NumberType:
     """One number type.
 
-    `bytes` is what one element takes. `tensor_rate` is the field of `Gpu` with the dense rate of
-    products whose operands are both of this type, None where no kernel multiplies it.
+    `bytes` is what one element takes, with its part of the scales of its group. `tensor_rate` is
+    the field of `Gpu` with the dense rate of products whose operands are both of this type, None
+    where no kernel multiplies it.
 
     `travels_as` is set for a type that activations may have: the type they have between the
     matrix products (residual stream, attention, KV cache, all-reduce). A type that travels as
     another one is only that of a product's operands: activations are quantised before it.
+    `multiplies` names the types of weights that such activations are multiplied with; the own
+    type where it is empty.
 
     `weights`: may be the type of stored weights. `transfer` is set for a type that an all-reduce
     may send: the relative error of one element that it adds, at most. `switch_adds`: an NVLink
@@ -31,6 +34,7 @@ class NumberType:
     label: str
     tensor_rate: str | None = None
     travels_as: str | None = None
+    multiplies: tuple[str, ...] = ()
     weights: bool = False
     transfer: float | None = None
     switch_adds: bool = False
@@ -40,6 +44,11 @@ class NumberType:
     def quantises_activations(self) -> bool:
         """Whether activations have this type in matrix products only."""
         return self.travels_as not in (None, self.name)
+
+    @property
+    def partners(self) -> tuple[str, ...]:
+        """The types of weights that quantised activations of this type are multiplied with."""
+        return self.multiplies or (self.name,)
 
 
 TYPES: tuple[NumberType, ...] = (
@@ -78,14 +87,53 @@ TYPES: tuple[NumberType, ...] = (
         aliases=("fp8_e4m3", "fp8_e5m2"),
     ),
     NumberType(
+        name="fp8_block",
+        bytes=1.0 + 4 / 128**2,  # an fp32 scale per block of 128 by 128 weights
+        label="8-bit float with block scales",
+        tensor_rate="fp8",
+        travels_as="bf16",
+        weights=True,
+    ),
+    NumberType(
+        name="mxfp8",
+        bytes=1.0 + 1 / 32,  # OCP Microscaling Formats 1.0: an 8-bit exponent per 32 elements
+        label="8-bit float with a scale per 32",
+        tensor_rate="fp8",
+        travels_as="bf16",
+        multiplies=("mxfp8", "mxfp4"),
+        weights=True,
+    ),
+    NumberType(
         name="int8",
         bytes=1.0,
         label="8-bit integer",
+        tensor_rate="int8",
+        travels_as="bf16",
         weights=True,
         transfer=2.0**-8,  # against the largest value of its scale group
         aliases=("uint8",),
     ),
-    NumberType(name="int4", bytes=0.5, label="4-bit integer", weights=True),
+    NumberType(
+        name="int4",
+        bytes=0.5 + 2 / 128,  # a 16-bit scale per group of 128, as GPTQ and AWQ usually store them
+        label="4-bit integer",
+        weights=True,
+        aliases=("uint4",),
+    ),
+    NumberType(
+        name="nvfp4",
+        bytes=0.5 + 1 / 16,  # an 8-bit scale per 16 elements
+        label="4-bit float with a scale per 16",
+        tensor_rate="fp4",
+        travels_as="bf16",
+        weights=True,
+    ),
+    NumberType(
+        name="mxfp4",
+        bytes=0.5 + 1 / 32,  # OCP Microscaling Formats 1.0: an 8-bit exponent per 32 elements
+        label="4-bit float with a scale per 32",
+        weights=True,
+    ),
 )
 _BY_NAME = {name: entry for entry in TYPES for name in (entry.name, *entry.aliases)}
 
@@ -119,3 +167,75 @@ ACTIVATION_DTYPES = _names(lambda entry: entry.travels_as is not None)
 WEIGHT_DTYPES = _names(lambda entry: entry.weights)
 COMM_DTYPES = _names(lambda entry: entry.transfer is not None)
 """Names of all types, of those for activations, for weights, for what an all-reduce sends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """How a matrix product is quantised: the types of its two operands, under one name."""
+
+    name: str
+    dtype: str
+    weight_dtype: str
+    label: str
+    aliases: tuple[str, ...] = ()
+
+
+SCHEMES: tuple[Scheme, ...] = (
+    Scheme(name="bf16", dtype="bf16", weight_dtype="bf16", label="not quantised"),
+    Scheme(name="fp8", dtype="fp8", weight_dtype="fp8", label="fp8, scales per tensor or channel"),
+    Scheme(
+        name="fp8_block",
+        dtype="fp8_block",
+        weight_dtype="fp8_block",
+        label="fp8, scales per block of 128 by 128 weights",
+    ),
+    Scheme(name="nvfp4", dtype="nvfp4", weight_dtype="nvfp4", label="NVFP4 operands"),
+    Scheme(
+        name="int8",
+        dtype="bf16",
+        weight_dtype="int8",
+        label="int8 weights, bf16 activations",
+        aliases=("int8_wo", "w8a16"),
+    ),
+    Scheme(
+        name="int4",
+        dtype="bf16",
+        weight_dtype="int4",
+        label="int4 weights, bf16 activations",
+        aliases=("int4_wo", "w4a16"),
+    ),
+    Scheme(
+        name="mxfp4",
+        dtype="bf16",
+        weight_dtype="mxfp4",
+        label="MXFP4 weights, bf16 activations",
+        aliases=("mxfp4_wo",),
+    ),
+    Scheme(
+        name="w8a8",
+        dtype="int8",
+        weight_dtype="int8",
+        label="int8 operands",
+        aliases=("int8_w8a8",),
+    ),
+    Scheme(
+        name="mxfp4_mxfp8",
+        dtype="mxfp8",
+        weight_dtype="mxfp4",
+        label="MXFP4 weights, MXFP8 activations",
+    ),
+)
+QUANTS = tuple(entry.name for entry in SCHEMES)
+"""Names of all ways to quantise a product."""
+_SCHEMES = {name: entry for entry in SCHEMES for name in (entry.name, *entry.aliases)}
+
+
+def scheme(name: str) -> Scheme:
+    """The way to quantise a product of a name or alias, such as those of tables of measurements.
+
+    Raises:
+        InputError: no such way.
+    """
+    if name not in _SCHEMES:
+        raise InputError(f"unknown quantisation {name!r:.40} (known: {', '.join(QUANTS)})")
+    return _SCHEMES[name]

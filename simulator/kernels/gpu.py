@@ -13,6 +13,8 @@ class Gpu(Schema):
     sms: int = Field(gt=0, le=1024, strict=True, description="streaming multiprocessors")
     bf16: Flops = Field(gt=0, description="dense bf16/fp16 tensor-core rate, fp32 accumulate")
     fp8: Flops | None = Field(default=None, gt=0, description="dense fp8 tensor-core rate")
+    int8: Flops | None = Field(default=None, gt=0, description="dense int8 tensor-core rate")
+    fp4: Flops | None = Field(default=None, gt=0, description="dense fp4 tensor-core rate")
     memory: Bytes = Field(gt=0, description="device memory")
     memory_bandwidth: BytesPerSecond = Field(gt=0, description="device memory bandwidth")
     l2: Bytes = Field(gt=0, description="last-level cache")

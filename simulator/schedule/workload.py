@@ -105,10 +105,12 @@ class Workload(Schema):
 
     @model_validator(mode="after")
     def _quantised_products_need_such_weights(self) -> Self:
-        if number_type(self.dtype).quantises_activations and self.weight_dtype != self.dtype:
+        activations = number_type(self.dtype)
+        partners = activations.partners
+        if activations.quantises_activations and self.weight_dtype not in partners:
             raise ValueError(
-                f"weight_dtype: products of {self.dtype} activations need {self.dtype} weights, "
-                f"not {self.weight_dtype}"
+                f"weight_dtype: products of {self.dtype} activations need "
+                f"{' or '.join(partners)} weights, not {self.weight_dtype}"
             )
         return self
 
