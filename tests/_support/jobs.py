@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch.distributed as dist
 
@@ -17,13 +18,28 @@ from isotune.validation.real_run.validate_job import check_same_request
 
 
 @dataclass(frozen=True)
+class Began:
+    """The process of a rank."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class Fails:
+    """When a rank fails, by `time.monotonic`."""
+
+    at: float
+
+
+@dataclass(frozen=True)
 class Failing:
     """Rank 1 fails at step 3 in one way; the other waits for it in a collective."""
 
+    messages: ClassVar = (Began, Fails, TimedRun)
     how: str
 
     def __call__(self, rank: Rank) -> None:
-        rank.send(os.getpid())
+        rank.send(Began(os.getpid()))
         if self.how == "disagree":
             check_same_request(rank, f"the plan of rank {rank.index}")
         rank.at("measuring")
@@ -31,7 +47,7 @@ class Failing:
         rank.step(3)
         dist.barrier()
         if rank.index == 1:
-            rank.send(("fails", time.monotonic()))
+            rank.send(Fails(time.monotonic()))
             if self.how == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "lose":
@@ -66,9 +82,9 @@ def main() -> None:
         on_message=lambda _, message: sent.append(message),
     )
     if leads():
-        pids = [message for message in sent if isinstance(message, int)]
+        pids = [message.pid for message in sent if isinstance(message, Began)]
         measured = sum(isinstance(message, TimedRun) for message in sent)
-        (fails,) = [message[1] for message in sent if isinstance(message, tuple)]
+        (fails,) = [message.at for message in sent if isinstance(message, Fails)]
         found = {"failure": failure, "pids": pids, "measured": measured, "fails": fails}
         print(json.dumps(found | {"ended": time.monotonic()}))
         sys.exit(failure is not None)

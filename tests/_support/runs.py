@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -29,15 +30,26 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
-    """Each rank runs all cases; rank 0 sends logits at every position, and generated tokens."""
+class Computed:
+    """Logits of case `number` at every position and at the last one, and generated tokens."""
 
+    number: int
+    logits: list[list[list[float]]]
+    last: list[list[float]]
+    generated: list[list[int]] | None
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Each rank runs all cases; rank 0 sends what it `Computed`."""
+
+    messages: ClassVar = (Computed,)
     cases: tuple[Case, ...]
 
     def __call__(self, rank: Rank) -> None:
         torch.set_num_threads(1)
         open_session = cache(partial(_session, rank))
-        for case in self.cases:
+        for number, case in enumerate(self.cases):
             session = open_session(case.folder, case.dtype)
             tokens = ids(case).to(rank.device)
             rank.at("measuring")
@@ -46,9 +58,8 @@ class Cases:
             logits, last = executor.logits(outcome.hidden), executor.gather(outcome.logits)
             generated = session.greedy(case.plan, tokens, case.generate) if case.generate else None
             if rank.index == 0:
-                rank.send(
-                    (case, logits.float().cpu().numpy(), last.float().cpu().numpy(), generated)
-                )
+                tokens_list = None if generated is None else generated.tolist()
+                rank.send(Computed(number, logits.tolist(), last.tolist(), tokens_list))
 
 
 def ids(case: Case) -> torch.Tensor:
@@ -69,7 +80,7 @@ def run_cases(cases: list[Case], tp: int, device: str = "cpu") -> list[Any]:
     results: list[Any] = []
     if tp == 1:
         Cases(tuple(cases))(Rank(0, 1, torch.device("cpu"), results.append))
-        return results
+        return [_arrays(cases, found) for found in results]
     failure = run(
         Cases(tuple(cases)),
         placements(tp),
@@ -78,7 +89,13 @@ def run_cases(cases: list[Case], tp: int, device: str = "cpu") -> list[Any]:
         on_message=lambda _, message: results.append(message),
     )
     assert failure is None, failure
-    return results
+    return [_arrays(cases, found) for found in results]
+
+
+def _arrays(cases: list[Case], found: Computed) -> tuple[Any, ...]:
+    generated = None if found.generated is None else np.array(found.generated)
+    logits, last = (np.array(one, np.float32) for one in (found.logits, found.last))
+    return cases[found.number], logits, last, generated
 
 
 def save_random_model(folder: Path) -> Path:

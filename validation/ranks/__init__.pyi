@@ -5,3 +5,5 @@ from .placement import placements as placements
 from .rank import STEPS as STEPS
 from .rank import Rank as Rank
 from .rank import peak_resident_bytes as peak_resident_bytes
+from .wire import pack as pack
+from .wire import unpack as unpack

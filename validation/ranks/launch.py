@@ -13,10 +13,10 @@ from contextlib import suppress
 
 import torch.distributed as dist
 
-from isotune.validation.ranks.placement import RankPlacement, under_torchrun
+from isotune.validation.ranks.placement import RankPlacement
 from isotune.validation.ranks.process import sigterm_handler, started
 from isotune.validation.ranks.rank import Job
-from isotune.validation.ranks.run_store import open_store
+from isotune.validation.ranks.run_store import Inbox, open_store
 from isotune.validation.ranks.watch import START_S, OnMessage, RunFailedError, follow, watch
 
 
@@ -42,7 +42,7 @@ def run(
     Raises:
         InputError: a rank refused its input.
     """
-    if not under_torchrun():
+    if local[0].local_ranks == local[0].ranks:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if local[0].rank:
         if not _follow(job, local, device, timeout_s):
@@ -80,7 +80,8 @@ def _lead(
             return "ended by SIGTERM" if noted else None
 
         try:
-            watch(processes, local[0].ranks, store, timeout_s, on_message, where, stopped)
+            inboxes = [Inbox(store, rank, job.messages) for rank in range(local[0].ranks)]
+            watch(processes, inboxes, store, timeout_s, on_message, where, stopped)
         except BaseException:
             with suppress(dist.DistError):
                 store.set("failed", "")

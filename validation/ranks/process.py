@@ -23,7 +23,7 @@ from isotune.simulator.errors import InputError
 from isotune.validation.executor import nccl_options
 from isotune.validation.ranks.placement import RankPlacement
 from isotune.validation.ranks.rank import Job, Rank
-from isotune.validation.ranks.run_store import Outbox, StoreAddress
+from isotune.validation.ranks.run_store import Failure, Outbox, StoreAddress
 
 COLLECTIVE_S = 86400.0
 """Timeout of a collective: a rank may load a large model for long while others wait for it in
@@ -116,9 +116,8 @@ def _run_rank(index: int, start: _Start, shared: Sequence[MutableSequence[int]])
             start.job(rank)
         code = 0
     except BaseException as error:
-        kind, text = describe(error)
         with suppress(dist.DistError):
-            outbox.send(text, kind)
+            outbox.send(describe(error))
     finally:
         with suppress(dist.DistError):  # the store has ended with the leading process
             outbox.flush()
@@ -148,30 +147,26 @@ def _joined(rank: Rank, address: StoreAddress) -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def describe(error: BaseException) -> tuple[str, str]:
-    """The kind of a failure and one line about it.
-
-    Kinds: `input` (the user's), `memory`, `peers` (the consequence of another rank's failure
-    or of a lost link) and `error`.
-    """
+def describe(error: BaseException) -> Failure:
+    """What a rank's exception says of its failure."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if isinstance(error, InputError):
-        return "input", text
+        return Failure("input", text)
     full = any(sign in str(error) for sign in _NO_MEMORY)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or full:
-        return "memory", f"ran out of memory: {text}"
+        return Failure("memory", f"ran out of memory: {text}")
     if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _LOST_PEER):
-        return "peers", f"lost the other ranks: {text}"
-    return "error", f"{type(error).__name__}: {text}"
+        return Failure("peers", f"lost the other ranks: {text}")
+    return Failure("error", f"{type(error).__name__}: {text}")
 
 
-def exit_reason(code: int) -> tuple[str, str]:
-    """The kind of failure, and words for it, of a process that ended with this exit code."""
+def exit_reason(code: int) -> Failure:
+    """The failure of a process that ended with this exit code."""
     if code >= 0:
-        return "died", f"ended without a word (exit code {code})"
+        return Failure("died", f"ended without a word (exit code {code})")
     name = signal.Signals(-code).name
     hint = ", as when memory runs out" if name == "SIGKILL" else ""
-    return "aborted" if name == "SIGABRT" else "died", f"was killed by {name}{hint}"
+    return Failure("aborted" if name == "SIGABRT" else "died", f"was killed by {name}{hint}")
 
 
 def _use_cores(placement: RankPlacement, *, keep_to_them: bool) -> None:

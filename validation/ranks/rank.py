@@ -1,7 +1,7 @@
 """What one rank of a run knows, and what a job of ranks is."""
 
 import resource
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,7 +45,14 @@ class Rank:
 
 
 class Job(Protocol):
-    """What every rank runs; picklable."""
+    """What every rank runs; picklable.
+
+    `messages` are the types that its ranks send: dataclasses of plain fields, or of such. They
+    travel as JSON, and what is of another type, or not as its fields say, ends the run.
+    """
+
+    @property
+    def messages(self) -> Sequence[type]: ...  # noqa: D102
 
     def __call__(self, rank: Rank) -> None:
         """Do it; results go through `rank.send`."""

@@ -1,19 +1,19 @@
 """Watches the ranks of a run: what they send, whether they move, and which one failed first."""
 
-import pickle
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import connection
-from typing import Any
+from typing import Any, get_args
 
 import torch.distributed as dist
 
 from isotune.simulator.errors import InputError, IsotuneError
 from isotune.validation.ranks.process import RankProcess, exit_reason
 from isotune.validation.ranks.rank import PHASES
-from isotune.validation.ranks.run_store import MESSAGE, Inbox
+from isotune.validation.ranks.run_store import Failure, FailureKind, Inbox, RankState
+from isotune.validation.ranks.wire import NoMessageError, pack, unpack
 
 LOADING = PHASES.index("loading")
 START_S = 180.0
@@ -22,9 +22,7 @@ BEAT_S = 0.2
 """How often the watching processes look at their ranks and tell each other that they live."""
 SILENCE_S = 20.0
 """A process that has told nothing for so long is lost."""
-_URGENCY = ("died", "input", "memory", "error", "lost", "aborted", "hang", "peers")
-"""Kinds of failure, the likeliest cause of the others first. NCCL's own watchdog aborts a process
-some time after it has lost another one."""
+_URGENCY: tuple[FailureKind, ...] = get_args(FailureKind)
 _GRACE_S = 1.5
 """How long the other ranks may take to report what they saw, once one has failed."""
 _TOGETHER_S = 0.25
@@ -48,9 +46,9 @@ class Watched:
     index: int
     store: dist.Store
     inbox: Inbox
-    progress: list[int] = field(default_factory=lambda: [0, -1, 0])
+    progress: tuple[int, int, int] = (0, -1, 0)
     exit_code: int | None = None
-    failure: tuple[str, str] | None = None
+    failure: Failure | None = None
     noticed: float = 0.0
     moved: float = field(default_factory=time.monotonic)
     beat: int = -1
@@ -67,27 +65,33 @@ class Watched:
 
     def look(self, on_message: OnMessage) -> None:
         """Take in what the rank sent, whether it moved, and whether its process lives."""
-        self._refresh()  # before the messages: a process has sent all of them when it ends
-        for kind, content in self.inbox.received():
-            if kind == MESSAGE:
-                on_message(self.index, content)
-            else:
-                self.fail((kind, content))
+        try:
+            self._refresh()  # before the messages: a process has sent all of them when it ends
+            for content in self.inbox.received():
+                if isinstance(content, Failure):
+                    self.fail(content)
+                else:
+                    on_message(self.index, content)
+        except NoMessageError as error:
+            self.fail(Failure("died", f"was spoken for by a stranger: {error}"))
         if self.exit_code:
             self.fail(exit_reason(self.exit_code))
         elif self.silent(SILENCE_S):
-            self.fail(("lost", "lost the connection to its process"))
+            self.fail(Failure("lost", "lost the connection to its process"))
 
     def _refresh(self) -> None:
         if not self.store.check([_state_key(self.index)]):
             return
-        beat, progress, self.exit_code = pickle.loads(self.store.get(_state_key(self.index)))  # noqa: S301
-        if beat != self.beat:
-            self.beat, self.heard = beat, time.monotonic()
-        if progress != self.progress:
-            self.progress, self.moved = progress, time.monotonic()
+        state = unpack(self.store.get(_state_key(self.index)), RankState)
+        if not 0 <= state.progress[0] < len(PHASES):
+            raise NoMessageError(f"{state.progress[0]} is no phase of a rank")
+        self.exit_code = state.exit_code
+        if state.beat != self.beat:
+            self.beat, self.heard = state.beat, time.monotonic()
+        if state.progress != self.progress:
+            self.progress, self.moved = state.progress, time.monotonic()
 
-    def fail(self, failure: tuple[str, str]) -> None:
+    def fail(self, failure: Failure) -> None:
         """Note a failure, if it is the first of this rank."""
         if self.failure is None:
             self.failure, self.noticed = failure, time.monotonic()
@@ -102,7 +106,9 @@ def report(started: Sequence[RankProcess], store: dist.Store, beat: int) -> list
     """Tell the leading process how the ranks stand that were started here; their exit codes."""
     codes = [rank.process.exitcode for rank in started]
     for rank, code in zip(started, codes, strict=True):
-        store.set(_state_key(rank.rank), pickle.dumps((beat, list(rank.progress), code)))
+        phase, step, count_of_reports = rank.progress
+        state = RankState(beat, (phase, step, count_of_reports), code)
+        store.set(_state_key(rank.rank), pack(state, RankState))
     return codes
 
 
@@ -128,20 +134,22 @@ def follow(started: RankProcess, store: dist.Store) -> bool:
 
 def watch(
     started: Sequence[RankProcess],
-    ranks: int,
+    inboxes: Sequence[Inbox],
     store: dist.Store,
     timeout_s: float,
     on_message: OnMessage,
     where: Callable[[int], str],
     stopped: Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Lead a run: returns when all ranks are done; `stopped` gives the reason to end it early.
+    """Lead a run of the ranks with these inboxes: returns when all are done.
+
+    `stopped` gives the reason to end it early.
 
     Raises:
         RunFailedError: a rank died, hung, ran out of memory or raised.
         InputError: a rank refused its input.
     """
-    watched = [Watched(index, store, Inbox(store, index)) for index in range(ranks)]
+    watched = [Watched(index, store, inbox) for index, inbox in enumerate(inboxes)]
     for beat in count():
         store.set("leader", str(beat))
         alive = [rank.process.sentinel for rank in started if rank.process.exitcode is None]
@@ -152,7 +160,7 @@ def watch(
             return
         _find_hung([rank for rank in watched if not rank.done], timeout_s)
         if reason or any(rank.failure for rank in watched):
-            if not any(rank.failure and rank.failure[0] == "hang" for rank in watched):
+            if not any(rank.failure and rank.failure.kind == "hang" for rank in watched):
                 time.sleep(_GRACE_S)
                 _look(watched, started, store, beat + 1, on_message)
             raise _failure(watched, where, reason)
@@ -175,7 +183,7 @@ def _find_hung(busy: Sequence[Watched], timeout_s: float) -> None:
     now = time.monotonic()
     if busy and all(now - rank.moved > rank.patience(timeout_s) for rank in busy):
         behind = min(busy, key=lambda rank: rank.progress[2])
-        behind.fail(("hang", f"did nothing for {behind.patience(timeout_s):g} s"))
+        behind.fail(Failure("hang", f"did nothing for {behind.patience(timeout_s):g} s"))
 
 
 def _failure(
@@ -184,25 +192,24 @@ def _failure(
     """The failure that ended a run, as one line."""
     for rank in watched:
         if rank.silent(_GRACE_S - 2 * BEAT_S):
-            rank.fail(("lost", "ended without a word"))
-    failed = [rank for rank in watched if rank.failure]
+            rank.fail(Failure("lost", "ended without a word"))
+    failed = [(rank, rank.failure) for rank in watched if rank.failure]
     if not failed:
         return RunFailedError(f"{reason} ({_furthest(watched, where)})")
-    first = _first(failed)
-    kind, text = first.failure or ("", "")
-    if kind == "input":
-        return InputError(text)
-    return RunFailedError(f"{_name(first, watched, where)} {text}")
+    first, failure = _first(failed)
+    if failure.kind == "input":
+        return InputError(failure.text)
+    return RunFailedError(f"{_name(first, watched, where)} {failure.text}")
 
 
-def _first(failed: Sequence[Watched]) -> Watched:
-    """The failure that caused the others."""
-    soonest = min(rank.noticed for rank in failed)
+def _first(failed: Sequence[tuple[Watched, Failure]]) -> tuple[Watched, Failure]:
+    """The failure that caused the others, and whose it is."""
+    soonest = min(rank.noticed for rank, _ in failed)
 
-    def order(rank: Watched) -> tuple[bool, bool, int, float]:
-        kind = (rank.failure or ("peers", ""))[0]
+    def order(one: tuple[Watched, Failure]) -> tuple[bool, bool, int, float]:
+        rank, failure = one
         late = rank.noticed > soonest + _TOGETHER_S
-        return kind == "peers", late, _URGENCY.index(kind), rank.noticed
+        return failure.kind == "peers", late, _URGENCY.index(failure.kind), rank.noticed
 
     return min(failed, key=order)
 

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
+import torch
 import torch.distributed as dist
 
 from isotune.simulator.schedule import Plan
-from isotune.validation.ranks import Rank
+from isotune.validation.ranks import Rank, pack, unpack
 from isotune.validation.real_run.interleave import Interleaved
-from isotune.validation.real_run.messages import FinalRound, PlanStarted, TimedRun
+from isotune.validation.real_run.messages import MESSAGES, FinalRound, PlanStarted, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.real_run.validate_job import check_same_request, open_session
 
@@ -60,6 +61,7 @@ class BenchmarkJob:
     All send `TimedRun`s; rank 0 also sends which plans they are of.
     """
 
+    messages: ClassVar = MESSAGES
     setup: Setup
     study: Study
 
@@ -107,17 +109,23 @@ def _run(rank: Rank, interleaved: Interleaved, request: _Request) -> list[list[f
 def _broadcast(rank: Rank, request: _Request | None) -> _Request | None:
     """Rank 0's request, on every rank."""
     rank.tick()
-    box: list[Any] = [request]
-    if rank.ranks > 1:
-        dist.broadcast_object_list(box, 0)
-    found: _Request | None = box[0]
+    if rank.ranks == 1:
+        return request
+    data = torch.frombuffer(bytearray(pack(request, _Request | None)), dtype=torch.uint8)
+    size = torch.tensor([len(data)], device=rank.device)
+    dist.broadcast(size, 0)
+    sent = data if rank.index == 0 else torch.empty(int(size.item()), dtype=torch.uint8)
+    sent = sent.to(rank.device)
+    dist.broadcast(sent, 0)
+    found: _Request | None = unpack(sent.cpu().numpy().tobytes(), _Request | None)
     return found
 
 
 def _slowest(rank: Rank, seconds: list[list[float]]) -> list[list[float]]:
     """The slowest rank's seconds of every round."""
-    everyone: list[Any] = [seconds] * rank.ranks
-    if rank.ranks > 1:
-        dist.all_gather_object(everyone, seconds)
-    by_plan = zip(*everyone, strict=True)
-    return [[max(ranks) for ranks in zip(*plan, strict=True)] for plan in by_plan]
+    if rank.ranks == 1:
+        return seconds
+    slowest = torch.tensor(seconds, dtype=torch.float64, device=rank.device)
+    dist.all_reduce(slowest, dist.ReduceOp.MAX)
+    found: list[list[float]] = slowest.tolist()
+    return found

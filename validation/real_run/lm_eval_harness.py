@@ -76,9 +76,11 @@ def _load(setup: Setup, folder: Path) -> Any:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype_of(setup), local_files_only=True
+        folder, dtype=dtype_of(setup), local_files_only=True, trust_remote_code=False
     ).to(setup.device)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     return HFLM(pretrained=model.eval(), tokenizer=tokenizer, backend="causal", batch_size=4)
 
 

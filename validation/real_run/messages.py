@@ -1,6 +1,7 @@
 """What the ranks of a validation or benchmark send. Imports no torch."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from isotune.simulator.schedule import Plan, StepTimes
 
@@ -57,3 +58,4 @@ class FinalRound:
 
 
 Message = Numbers | TimedRun | PeakMemory | PlanStarted | FinalRound
+MESSAGES: tuple[type[Message], ...] = get_args(Message)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -15,7 +15,7 @@ from isotune.simulator.schedule import CommDtype, Program, expand
 from isotune.validation.executor import Session, emulated, load_shard
 from isotune.validation.ranks import Rank, peak_resident_bytes
 from isotune.validation.real_run.interleave import Interleaved, random_ids
-from isotune.validation.real_run.messages import Numbers, PeakMemory, TimedRun
+from isotune.validation.real_run.messages import MESSAGES, Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.reference import lossy, streamed_model
 from isotune.validation.spd.checkpoint import read_bias_corrections
@@ -31,6 +31,7 @@ _POSITIONS = 32
 class ValidateJob:
     """The job of one rank; sends `Numbers` (rank 0), then `TimedRun`s, then its `PeakMemory`."""
 
+    messages: ClassVar = MESSAGES
     setup: Setup
 
     def programs(self) -> tuple[Program, Program]:
@@ -173,9 +174,11 @@ def check_same_request(rank: Rank, request: str) -> None:
     Raises:
         DisagreementError: which ranks differ from rank 0.
     """
-    digests: list[Any] = [None] * rank.ranks
-    dist.all_gather_object(digests, hashlib.sha256(request.encode()).hexdigest())
-    others = [str(index) for index, digest in enumerate(digests) if digest != digests[0]]
+    digest = bytearray(hashlib.sha256(request.encode()).digest())
+    own = torch.frombuffer(digest, dtype=torch.uint8).to(rank.device)
+    digests = [torch.empty_like(own) for _ in range(rank.ranks)]
+    dist.all_gather(digests, own)
+    others = [str(index) for index, one in enumerate(digests) if not torch.equal(one, digests[0])]
     if others:
         raise DisagreementError(
             f"rank {', '.join(others)} disagrees with rank 0 about the plan, model, "

@@ -2,6 +2,7 @@
 listed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -48,9 +49,18 @@ REFERENCES = {
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A rank, and what it ends with for each shape."""
+
+    rank: int
+    found: list[list[float]]
+
+
+@dataclass(frozen=True)
 class Run:
     """Runs kinds one after the other on each shape; every rank sends what it ends with."""
 
+    messages: ClassVar = (Ended,)
     kinds: tuple[str, ...]
 
     def __call__(self, rank: Rank) -> None:
@@ -60,11 +70,11 @@ class Run:
             for kind in self.kinds:
                 collective_of(kind, rank.ranks)(message)
             found.append(message.view(-1).tolist())
-        rank.send((rank.index, found))
+        rank.send(Ended(rank.index, found))
 
 
 def run(kinds: tuple[str, ...], ranks: int) -> dict[int, list[list[float]]]:
-    received: list[tuple[int, list[list[float]]]] = []
+    received: list[Ended] = []
     failure = run_ranks(
         Run(kinds),
         placements(ranks),
@@ -73,7 +83,7 @@ def run(kinds: tuple[str, ...], ranks: int) -> dict[int, list[list[float]]]:
         on_message=lambda _, message: received.append(message),
     )
     assert failure is None, failure
-    return dict(received)
+    return {ended.rank: ended.found for ended in received}
 
 
 @pytest.mark.parametrize("kind", COLLECTIVES)

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from _support.jobs import Failing, gone
+from _support.jobs import Began, Failing, Fails, gone
 from _support.paths import SUPPORT
 
 from isotune.validation.ranks import placements, run
@@ -36,10 +36,10 @@ def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, 
     assert "\n" not in text
     for part in parts:
         assert part in text
-    pids = [message for message in sent if isinstance(message, int)]
+    pids = [message.pid for message in sent if isinstance(message, Began)]
     assert len(pids) == 2
     assert all(gone(pid) for pid in pids)
-    fails = [message[1] for message in sent if isinstance(message, tuple)]
+    fails = [message.at for message in sent if isinstance(message, Fails)]
     # Counted from the failure: to start takes as long as the machine is busy.
     assert all(over - failed < (5 if how == "hang" else 0) + 20 for failed in fails)
     assert len(fails) == (0 if how == "disagree" else 1)
@@ -51,10 +51,11 @@ def test_a_failing_rank_is_named_with_its_step_and_nothing_is_left_running(how, 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
 def test_ranks_end_with_the_process_that_started_them_even_a_stopped_one(how):
     code = (
-        "from _support.jobs import Failing\nfrom isotune.validation.ranks import placements, run\n"
+        "from _support.jobs import Began, Failing\n"
+        "from isotune.validation.ranks import placements, run\n"
         "if __name__ == '__main__':\n"
         "    print(run(Failing('hang'), placements(2), device='cpu', timeout_s=100,\n"
-        "        on_message=lambda _, m: isinstance(m, int) and print(m, flush=True)))\n"
+        "        on_message=lambda _, m: isinstance(m, Began) and print(m.pid, flush=True)))\n"
     )
     script = SUPPORT.parent
     with subprocess.Popen(

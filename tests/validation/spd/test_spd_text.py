@@ -1,5 +1,8 @@
 """Text becomes windows of tokens, or one line says why not."""
 
+import io
+import json
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -67,6 +70,22 @@ def test_a_seed_draws_the_same_windows_and_another_seed_others(file, tmp_path):
     one, same, other = (corpus.windows(16, count=9, seed=seed).ids for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("answer", ["y", ""])
+def test_code_that_comes_with_a_tokenizer_never_runs(tmp_path, monkeypatch, answer):
+    folder, ran = tmp_path / "evil", tmp_path / "ran"
+    folder.mkdir()
+    code = f"from pathlib import Path\nPath({str(ran)!r}).touch()\nclass Evil: pass\n"
+    (folder / "tokenization_evil.py").write_text(code)
+    auto = {"AutoTokenizer": ["tokenization_evil.Evil", "tokenization_evil.Evil"]}
+    config = {"tokenizer_class": "Evil", "auto_map": auto}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+    with pytest.raises(InputError, match="isotune runs no code of a model") as error:
+        read_tokenizer(folder, None, 256)
+    assert str(error.value).isprintable()
+    assert not ran.exists()
 
 
 def test_text_and_tokenizer_errors_are_one_line(words, file, tmp_path):

@@ -187,7 +187,14 @@ def _load(source: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(source), local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(source), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # its kinds differ from one tokenizer to the next
+        if "trust_remote_code" in str(error):
+            raise InputError(
+                f"{source}: its tokenizer is code that comes with the folder, and isotune runs no "
+                "code of a model (allowed: --tokenizer FOLDER with a tokenizer of transformers)"
+            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{source}: transformers cannot read its tokenizer ({reason})") from error
