@@ -85,20 +85,23 @@ def plans() -> MakePlans:
     return _plans
 
 
-TOGETHER = (
-    "isotune/report",
-    "isotune/test_api.py",
-    "isotune/test_wheel.py",
-    "tuner/search/test_deployments.py",
-    "tuner/search/test_distributed.py",
-    "tuner/test_policy.py",
-    "tuner/test_techniques.py",
-    "validation/executor/test_numbers.py",
-    "validation/real_run/test_quality.py",
-    "validation/spd/test_sensitivity.py",
-    "validation/spd/test_spd.py",
-)
-"""Tests that share something costly: one worker runs them, so that it is made once."""
+TOGETHER = {
+    "isotune/report": "pages",
+    "isotune/test_results.py": "pages",
+    "isotune/test_api.py": "api",
+    "isotune/test_wheel.py": "wheel",
+    "tuner/search/test_deployments.py": "deployments",
+    "tuner/search/test_distributed.py": "distributed",
+    "tuner/test_policy.py": "policy",
+    "tuner/test_techniques.py": "techniques",
+    "validation/executor/test_numbers.py": "numbers",
+    "validation/real_run/test_quality.py": "quality",
+    "validation/spd/test_recover": "recovery",
+    "validation/spd/test_sensitivity.py": "sensitivity",
+    "validation/spd/test_spd.py": "spd",
+}
+"""Tests that share something costly, by the group that has it: one worker runs a group, so that
+it is made once."""
 SLOW = (
     "docs/test_commands.py",
     "isotune/report",
@@ -143,17 +146,17 @@ def _ranks_from_a_fork_server() -> None:
         process.START_METHOD = "forkserver"
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what belongs on one worker, and what is slow."""
-    folder = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(folder).as_posix()
-        for name in TOGETHER:
-            if place.startswith(name):
-                item.add_marker(pytest.mark.xdist_group(name))
-        if place.startswith(SLOW):
-            item.add_marker(pytest.mark.slow)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what belongs on one worker, and what is slow.
+
+    As items are collected: pytest-xdist reads the groups before other hooks may change the list.
+    """
+    place = item.path.relative_to(Path(__file__).parent).as_posix()
+    for name, group in TOGETHER.items():
+        if place.startswith(name):
+            item.add_marker(pytest.mark.xdist_group(group))
+    if place.startswith(SLOW):
+        item.add_marker(pytest.mark.slow)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from _support.report_cases import results_in
 from rich.console import Console
 
 from isotune import results
@@ -46,13 +45,9 @@ def validation(make_scenario, *, serial_ran=True, emulated=False):
 
 
 @pytest.fixture(scope="module")
-def every(tmp_path_factory):
+def every(saved_results):
     """One result of each kind, as the commands print it, or made of its domain object."""
-    folder = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        made = dict(results_in(folder))
-        found = {name: read_result(path) for name, path in made.items()}
+    found = {name: read_result(path) for name, path in saved_results.items()}
     by_kind = {result.kind: result for result in found.values()}
     check = by_kind["check"]
     by_kind["checks"] = results.Checks(

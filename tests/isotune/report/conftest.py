@@ -1,26 +1,12 @@
-"""Results as the commands save them, and a headless Chromium to look at their page."""
+"""A headless Chromium to look at pages."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
-from _support.report_cases import results_in
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One result of each kind, made by the commands themselves."""
-    folder = tmp_path_factory.mktemp("results")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return dict(results_in(folder))
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture(scope="session")

@@ -68,9 +68,11 @@ def tab(browser):
 
 
 @pytest.fixture(scope="module")
-def page(results, tmp_path_factory):
+def page(saved_results, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(make_report([results[kind] for kind in wanted(results)], "All of it").html)
+    path.write_text(
+        make_report([saved_results[kind] for kind in wanted(saved_results)], "All of it").html
+    )
     return path
 
 
@@ -235,27 +237,27 @@ def test_paper_is_light_and_shows_whole_tables(tab, page):
     assert tab.run("return document.documentElement.dataset.theme") == "dark"
 
 
-def hostile(results, tmp_path) -> list[Path]:
+def hostile(saved_results, tmp_path) -> list[Path]:
     """Results whose every name from outside is an attack."""
-    search = json.loads(results["search"].read_text())
+    search = json.loads(saved_results["search"].read_text())
     search |= {"model": HOSTILE[0], "hardware": HOSTILE[1], "command": f"isotune {HOSTILE[2]}"}
     search |= {"cautions": HOSTILE}
     for technique, name in zip(search["techniques"], HOSTILE, strict=False):
         technique["name"] = name
     search["by_length"][0]["name"] = HOSTILE[2]
-    check = json.loads(results["check"].read_text())
+    check = json.loads(saved_results["check"].read_text())
     check |= {"hw": HOSTILE[1], "table": HOSTILE[0], "unscored": {HOSTILE[3]: 1}}
     for row, name in zip(check["rows"], HOSTILE, strict=False):
         row["row"] = name
     for group, name in zip(check["groups"], HOSTILE, strict=False):
         group["group"] = name
-    sensitivity = json.loads(results["sensitivity"].read_text()) | {"model": HOSTILE[1]}
+    sensitivity = json.loads(saved_results["sensitivity"].read_text()) | {"model": HOSTILE[1]}
     files = {"search": search, "check": check, "sensitivity": sensitivity}
     paths = [tmp_path / f"{name}.json" for name in files]
     for path, data in zip(paths, files.values(), strict=True):
         path.write_text(json.dumps(data))
     table = tmp_path / "<img src=x>.csv"
-    lines = results["table"].read_text().splitlines()
+    lines = saved_results["table"].read_text().splitlines()
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(next(csv.reader(lines[:1])))
@@ -264,9 +266,9 @@ def hostile(results, tmp_path) -> list[Path]:
     return [*paths, table]
 
 
-def test_names_from_files_say_what_they_say_and_do_nothing(tab, results, tmp_path):
+def test_names_from_files_say_what_they_say_and_do_nothing(tab, saved_results, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(make_report(hostile(results, tmp_path), HOSTILE[0]).html)
+    path.write_text(make_report(hostile(saved_results, tmp_path), HOSTILE[0]).html)
     tab.open(path)
     tab.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     tab.wait(

@@ -23,8 +23,8 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture(scope="module")
-def page(results):
-    return make_report([results[kind] for kind in WANTED], "All of it")
+def page(saved_results):
+    return make_report([saved_results[kind] for kind in WANTED], "All of it")
 
 
 def titles(page, kind):
@@ -43,10 +43,10 @@ def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
     assert "all-reduces can be dropped" in verdicts["sensitivity"]
 
 
-def test_a_validation_sets_the_real_run_beside_the_prediction(results):
-    if "validation" not in results:
+def test_a_validation_sets_the_real_run_beside_the_prediction(saved_results):
+    if "validation" not in saved_results:
         pytest.skip("needs the extra `validate`")
-    part = make_report([results["validation"]]).sections[0]
+    part = make_report([saved_results["validation"]]).sections[0]
     assert part.verdict.startswith("The numbers are the model's; the predicted time is off by")
     assert re.search(
         r"measured saving -?[\d.]+ %, predicted -?[\d.]+ % \(80 % interval", part.verdict
@@ -58,7 +58,7 @@ def test_a_validation_sets_the_real_run_beside_the_prediction(results):
     assert "lost to contention" not in [trace["name"] for trace in measured.data]
     rows = {row[:2]: row for row in scatter.table.rows}
     predicted, measured_ms = rows["whole pass", "this plan"][2:4]
-    time = json.loads(results["validation"].read_text())["time"]
+    time = json.loads(saved_results["validation"].read_text())["time"]
     assert (predicted, measured_ms) == (time["predicted_s"] * 1e3, time["measured_s"] * 1e3)
 
 
@@ -81,9 +81,9 @@ def test_the_figures_of_a_search_are_those_engineers_decide_by(page):
     assert titles(page, "calibration") == ["Errors of the calibration"]
 
 
-def test_deployments_show_what_each_number_of_gpus_brings(page, results):
+def test_deployments_show_what_each_number_of_gpus_brings(page, saved_results):
     part = next(part for part in page.sections if part.kind == "deployments")
-    front = json.loads(results["deployments"].read_text())["front"]
+    front = json.loads(saved_results["deployments"].read_text())["front"]
     chosen = front[0]
     assert f"tp {chosen['tp']}, batch {chosen['batch']}: " in part.verdict
     assert "within 200.0 ms" in part.verdict
@@ -96,8 +96,8 @@ def test_deployments_show_what_each_number_of_gpus_brings(page, results):
     assert len(part.tables[0].rows) == len(front)
 
 
-def test_the_front_against_perplexity_has_the_papers_rule_as_a_point(page, results):
-    front = json.loads(results["search"].read_text())["accuracy_front"]
+def test_the_front_against_perplexity_has_the_papers_rule_as_a_point(page, saved_results):
+    front = json.loads(saved_results["search"].read_text())["accuracy_front"]
     part = next(part for part in page.sections if part.kind == "search")
     figure = next(one for one in part.figures if one.title == "Latency against perplexity")
     line, rule = figure.views[0].data
@@ -111,8 +111,8 @@ def test_the_front_against_perplexity_has_the_papers_rule_as_a_point(page, resul
     assert len(figure.table.rows) == len(front)
 
 
-def test_sensitivities_are_told_apart_by_class_and_shown_after_recovery(page, results):
-    table = json.loads(results["sensitivity"].read_text())
+def test_sensitivities_are_told_apart_by_class_and_shown_after_recovery(page, saved_results):
+    table = json.loads(saved_results["sensitivity"].read_text())
     part = next(part for part in page.sections if part.kind == "sensitivity")
     bars = part.figures[0].views[0].data
     for name in ("ISB", "SB", "ESB"):
@@ -125,11 +125,13 @@ def test_sensitivities_are_told_apart_by_class_and_shown_after_recovery(page, re
     assert recovered.data[1]["y"] == [cost * 100 for cost in table["treatments"]["bias"]]
 
 
-def test_what_a_sensitivity_run_prints_is_read_as_its_file_is(results, tmp_path):
+def test_what_a_sensitivity_run_prints_is_read_as_its_file_is(saved_results, tmp_path):
     printed = tmp_path / "printed.json"
-    table = json.loads(results["sensitivity"].read_text())
+    table = json.loads(saved_results["sensitivity"].read_text())
     printed.write_text(json.dumps({"file": "sensitivity.json", "passes": 3} | table))
-    one, other = (make_report([path]).sections[0] for path in (results["sensitivity"], printed))
+    one, other = (
+        make_report([path]).sections[0] for path in (saved_results["sensitivity"], printed)
+    )
     assert one.figures == other.figures
 
 
@@ -195,18 +197,20 @@ def test_the_timeline_sets_the_plan_beside_serial_and_shows_what_contention_take
         assert row[end] - row[start] == pytest.approx(row[alone] + row[lost])
 
 
-def test_a_plan_file_reports_what_its_search_reports(results):
-    once = make_report([results["plan"]]).sections[0]
-    searched = make_report([results["search"]]).sections[0]
+def test_a_plan_file_reports_what_its_search_reports(saved_results):
+    once = make_report([saved_results["plan"]]).sections[0]
+    searched = make_report([saved_results["search"]]).sections[0]
     assert once.verdict == searched.verdict
     assert once.plan == searched.plan
-    policies = [make_report([results[kind]]).sections[0] for kind in ("policy", "policy file")]
+    policies = [
+        make_report([saved_results[kind]]).sections[0] for kind in ("policy", "policy file")
+    ]
     assert policies[0].verdict == policies[1].verdict
     assert policies[0].figures == policies[1].figures
 
 
-def test_a_table_and_the_sweep_that_wrote_it_report_the_same(results):
-    parts = [make_report([results[kind]]).sections[0] for kind in ("sweep", "table")]
+def test_a_table_and_the_sweep_that_wrote_it_report_the_same(saved_results):
+    parts = [make_report([saved_results[kind]]).sections[0] for kind in ("sweep", "table")]
     assert parts[0].figures == parts[1].figures
     assert "--hw a800,l40s" in parts[1].command
     heat = parts[0].figures[0]
@@ -216,12 +220,14 @@ def test_a_table_and_the_sweep_that_wrote_it_report_the_same(results):
     assert heat.views[0].data[0]["x"] == ["512", "2k", "8k"]
 
 
-def test_parquet_and_csv_tables_report_the_same(results, tmp_path):
+def test_parquet_and_csv_tables_report_the_same(saved_results, tmp_path):
     arrow = pytest.importorskip("pyarrow.csv")
     from pyarrow import parquet
 
-    parquet.write_table(arrow.read_csv(results["table"]), tmp_path / "table.parquet")
-    parts = [make_report([p]).sections[0] for p in (results["table"], tmp_path / "table.parquet")]
+    parquet.write_table(arrow.read_csv(saved_results["table"]), tmp_path / "table.parquet")
+    parts = [
+        make_report([p]).sections[0] for p in (saved_results["table"], tmp_path / "table.parquet")
+    ]
     assert parts[0].figures == parts[1].figures
 
 
@@ -232,8 +238,8 @@ def test_one_file_without_addresses_that_could_be_asked_and_under_six_megabytes(
     assert not re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//""", own)
 
 
-def test_the_same_results_make_the_same_page(results, page):
-    again = make_report([results[kind] for kind in WANTED], "All of it")
+def test_the_same_results_make_the_same_page(saved_results, page):
+    again = make_report([saved_results[kind] for kind in WANTED], "All of it")
     assert again.html == page.html
 
 
@@ -254,13 +260,15 @@ def test_many_rows_are_thinned_but_the_worst_stay():
     assert any(what == "777" for _, what, *_ in drawn)
 
 
-def test_the_command_writes_the_page_and_says_so(capsys, results, tmp_path):
+def test_the_command_writes_the_page_and_says_so(capsys, saved_results, tmp_path):
     out = tmp_path / "r.html"
-    code, text, err = run(capsys, "report", results["search"], results["sweep"], "-o", out)
+    code, text, err = run(
+        capsys, "report", saved_results["search"], saved_results["sweep"], "-o", out
+    )
     assert (code, err) == (0, "")
     assert text.startswith("ISO takes")
     assert f"wrote {out}" in text.replace("\n", "")
-    code, text, _ = run(capsys, "report", results["check"], "-o", out, "--json")
+    code, text, _ = run(capsys, "report", saved_results["check"], "-o", out, "--json")
     found = json.loads(text)
     assert (found["file"], found["figures"]) == (str(out), 2)
     assert found["results"][0]["kind"] == "check"
@@ -299,8 +307,8 @@ def test_bad_input_is_one_line_that_names_the_file(capsys, tmp_path, name):
     assert not out.exists()
 
 
-def test_a_table_without_rows_or_with_a_broken_cell_is_refused(capsys, tmp_path, results):
-    lines = results["table"].read_text().splitlines()
+def test_a_table_without_rows_or_with_a_broken_cell_is_refused(capsys, tmp_path, saved_results):
+    lines = saved_results["table"].read_text().splitlines()
     table = tmp_path / "table.csv"
     for text, promised in (
         (lines[0] + "\n", "the table has no rows"),
@@ -313,8 +321,8 @@ def test_a_table_without_rows_or_with_a_broken_cell_is_refused(capsys, tmp_path,
         assert promised in err
 
 
-def test_trials_that_do_not_fit_their_own_ranges_are_refused(capsys, tmp_path, results):
-    data = json.loads(results["search"].read_text())
+def test_trials_that_do_not_fit_their_own_ranges_are_refused(capsys, tmp_path, saved_results):
+    data = json.loads(saved_results["search"].read_text())
     for trial in data["trials"]["history"]["trials"]:
         trial["params"]["chunks"] = 10_000
     path = tmp_path / "search.json"
@@ -334,9 +342,9 @@ def test_asking_for_help_imports_no_plotting():
     assert done.returncode == 0, done.stderr
 
 
-def test_without_plotly_it_names_what_to_install(capsys, monkeypatch, tmp_path, results):
+def test_without_plotly_it_names_what_to_install(capsys, monkeypatch, tmp_path, saved_results):
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    code, _, err = run(capsys, "report", results["check"], "-o", Path(tmp_path) / "r.html")
+    code, _, err = run(capsys, "report", saved_results["check"], "-o", Path(tmp_path) / "r.html")
     assert code == 2
     assert "pip install 'isotune[report]'" in err
