@@ -36,7 +36,9 @@ def test_the_kv_cache_holds_every_token_of_the_batch(make_scenario: MakeScenario
     assert needs(make_scenario(**at, prompt=1000, phase="decode")).kv_cache == 3 * 1001 * token
 
 
-@pytest.mark.parametrize(("dtype", "share"), [("fp8", 1 / 2), ("int8", 1 / 2), ("int4", 4.125 / 16)])
+@pytest.mark.parametrize(
+    ("dtype", "share"), [("fp8", 1 / 2), ("int8", 1 / 2), ("int4", 4.125 / 16)]
+)
 def test_narrow_weights_shrink_the_blocks(
     make_scenario: MakeScenario, dtype: str, share: float
 ) -> None:
