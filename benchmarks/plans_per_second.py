@@ -22,6 +22,7 @@ from functools import partial
 import numpy as np
 
 import isotune
+from isotune.simulator.architecture import Attend, RowParallel
 from isotune.simulator.batch import Array, Batch, DropSets, Index, Splits, Timer
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan
@@ -94,11 +95,10 @@ def roofline(scenario: Scenario) -> float:
     """Serial seconds the way LLM-Viewer adds them up: max(FLOPs / peak, bytes / bandwidth)."""
     model, work, gpu = scenario.model, scenario.workload, scenario.hardware.gpu
     tokens, hidden, tp = work.tokens, model.hidden_size, work.tp
-    heads, kv_heads, ffn = (
-        model.heads_per_gpu(tp) * model.head_dim,
-        model.kv_heads_per_gpu(tp) * model.head_dim,
-        model.intermediate_size // tp,
-    )
+    ops = model.block(tp).ops
+    (attend,) = (op for op in ops if isinstance(op, Attend))
+    heads, kv_heads = attend.heads * attend.head_dim, attend.kv_heads * attend.head_dim
+    *_, ffn = (op.k for op in ops if isinstance(op, RowParallel))
     total = 0.0
     for n, k in (
         (heads, hidden),

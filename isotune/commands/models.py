@@ -1,15 +1,16 @@
 """`isotune models`: the bundled models."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Annotated
 
 import typer
 
 import isotune
 from isotune.commands.options import MODELS, HelpfulGroup, OutputOptions, command
-from isotune.present import fields_section, models_section, section_view
+from isotune.present import model_section, models_section, section_view
 from isotune.results import Answer
-from isotune.simulator.architecture import bundled_models
+from isotune.simulator.architecture import Model, bundled_models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,19 @@ class ShowModel(OutputOptions):
     def run(self) -> None:
         """Print the model's fields."""
         model = isotune.load_model(self.name)
-        fields = asdict(model) | {"parameters": model.parameters}
+        fields = model_fields(model)
+        self.emit(Answer.of("model", **fields), section_view(model_section(model, fields)))
 
-        self.emit(Answer.of("model", **fields), section_view(fields_section(fields)))
+
+def model_fields(model: Model) -> dict[str, object]:
+    """What there is to know of a model, by name."""
+    own = {field.name: getattr(model, field.name) for field in dataclass_fields(model)}
+    del own["kinds"], own["layout"]
+    return own | {
+        "parameters": model.parameters,
+        "pattern": model.picture,
+        "kinds": [kind.text for kind in model.kinds],
+    }
 
 
 app = typer.Typer(help="Models that isotune knows.", cls=HelpfulGroup)

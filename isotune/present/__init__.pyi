@@ -1,7 +1,7 @@
 from .listings import differences as differences
 from .listings import differences_section as differences_section
 from .listings import errors_section as errors_section
-from .listings import fields_section as fields_section
+from .listings import model_section as model_section
 from .listings import models_section as models_section
 from .listings import profile_section as profile_section
 from .listings import profiles_section as profiles_section

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from isotune.present.phrases import figure, percent
 from isotune.present.section import Section, Table, number, table, text
-from isotune.simulator.architecture import Model
+from isotune.simulator.architecture import Model, picture
 from isotune.simulator.machine import HardwareProfile
 
 
@@ -131,16 +131,29 @@ def models_section(models: Sequence[Model]) -> Section:
     return _listing(listed, notes)
 
 
-def fields_section(fields: Mapping[str, object]) -> Section:
-    """Names and values, one a line."""
-    return _listing(
-        table(
-            "Fields",
-            fields.items(),
-            text("field", lambda name, _: name),
-            number("value", lambda _, value: _field_text(value), fold=True),
-        )
+def model_section(model: Model, fields: Mapping[str, object]) -> Section:
+    """A model's fields, one a line, and its kinds of blocks."""
+    named = {name: value for name, value in fields.items() if name not in _IN_TABLES}
+    sizes = table(
+        "Fields",
+        named.items(),
+        text("field", lambda name, _: name),
+        number("value", lambda _, value: _field_text(value), fold=True),
     )
+    letters = [picture([kind]) for kind in range(len(model.kinds))]
+    kinds = table(
+        "Blocks",
+        zip(letters, model.kinds, strict=True),
+        text("kind", lambda letter, _: letter),
+        number("blocks", lambda letter, _: str(model.pattern.count(letters.index(letter)))),
+        text("made of", lambda _, kind: kind.text, fold=True),
+        note=f"pattern: {model.picture}",
+    )
+    cautions = tuple(f"{part} is left out." for part in model.left_out_parts)
+    return Section(kind="listing", title="", verdict="", tables=(sizes, kinds), cautions=cautions)
+
+
+_IN_TABLES = ("pattern", "kinds", "left_out_parts")
 
 
 def _field_text(value: object) -> str:

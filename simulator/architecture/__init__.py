@@ -1,5 +1,6 @@
 """What a model is: sizes read from a Hugging Face config.json, and its ops as data."""
 
+from isotune.simulator.architecture.attention import GroupedQuery
 from isotune.simulator.architecture.block import (
     HOST,
     Activation,
@@ -18,11 +19,14 @@ from isotune.simulator.architecture.block import (
     Norm,
     Op,
     PartialAdd,
+    PostNorm,
     Qkv,
     Rope,
     RowParallel,
     Segment,
 )
+from isotune.simulator.architecture.kind import BlockKind
+from isotune.simulator.architecture.mlp import Dense, Mixture
 from isotune.simulator.architecture.model import (
     Model,
     architectures,
@@ -32,26 +36,34 @@ from isotune.simulator.architecture.model import (
     model_config_file,
     read_model,
 )
+from isotune.simulator.architecture.parts import NormKind
+from isotune.simulator.architecture.pattern_text import picture
 
 __all__ = [
     "HOST",
     "Activation",
     "Attend",
     "Block",
+    "BlockKind",
     "Collective",
     "CollectiveKind",
     "ColumnParallel",
+    "Dense",
     "Elementwise",
     "Embed",
     "Experts",
     "FinalNorm",
+    "GroupedQuery",
     "Host",
     "LmHead",
     "Matmul",
+    "Mixture",
     "Model",
     "Norm",
+    "NormKind",
     "Op",
     "PartialAdd",
+    "PostNorm",
     "Qkv",
     "Rope",
     "RowParallel",
@@ -61,5 +73,6 @@ __all__ = [
     "check_tp",
     "load_model",
     "model_config_file",
+    "picture",
     "read_model",
 ]

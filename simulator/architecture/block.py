@@ -25,6 +25,8 @@ class Op:
 
     section: ClassVar[str]
     """The section of a machine profile that has its figures."""
+    assumption: ClassVar[str] = ""
+    """What is assumed about its cost where no measurement stands behind it."""
 
     name: str
     sublayer: str
@@ -41,6 +43,16 @@ class Op:
     def error_class(self) -> str:
         """The class of operations whose error it shares."""
         return self.section.partition(".")[0]
+
+    @property
+    def cache_elements(self) -> int:
+        """Cache elements that it keeps of a token."""
+        return 0
+
+    @property
+    def reach(self) -> int | None:
+        """Tokens back to which it looks, itself included; None where it sees all of them."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +114,11 @@ class Attend(Op):
         """KV-cache elements of a token."""
         return 2 * self.kv_heads * self.head_dim
 
+    @property
+    def reach(self) -> int | None:
+        """The sliding window."""
+        return self.window
+
 
 @dataclass(frozen=True, kw_only=True)
 class Elementwise(Op):
@@ -118,6 +135,10 @@ class Embed(Elementwise):
 
 class Norm(Elementwise):
     """The residual add of what the last collective completed, and the norm of the sum."""
+
+
+class PostNorm(Norm):
+    """The norm of what the last collective completed, before the residual add."""
 
 
 class FinalNorm(Norm):

@@ -1,18 +1,24 @@
-"""The Hugging Face config.json of each supported architecture.
+"""A Hugging Face config.json as blocks: what the configurations of all families share.
 
-One class per `model_type`, after the configuration classes of transformers 4.57: the same
-field names, and the same values for omitted fields. The sizes that every published config
-states have no default here, since a wrong guess would go unnoticed.
+A family is a class derived from `Config` in `families`, after the configuration class of
+transformers: the same field names, and the same values for omitted fields. Its methods say what
+each block is made of. The sizes that every published config states have no default here, since a
+wrong guess would go unnoticed.
 """
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
+from isotune.simulator.architecture.attention import GroupedQuery, QkNorm
+from isotune.simulator.architecture.kind import BlockKind, NormPlaces
+from isotune.simulator.architecture.mlp import Dense
+from isotune.simulator.architecture.parts import NormKind, Part
+
 Size = Annotated[int, Field(gt=0, le=100_000_000, strict=True)]
-QkNorm = bool | Literal["projection"]
-"""Whether queries and keys are normed head by head, or all heads of a projection together."""
+Count = Annotated[int, Field(ge=0, le=100_000_000, strict=True)]
 Layers = Annotated[int, Field(gt=0, le=10_000, strict=True)]
+LayerType = Literal["full_attention", "sliding_attention"]
 
 
 class Biases(NamedTuple):
@@ -24,15 +30,14 @@ class Biases(NamedTuple):
 
 
 class Config(BaseModel):
-    """What all architectures share; fields without a bearing on speed or size are ignored."""
+    """What all families share; fields without a bearing on speed or size are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     gated_mlp: ClassVar[bool] = True
-    norm: ClassVar[Literal["rms_norm", "layer_norm"]] = "rms_norm"
-    norms_per_block: ClassVar[int] = 2
-    qk_norm: ClassVar[QkNorm] = False
-    rotary: ClassVar[bool] = True
+    norm: ClassVar[NormKind] = "rms_norm"
+    norms: ClassVar[NormPlaces] = "pre"
+    qk_norm: ClassVar[QkNorm] = "none"
 
     num_hidden_layers: Layers
     hidden_size: Size
@@ -43,8 +48,47 @@ class Config(BaseModel):
     vocab_size: Size
     max_position_embeddings: Size
     tie_word_embeddings: StrictBool = False
+    layer_types: tuple[LayerType, ...] | None = None
+    dtype: StrictStr | None = None
+    torch_dtype: StrictStr | None = None
     note: StrictStr = ""
     source: StrictStr = ""
+
+    def block(self, index: int) -> BlockKind:
+        """What a block is made of, by its place."""
+        return BlockKind(
+            attention=self.attention(index),
+            mlp=self.mlp(index),
+            norm=self.norm,
+            norms=self.norms,
+        )
+
+    def attention(self, index: int) -> Part:
+        """The attention of a block."""
+        return GroupedQuery(
+            heads=self.num_attention_heads,
+            kv_heads=self.num_key_value_heads or self.num_attention_heads,
+            head_dim=self.head_dim or self.hidden_size // self.num_attention_heads,
+            window=self.window(index),
+            bias=self.biases.attention,
+            out_bias=self.biases.out,
+            qk_norm=self.qk_norm,
+        )
+
+    def mlp(self, index: int) -> Part:
+        """The MLP of a block."""
+        del index
+        return Dense(columns=self.intermediate_size, gated=self.gated_mlp, bias=self.biases.mlp)
+
+    def window(self, index: int) -> int | None:
+        """The sliding window of a block in tokens, if it has one."""
+        del index
+        return None
+
+    def is_sliding(self, index: int, otherwise: bool) -> bool:
+        """Whether `layer_types` gives a block a sliding window, or what holds without them."""
+        types = self.layer_types
+        return types[index] == "sliding_attention" if types else otherwise
 
     @property
     def biases(self) -> Biases:
@@ -52,14 +96,9 @@ class Config(BaseModel):
         return Biases()
 
     @property
-    def experts(self) -> tuple[int, int]:
-        """Experts of a block's MLP, and how many of them a token visits."""
-        return 1, 1
-
-    @property
-    def windows(self) -> tuple[int | None, bool]:
-        """The sliding window in tokens if there is one, and whether every block has it."""
-        return None, True
+    def left_out(self) -> tuple[str, ...]:
+        """Parts of the model that its blocks don't contain, as sentences' ends."""
+        return ()
 
     @property
     def learned_positions(self) -> int:
@@ -80,7 +119,6 @@ class Config(BaseModel):
     def contradiction(self) -> str:
         """The field whose value contradicts another, and why; empty if there is none."""
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
-        experts, per_token = self.experts
         if self.head_dim is None and self.hidden_size % heads:
             return (
                 f"num_attention_heads: {heads} does not divide hidden_size {self.hidden_size}, "
@@ -88,160 +126,15 @@ class Config(BaseModel):
             )
         if kv_heads and heads % kv_heads:
             return f"num_key_value_heads: {kv_heads} does not divide num_attention_heads {heads}"
-        if per_token > experts:
-            return f"num_experts_per_tok: {per_token} is more than the {experts} experts"
+        if self.layer_types is not None and len(self.layer_types) < self.num_hidden_layers:
+            return (
+                f"layer_types: {len(self.layer_types)} entries for {self.num_hidden_layers} blocks"
+            )
         return ""
 
 
-class _Llama(Config):
-    max_position_embeddings: Size = 2048
-    attention_bias: StrictBool = False
-    mlp_bias: StrictBool = False
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias, self.mlp_bias)
-
-
-class _Olmo2(_Llama):
-    """Its norms stand after attention and MLP, before the residual add: as many, as costly."""
-
-    qk_norm: ClassVar[QkNorm] = "projection"
-
-
-class _Mistral(Config):
-    num_key_value_heads: Size | None = 8
-    max_position_embeddings: Size = 131_072
-    sliding_window: Size | None = 4096
-
-    @property
-    def windows(self) -> tuple[int | None, bool]:
-        return self.sliding_window, True
-
-
-class _Mixtral(_Mistral):
-    sliding_window: Size | None = None
-    num_local_experts: Size = 8
-    num_experts_per_tok: Size = 2
-
-    @property
-    def experts(self) -> tuple[int, int]:
-        return self.num_local_experts, self.num_experts_per_tok
-
-
-class _Phi3(_Mistral):
-    num_key_value_heads: Size | None = None
-    max_position_embeddings: Size = 4096
-    sliding_window: Size | None = None
-
-
-class _Qwen2(Config):
-    num_key_value_heads: Size | None = 32
-    max_position_embeddings: Size = 32_768
-    use_sliding_window: StrictBool = False
-    sliding_window: Size | None = 4096
-    max_window_layers: Annotated[int, Field(ge=0, strict=True)] = 28
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(attention=True)
-
-    @property
-    def windows(self) -> tuple[int | None, bool]:
-        used = self.use_sliding_window and self.max_window_layers < self.num_hidden_layers
-        return self.sliding_window if used else None, self.max_window_layers == 0
-
-
-class _Qwen3(_Qwen2):
-    qk_norm: ClassVar[QkNorm] = True
-    head_dim: Size | None = 128
-    attention_bias: StrictBool = False
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.attention_bias, self.attention_bias)
-
-
-class _Qwen3Moe(_Qwen3):
-    num_key_value_heads: Size | None = 4
-    head_dim: Size | None = None
-    intermediate_size: Size = Field(default=768, alias="moe_intermediate_size")
-    num_experts: Size = 128
-    num_experts_per_tok: Size = 8
-    decoder_sparse_step: Literal[1] = 1
-    mlp_only_layers: Annotated[tuple[int, ...], Field(max_length=0)] | None = None
-
-    @property
-    def experts(self) -> tuple[int, int]:
-        return self.num_experts, self.num_experts_per_tok
-
-    @property
-    def windows(self) -> tuple[int | None, bool]:
-        return self.sliding_window if self.use_sliding_window else None, True
-
-
-class _Opt(Config):
-    gated_mlp: ClassVar[bool] = False
-    norm: ClassVar[Literal["rms_norm", "layer_norm"]] = "layer_norm"
-    rotary: ClassVar[bool] = False
-    intermediate_size: Size = Field(alias="ffn_dim")
-    max_position_embeddings: Size = 2048
-    tie_word_embeddings: StrictBool = True
-    word_embed_proj_dim: Size | None = None
-    do_layer_norm_before: StrictBool = True
-    enable_bias: StrictBool = True
-
-    @property
-    def biases(self) -> Biases:
-        return Biases(self.enable_bias, self.enable_bias, self.enable_bias)
-
-    @property
-    def learned_positions(self) -> int:
-        return self.max_position_embeddings + 2  # OPT numbers its positions from 2
-
-    @property
-    def embedding_size(self) -> int:
-        return self.word_embed_proj_dim or self.hidden_size
-
-    @property
-    def final_norm(self) -> bool:
-        return self.do_layer_norm_before
-
-
-class _Gemma(_Llama):
-    num_key_value_heads: Size | None = 16
-    head_dim: Size | None = 256
-    max_position_embeddings: Size = 8192
-    tie_word_embeddings: StrictBool = True
-
-
-class _Gemma2(_Gemma):
-    norms_per_block: ClassVar[int] = 4
-    num_key_value_heads: Size | None = 4
-    sliding_window: Size | None = 4096
-
-    @property
-    def windows(self) -> tuple[int | None, bool]:
-        return self.sliding_window, False
-
-
-class _Gemma3(_Gemma2):
-    qk_norm: ClassVar[QkNorm] = True
-    max_position_embeddings: Size = 131_072
-
-
-ARCHITECTURES: dict[str, type[Config]] = {
-    "llama": _Llama,
-    "mistral": _Mistral,
-    "mixtral": _Mixtral,
-    "qwen2": _Qwen2,
-    "qwen3": _Qwen3,
-    "qwen3_moe": _Qwen3Moe,
-    "opt": _Opt,
-    "gemma": _Gemma,
-    "gemma2": _Gemma2,
-    "gemma3_text": _Gemma3,
-    "phi3": _Phi3,
-    "olmo2": _Olmo2,
-}
-"""The supported values of `model_type`."""
+def too_few_experts(per_token: int, experts: int) -> str:
+    """Why so many experts cannot work on a token; empty where they can."""
+    if per_token > experts:
+        return f"num_experts_per_tok: {per_token} is more than the {experts} experts"
+    return ""

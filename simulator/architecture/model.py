@@ -3,28 +3,31 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from isotune.simulator.architecture import decoder
-from isotune.simulator.architecture.block import Attend, Block, Op
-from isotune.simulator.architecture.hf_config import ARCHITECTURES, Config, QkNorm
+from isotune.simulator.architecture.attention import GroupedQuery
+from isotune.simulator.architecture.block import Block, Op
+from isotune.simulator.architecture.families import FAMILIES
+from isotune.simulator.architecture.hf_config import Config
+from isotune.simulator.architecture.kind import BlockKind
+from isotune.simulator.architecture.mlp import Mixture
+from isotune.simulator.architecture.parts import NormKind, Part
+from isotune.simulator.architecture.pattern_text import picture
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import did_you_mean, read_json, validate
 
-Norm = Literal["rms_norm", "layer_norm"]
 MAX_TP = 1024
 _BUNDLED = Path(__file__).with_name("bundled")
-_MIXED_WINDOWS = "only some blocks have a sliding window; every block is priced without one"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A decoder-only transformer: sizes in elements, and blocks of one kind or several.
 
-    `intermediate_size` is that of one expert. `attention_bias` is the bias of the query, key
-    and value projections, `out_bias` that of the output projection, `mlp_bias` that of every
-    MLP projection. `sliding_window` (tokens) is set only where every block has it.
+    `layout` has the kind of each block, an index into `kinds`; a layout shorter than the model
+    repeats. `left_out_parts` names what the checkpoint has and the blocks do not.
 
     Per-GPU figures are for tensor parallelism as vLLM shards it: heads, MLP columns (of each
     expert) and vocabulary split over `tp` GPUs; norms, routers, row-parallel biases and learned
@@ -36,27 +39,17 @@ class Model:
     architecture: str
     num_hidden_layers: int
     hidden_size: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    intermediate_size: int
     vocab_size: int
     max_position_embeddings: int
-    gated_mlp: bool = True
-    norm: Norm = "rms_norm"
-    norms_per_block: int = 2
+    kinds: tuple[BlockKind, ...]
+    layout: tuple[int, ...] = (0,)
+    norm: NormKind = "rms_norm"
     final_norm: bool = True
-    attention_bias: bool = False
-    out_bias: bool = False
-    mlp_bias: bool = False
-    qk_norm: QkNorm = False
-    rotary: bool = True
     learned_positions: int = 0
     embedding_size: int
     tie_word_embeddings: bool = False
-    sliding_window: int | None = None
-    num_experts: int = 1
-    num_experts_per_token: int = 1
+    dtype: str = "bfloat16"
+    left_out_parts: tuple[str, ...] = ()
     note: str = ""
     source: str = ""
 
@@ -66,22 +59,39 @@ class Model:
         return self.weight_elements(1)
 
     def left_out(self, tp: int) -> tuple[str, ...]:
-        """What a prediction for `tp` ranks does not contain."""
-        if self.qk_norm != "projection" or tp == 1:
-            return ()
-        return (
+        """What a prediction for `tp` ranks does not contain, and what it assumes."""
+        parts = (f"{self.name}: {part} is left out." for part in self.left_out_parts)
+        projection = any(
+            part.qk_norm == "projection" for part in self._parts if isinstance(part, GroupedQuery)
+        )
+        separate = (
             f"{self.name} norms queries and keys over all heads: the small collective that "
             f"{tp} ranks need for it is left out.",
         )
+        assumed = {op.assumption: 0 for block in self.blocks(tp) for op in block.ops}
+        return (*parts, *(separate if projection and tp > 1 else ()), *filter(None, assumed))
 
-    @property
+    @cached_property
     def pattern(self) -> tuple[int, ...]:
         """The kind of each block, an index into `blocks`."""
-        return (0,) * self.num_hidden_layers
+        repeats = -(-self.num_hidden_layers // len(self.layout))
+        return (self.layout * repeats)[: self.num_hidden_layers]
+
+    @property
+    def picture(self) -> str:
+        """The pattern in letters, A for the first of `kinds`: `(AAB) x 10, A x 2`."""
+        return picture(self.pattern)
 
     def blocks(self, tp: int) -> tuple[Block, ...]:
         """A block of each kind, of one of `tp` ranks; see `pattern`."""
-        return (decoder.block(self, tp),)
+        known = self._blocks
+        if tp not in known:
+            known[tp] = tuple(kind.block(self.hidden_size, tp) for kind in self.kinds)
+        return known[tp]
+
+    @cached_property
+    def _blocks(self) -> dict[int, tuple[Block, ...]]:
+        return {}
 
     def block(self, tp: int) -> Block:
         """One decoder block of one of `tp` ranks, of the first kind."""
@@ -95,13 +105,33 @@ class Model:
         """What a rank runs after the last block: final norm and LM head."""
         return decoder.tail(self, tp)
 
-    def heads_per_gpu(self, tp: int) -> int:
-        """Attention heads one of `tp` GPUs holds."""
-        return self.num_attention_heads // tp
+    @property
+    def _parts(self) -> tuple[Part, ...]:
+        """The sublayers of all kinds of blocks."""
+        return tuple(part for kind in self.kinds for part in kind.parts)
 
-    def kv_heads_per_gpu(self, tp: int) -> int:
-        """Key/value heads one of `tp` GPUs holds, at least one."""
-        return max(1, self.num_key_value_heads // tp)
+    @property
+    def _grouped(self) -> GroupedQuery | None:
+        return next((part for part in self._parts if isinstance(part, GroupedQuery)), None)
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of the first kind of block that has some."""
+        return next((part.heads for part in self._parts if part.heads), 0)
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Key/value heads of the first kind of block that has some."""
+        return self._grouped.kv_heads if self._grouped else self.num_attention_heads
+
+    @property
+    def num_experts(self) -> int:
+        """Most experts of a block's MLP; 1 where no block has experts."""
+        return max((p.experts for p in self._parts if isinstance(p, Mixture)), default=1)
+
+    def widest(self, tp: int) -> float:
+        """Elements per row of the widest intermediates in a block, per GPU."""
+        return max(part.widest(tp) for part in self._parts)
 
     def kv_elements_per_token(self, tp: int) -> int:
         """KV-cache elements of one token in all blocks, per GPU."""
@@ -109,10 +139,20 @@ class Model:
 
     def kv_elements_by_kind(self, tp: int) -> tuple[int, ...]:
         """KV-cache elements of one token in a block of each kind, per GPU."""
-        return tuple(
-            sum(op.cache_elements for op in block.ops if isinstance(op, Attend))
-            for block in self.blocks(tp)
-        )
+        return tuple(sum(op.cache_elements for op in block.ops) for block in self.blocks(tp))
+
+    def kv_elements_by_reach(self, tp: int) -> dict[int | None, int]:
+        """KV-cache elements of one token in all blocks, per GPU, by the tokens that they keep.
+
+        None is all tokens; see `Op.reach`.
+        """
+        found: dict[int | None, int] = {}
+        blocks = self.blocks(tp)
+        for kind in self.pattern:
+            for op in blocks[kind].ops:
+                if op.cache_elements:
+                    found[op.reach] = found.get(op.reach, 0) + op.cache_elements
+        return found
 
     def weight_elements(self, tp: int) -> int:
         """Weight elements of the whole model, per GPU."""
@@ -136,7 +176,7 @@ class Model:
 
 def architectures() -> tuple[str, ...]:
     """The supported values of `model_type`."""
-    return tuple(ARCHITECTURES)
+    return tuple(FAMILIES)
 
 
 def bundled_models() -> tuple[str, ...]:
@@ -189,48 +229,40 @@ def read_model(path: Path) -> Model:
             "(allowed: the language model's own config.json)"
         )
     architecture = data.get("model_type")
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in FAMILIES:
         found = f"{architecture!r:.60} is not supported" if architecture else "missing"
-        raise InputError(f"{file}: model_type: {found} (allowed: {', '.join(ARCHITECTURES)})")
+        raise InputError(f"{file}: model_type: {found} (allowed: {', '.join(FAMILIES)})")
     # Only the folder is resolved: in a Hugging Face cache the file is a link to a nameless blob.
     name = file.parent.resolve().name if file.name == "config.json" else file.stem
-    config = validate(ARCHITECTURES[architecture], data, file)
+    config = validate(FAMILIES[architecture], data, file)
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
     return _model(config, name, architecture)
 
 
 def _model(config: Config, name: str, architecture: str) -> Model:
-    experts, experts_per_token = config.experts
-    window, everywhere = config.windows
-    notes = (config.note, "" if everywhere or window is None else _MIXED_WINDOWS)
+    kinds: dict[BlockKind, int] = {}
+    layout = tuple(
+        kinds.setdefault(config.block(index), len(kinds))
+        for index in range(config.num_hidden_layers)
+    )
     return Model(
         name=name,
         architecture=architecture,
         num_hidden_layers=config.num_hidden_layers,
         hidden_size=config.hidden_size,
-        num_attention_heads=config.num_attention_heads,
-        num_key_value_heads=config.num_key_value_heads or config.num_attention_heads,
-        head_dim=config.head_dim or config.hidden_size // config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
         vocab_size=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,
-        gated_mlp=config.gated_mlp,
+        kinds=tuple(kinds),
+        layout=layout if len(kinds) > 1 else (0,),
         norm=config.norm,
-        norms_per_block=config.norms_per_block,
         final_norm=config.final_norm,
-        attention_bias=config.biases.attention,
-        out_bias=config.biases.out,
-        mlp_bias=config.biases.mlp,
-        qk_norm=config.qk_norm,
-        rotary=config.rotary,
         learned_positions=config.learned_positions,
         embedding_size=config.embedding_size,
         tie_word_embeddings=config.tie_word_embeddings,
-        sliding_window=window if everywhere else None,
-        num_experts=experts,
-        num_experts_per_token=experts_per_token,
-        note="; ".join(filter(None, notes)),
+        dtype=config.dtype or config.torch_dtype or "bfloat16",
+        left_out_parts=config.left_out,
+        note=config.note,
         source=config.source,
     )
 
@@ -249,13 +281,7 @@ def check_tp(model: Model, tp: int) -> None:
 
 
 def _tp_obstacle(model: Model, tp: int) -> str:
-    kv_heads = model.num_key_value_heads
     if tp <= 0:
         return "it must be positive"
-    if model.num_attention_heads % tp:
-        return f"it does not divide num_attention_heads {model.num_attention_heads}"
-    if kv_heads % tp and tp % kv_heads:
-        return f"it neither divides num_key_value_heads {kv_heads} nor is a multiple of it"
-    if model.intermediate_size % tp:
-        return f"it does not divide intermediate_size {model.intermediate_size}"
-    return ""
+    kinds = (part for kind in model.kinds for part in kind.parts)
+    return next(filter(None, (part.obstacle(tp) for part in kinds)), "")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -102,13 +103,10 @@ class GpuMemory:
         blocks = model.block_weight_elements(tp)
         rest = model.embedding_weight_elements(tp)
         weights = blocks * bytes_of(workload.weight_dtype) + rest * width
-        kv_elements = model.kv_elements_per_token(tp)
-        cached = added(group.requests * (group.start + group.tokens) for group in work.groups)
-        kv_cache = cached * (kv_elements * width)
-        ffn = model.intermediate_size / tp * (3 if model.gated_mlp else 2)
-        ffn *= model.num_experts_per_token
-        heads = 2 * model.heads_per_gpu(tp) * model.head_dim + max(model.kv_elements_by_kind(tp))
-        in_flight = (3 * rows * model.hidden_size + largest * max(ffn, heads)) * width
+        kv_cache: Any = 0.0
+        for reach, elements in model.kv_elements_by_reach(tp).items():
+            kv_cache = kv_cache + _cached(work, reach) * (elements * width)
+        in_flight = (3 * rows * model.hidden_size + largest * model.widest(tp)) * width
         logits = work.batch * (model.vocab_size / tp * 4.0)
         return weights, kv_cache, in_flight + logits
 
@@ -124,3 +122,17 @@ class GpuMemory:
                 beyond = f", more than the {gpus} GPUs of {name}" if tp > gpus else ""
                 return f"the smallest tp that fits is {tp}{beyond}"
         return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"
+
+
+def _cached(work: PassSizes, reach: int | None) -> Size:
+    """Tokens in the cache of a block that looks `reach` tokens back, at the end of a pass.
+
+    Those that no later token sees are freed, but not before the pass that wrote them ends.
+    """
+
+    def kept(start: Size) -> Size:
+        return start if reach is None else np.minimum(start, reach - 1)
+
+    groups = work.groups
+    tokens: Size = added(one.requests * (kept(one.start) + one.tokens) for one in groups)
+    return tokens

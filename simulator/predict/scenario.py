@@ -120,7 +120,29 @@ class Scenario:
         hardware = self.hardware
         tp = self.workload.tp
         stand_ins = hardware.stand_ins(*self._chosen)
-        return (*hardware.cautions(tp), *stand_ins, *self.model.left_out(tp))
+        return (
+            *hardware.cautions(tp),
+            *stand_ins,
+            *self.model.left_out(tp),
+            *self._beyond_the_model(),
+        )
+
+    def _beyond_the_model(self) -> tuple[str, ...]:
+        """What is asked of the model that its config does not provide for."""
+        model, workload = self.model, self.workload
+        longest = max(group.context + group.new_tokens for group in workload.contents)
+        found = []
+        if longest > model.max_position_embeddings:
+            found.append(
+                f"{longest:,} tokens are more than the {model.max_position_embeddings:,} positions "
+                f"of {model.name} (max_position_embeddings)."
+            )
+        if model.dtype == "float32" and workload.width < 4:
+            found.append(
+                f"the config of {model.name} asks for float32; it is priced in "
+                f"{workload.travel_dtype}."
+            )
+        return tuple(found)
 
     @property
     def sm_budgets(self) -> tuple[int | None, ...]:

@@ -52,18 +52,14 @@ def test_every_op_of_a_model_shares_the_error_of_a_known_class(model) -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_a_token_takes_two_operations_per_parameter_of_the_products_it_visits(model) -> None:
-    seen = 0
-    for op in model.block(1).ops:
-        if isinstance(op, Matmul):
-            seen += op.n * op.k * (op.experts.per_token if op.experts else 1)
-    attention = (
-        model.hidden_size
-        * model.head_dim
-        * (2 * model.num_attention_heads + 2 * model.num_key_value_heads)
-    )
-    projections = 3 if model.gated_mlp else 2
-    mlp = projections * model.hidden_size * model.intermediate_size * model.num_experts_per_token
-    assert seen == attention + mlp
+    products = [op for op in model.block(1).ops if isinstance(op, Matmul)]
+    seen = sum(op.n * op.k * (op.experts.per_token if op.experts else 1) for op in products)
+    (kind,) = model.kinds
+    attention, mlp = kind.attention, kind.mlp
+    heads = 2 * attention.heads + 2 * attention.kv_heads
+    projections = (3 if mlp.gated else 2) * getattr(mlp, "per_token", 1)
+    expected = heads * attention.head_dim + projections * mlp.columns
+    assert seen == model.hidden_size * expected
 
 
 def test_the_ranks_products_and_caches_add_up_to_the_whole_blocks() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotune.simulator.architecture import Model, load_model, read_model
+from isotune.simulator.architecture import Attend, Model, Norm, load_model, read_model
 from isotune.simulator.errors import InputError
 
 TINY: dict[str, Any] = {
@@ -115,34 +115,59 @@ def test_a_quantised_checkpoint_is_the_same_architecture(tmp_path: Path) -> None
     assert read_model(written(tmp_path, quantised)) == plain
 
 
+def windows(config: dict[str, object], folder: Path, tp: int = 1) -> list[int | None]:
+    """The sliding window of every block."""
+    model = read_model(written(folder, TINY | {"num_hidden_layers": 8} | config))
+    blocks = model.blocks(tp)
+    attends = [next(op for op in block.ops if isinstance(op, Attend)) for block in blocks]
+    return [attends[kind].window for kind in model.pattern]
+
+
+GEMMA_3 = [512, 512, 512, 512, 512, None, 512, 512]
+
+
 @pytest.mark.parametrize(
-    ("fields", "window"),
+    ("fields", "expected"),
     [
-        ({"model_type": "mistral"}, 4096),
-        ({"model_type": "mistral", "sliding_window": None}, None),
-        ({"model_type": "mixtral"}, None),
-        ({"model_type": "qwen2", "num_key_value_heads": 8}, None),
+        ({"model_type": "mistral"}, [4096] * 8),
+        ({"model_type": "mistral", "sliding_window": None}, [None] * 8),
+        ({"model_type": "mixtral"}, [None] * 8),
+        ({"model_type": "qwen2"}, [None] * 8),
+        ({"model_type": "qwen2", "use_sliding_window": True}, [None] * 8),
+        (
+            {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 6},
+            [None] * 6 + [4096] * 2,
+        ),
+        ({"model_type": "gemma2"}, [4096, None] * 4),
+        ({"model_type": "gemma3_text", "sliding_window": 512}, GEMMA_3),
         (
             {
-                "model_type": "qwen2",
-                "num_key_value_heads": 8,
-                "use_sliding_window": True,
-                "max_window_layers": 0,
+                "model_type": "gemma2",
+                "layer_types": ["full_attention"] * 7 + ["sliding_attention"],
             },
-            4096,
+            [None] * 7 + [4096],
         ),
-        ({"model_type": "gemma2"}, None),
     ],
 )
-def test_the_sliding_window_counts_only_where_every_block_has_it(
-    fields: dict[str, object], window: int | None, tmp_path: Path
+def test_every_block_has_the_window_that_transformers_gives_it(
+    fields: dict[str, object], expected: list[int | None], tmp_path: Path
 ) -> None:
-    assert read_model(written(tmp_path, TINY | fields)).sliding_window == window
+    assert windows({"num_key_value_heads": 8} | fields, tmp_path) == expected
 
 
-def test_mixed_windows_are_declared(tmp_path: Path) -> None:
-    assert "sliding window" in read_model(written(tmp_path, TINY | {"model_type": "gemma2"})).note
-    assert read_model(written(tmp_path, TINY)).note == ""
+def test_a_layer_type_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    strange = TINY | {"model_type": "gemma2", "layer_types": ["full_attention", "quantum"]}
+    assert "layer_types.1: " in refusal(written(tmp_path, strange))
+    short = TINY | {"model_type": "gemma2", "layer_types": ["full_attention"]}
+    assert "layer_types: 1 entries for 2 blocks" in refusal(written(tmp_path, short))
+
+
+def test_gemma_2_and_3_have_four_norms_in_a_block(tmp_path: Path) -> None:
+    config = TINY | {"model_type": "gemma2", "num_key_value_heads": 4}
+    for block in read_model(written(tmp_path, config)).blocks(1):
+        assert [type(op).__name__ for op in block.ops if isinstance(op, Norm)] == (
+            ["PostNorm", "Norm"] * 2
+        )
 
 
 @pytest.mark.parametrize(

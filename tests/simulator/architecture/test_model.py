@@ -1,12 +1,23 @@
 """Bundled models have the published sizes, and are sharded as vLLM shards them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isotune.simulator.architecture import Model, bundled_models, check_tp, load_model
+from isotune.simulator.architecture import (
+    BlockKind,
+    Dense,
+    GroupedQuery,
+    Mixture,
+    Model,
+    NormKind,
+    bundled_models,
+    check_tp,
+    load_model,
+)
 from isotune.simulator.errors import InputError
 
 # Parameters as counted on the weights: the "Model size" of huggingface.co/<repository>.
@@ -57,7 +68,6 @@ def test_llama_30b_is_a_declared_multi_head_stand_in_of_about_30b() -> None:
     model = load_model("llama-30b")
     assert "stand-in" in model.note
     assert model.num_key_value_heads == model.num_attention_heads
-    assert model.gated_mlp
     assert 29e9 < model.parameters < 34e9
 
 
@@ -85,11 +95,14 @@ def test_an_impossible_tp_is_refused_with_the_possible_ones(tp: int, message: st
 
 def test_tp_must_suit_key_value_heads_and_intermediate_size() -> None:
     model = load_model("llama-2-70b")
+    (kind,) = model.kinds
     check_tp(model, 32)
+    uneven = replace(kind, attention=replace(kind.attention, heads=24, kv_heads=6))
     with pytest.raises(InputError, match=r"neither divides num_key_value_heads 6 nor"):
-        check_tp(replace(model, num_attention_heads=24, num_key_value_heads=6), 4)
+        check_tp(replace(model, kinds=(uneven,)), 4)
+    odd = replace(kind, mlp=replace(kind.mlp, columns=28671))
     with pytest.raises(InputError, match=r"does not divide intermediate_size 28671"):
-        check_tp(replace(model, intermediate_size=28671), 4)
+        check_tp(replace(model, kinds=(kind, odd), layout=(0, 1)), 4)
 
 
 @st.composite
@@ -97,25 +110,36 @@ def sharded_models(draw: st.DrawFn) -> tuple[Model, int]:
     """A model whose sizes are powers of two or multiples of them, and a tp that suits it."""
     kv_heads, groups = (2 ** draw(st.integers(0, 4)) for _ in range(2))
     tp = 2 ** draw(st.integers(0, (kv_heads * groups).bit_length() - 1))
+    norm: NormKind = draw(st.sampled_from(["rms_norm", "layer_norm"]))
+    attention = GroupedQuery(
+        heads=kv_heads * groups,
+        kv_heads=kv_heads,
+        head_dim=draw(st.integers(1, 32)),
+        bias=draw(st.booleans()),
+        out_bias=draw(st.booleans()),
+        qk_norm=draw(st.sampled_from(["none", "shared"])),
+    )
+    mlp = {
+        "columns": tp * draw(st.integers(1, 50)),
+        "gated": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+    }
+    experts = draw(st.integers(1, 4))
+    kind = BlockKind(
+        attention=attention,
+        mlp=Mixture(experts=experts, per_token=1, **mlp) if experts > 1 else Dense(**mlp),
+        norm=norm,
+    )
     model = Model(
         name="any",
         architecture="any",
         num_hidden_layers=draw(st.integers(1, 4)),
         hidden_size=draw(st.integers(1, 100)),
-        num_attention_heads=kv_heads * groups,
-        num_key_value_heads=kv_heads,
-        head_dim=draw(st.integers(1, 32)),
-        intermediate_size=tp * draw(st.integers(1, 50)),
         vocab_size=draw(st.integers(1, 999)),
         embedding_size=draw(st.integers(1, 100)),
         max_position_embeddings=99,
-        gated_mlp=draw(st.booleans()),
-        norm=draw(st.sampled_from(["rms_norm", "layer_norm"])),
-        attention_bias=draw(st.booleans()),
-        out_bias=draw(st.booleans()),
-        mlp_bias=draw(st.booleans()),
-        qk_norm=draw(st.booleans()),
-        num_experts=draw(st.integers(1, 4)),
+        kinds=(kind,),
+        norm=norm,
     )
     return model, tp
 
@@ -124,13 +148,15 @@ def sharded_models(draw: st.DrawFn) -> tuple[Model, int]:
 def test_shards_hold_the_block_once_plus_what_is_replicated(case: tuple[Model, int]) -> None:
     model, tp = case
     hidden, experts = model.hidden_size, model.num_experts
+    attention: Any = model.kinds[0].attention
+    mlp: Any = model.kinds[0].mlp
     replicated = (
         2 * hidden * (2 if model.norm == "layer_norm" else 1)
-        + hidden * (model.out_bias + experts * model.mlp_bias + (experts if experts > 1 else 0))
-        + 2 * model.head_dim * model.qk_norm
+        + hidden * (attention.out_bias + experts * mlp.bias + (experts if experts > 1 else 0))
+        + 2 * attention.head_dim * (attention.qk_norm == "shared")
     )
     kv_copies = max(0, tp - model.num_key_value_heads)
-    kv_copy = 2 * model.head_dim * (hidden + model.attention_bias)
+    kv_copy = 2 * attention.head_dim * (hidden + attention.bias)
     surplus = tp * model.block_weight_elements(tp) - model.block_weight_elements(1)
     each = (tp - 1) * replicated + kv_copies * kv_copy
     assert surplus == model.num_hidden_layers * each
@@ -150,3 +176,14 @@ def test_the_kv_cache_is_split_once_and_replicated_only_beyond_its_heads(
 def test_more_gpus_never_hold_more_weights_each(case: tuple[Model, int]) -> None:
     model, tp = case
     assert model.weight_elements(tp) <= model.parameters <= tp * model.weight_elements(tp)
+
+
+def test_a_layout_shorter_than_the_model_repeats_and_a_longer_one_is_cut() -> None:
+    model = load_model("llama-2-7b")
+    (kind,) = model.kinds
+    local = replace(kind, attention=replace(kind.attention, window=1024))
+    mixed = replace(model, kinds=(local, kind), layout=(0, 0, 1))
+    assert mixed.pattern == (0, 0, 1) * 10 + (0, 0)
+    assert mixed.picture == "(AAB) x 10, A x 2"
+    assert replace(mixed, num_hidden_layers=2).pattern == (0, 0)
+    assert mixed.kv_elements_by_reach(1) == {1024: 22 * 2 * 4096, None: 10 * 2 * 4096}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.predict import GpuMemory, Memory, Scenario
-from isotune.simulator.schedule import Plan
+from isotune.simulator.schedule import Plan, Sequences
 
 SERIAL = Plan()
 MakeScenario = Callable[..., Scenario]
@@ -34,6 +34,21 @@ def test_the_kv_cache_holds_every_token_of_the_batch(make_scenario: MakeScenario
     at = {"model": "llama-2-70b", "blocks": None, "batch": 3}
     assert needs(make_scenario(**at, prompt=1000)).kv_cache == 3 * 1000 * token
     assert needs(make_scenario(**at, prompt=1000, phase="decode")).kv_cache == 3 * 1001 * token
+
+
+def test_a_block_with_a_window_keeps_the_keys_in_it_and_those_of_the_pass(
+    make_scenario: MakeScenario,
+) -> None:
+    # 32 blocks of mistral-7b: 8 KV heads of 128 elements of 2 bytes, a window of 4096 tokens.
+    token = 32 * 2 * 8 * 128 * 2
+    at = {"model": "mistral-7b", "blocks": None, "tp": 1}
+    for asked, kept in (
+        ({"phase": "decode", "prompt": 1000}, 1001),
+        ({"phase": "decode", "prompt": 30_000}, 4096),
+        ({"prompt": 30_000}, 30_000),
+        ({"sequences": (Sequences(count=1, new_tokens=512, context=30_000),)}, 4095 + 512),
+    ):
+        assert needs(make_scenario(**at, **asked)).kv_cache == kept * token
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The invariants a prediction keeps, whatever the plan."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -302,7 +303,21 @@ def test_a_tp_that_heads_or_node_do_not_allow_is_refused(
 
 
 def test_what_a_prediction_leaves_out_is_said(make_scenario):
-    norms_all_heads = make_scenario("llama-2-7b").with_model(qk_norm="projection")
+    scenario = make_scenario("llama-2-7b")
+    (kind,) = scenario.model.kinds
+    normed = replace(kind, attention=replace(kind.attention, qk_norm="projection"))
+    norms_all_heads = scenario.with_model(kinds=(normed,))
     assert any("is left out" in text for text in norms_all_heads.cautions())
     alone = norms_all_heads.with_workload(tp=1)
     assert not any("is left out" in text for text in alone.cautions())
+
+
+def test_a_prompt_beyond_the_models_positions_is_said(make_scenario):
+    within, beyond = (make_scenario("llama-2-7b", prompt=tokens) for tokens in (4096, 4097))
+    assert not any("positions" in text for text in within.cautions())
+    assert any("4,097 tokens are more" in text for text in beyond.cautions())
+
+
+def test_a_model_in_float32_is_said_to_be_priced_in_bf16(make_scenario):
+    scenario = make_scenario("llama-2-7b").with_model(dtype="float32")
+    assert any("asks for float32" in text for text in scenario.cautions())
