@@ -15,6 +15,7 @@ from isotune.simulator.kernels.collectives import (
 )
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import ElementwiseParameters, elementwise_cost
+from isotune.simulator.kernels.experts import ExpertsParameters, ExpertsShape, experts_cost
 from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
@@ -39,6 +40,8 @@ __all__ = [
     "CollectiveParameters",
     "Cost",
     "ElementwiseParameters",
+    "ExpertsParameters",
+    "ExpertsShape",
     "GemmParameters",
     "Gpu",
     "InterNode",
@@ -54,6 +57,7 @@ __all__ = [
     "attention_cost",
     "collective_cost",
     "elementwise_cost",
+    "experts_cost",
     "gemm_cost",
     "grouped_attention_costs",
     "latent_attention_cost",

@@ -12,7 +12,10 @@ from typing import Any
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import BYTES_PER_SECOND, format_quantity, parse_quantity
 
-INHERITED = ("gemm", "attention", "latent_attention", "elementwise", "runtime", "errors")
+INHERITED = (
+    *("gemm", "attention", "latent_attention", "experts", "elementwise"),
+    *("runtime", "errors"),
+)
 """Sections that a derived machine takes from its relative, those that the relative has."""
 DERIVED_ERROR_FACTOR = 2.0
 """How much wider intervals are without a measurement, unless the profile says otherwise."""

@@ -26,6 +26,7 @@ from isotune.simulator.kernels import (
     AttentionParameters,
     CollectiveParameters,
     ElementwiseParameters,
+    ExpertsParameters,
     GemmParameters,
     Gpu,
     InterNode,
@@ -124,6 +125,9 @@ class HardwareProfile(Schema):
     latent_attention: LatentAttentionParameters | None = Field(
         default=None, description="multi-head latent attention, where it was measured"
     )
+    experts: ExpertsParameters | None = Field(
+        default=None, description="routed experts as one grouped kernel, where it was measured"
+    )
     elementwise: ElementwiseParameters
     collectives: CollectiveParameters
     runtime: Runtime
@@ -184,6 +188,18 @@ class HardwareProfile(Schema):
             stands_in_for="this kernel",
             stand_in="grouped-query attention",
         )
+
+    def expert_kernels(
+        self, dtype: str = "bf16", weight_dtype: str | None = None, engine: str | None = None
+    ) -> Selected[ExpertsParameters]:
+        """The set of the experts' kernels for operands of these types under this engine.
+
+        Raises:
+            InputError: a machine on which nobody measured them.
+        """
+        if self.experts is None:
+            raise InputError(f"experts of {self.name} were not measured")
+        return self.experts.of(dtype, weight_dtype, engine)
 
     def inherits(self, section: str) -> bool:
         """Whether a section comes from another machine, with nothing of its own."""

@@ -36,7 +36,7 @@ def test_json_has_errors_by_operation_as_fractions(isotune, table):
     assert set(gemm) >= {"rows", "mape", "median_ape", "p90_ape", "bias"}
     assert 0 <= gemm["median_ape"] <= gemm["p90_ape"] < 1
     assert found["end_to_end"] is None
-    assert {group["by"] for group in found["groups"]} == {"m", "operands", "dtype"}
+    assert {group["by"] for group in found["groups"]} == {"m", "operands", "dtype", "parameters"}
     assert found["worst"][0]["line"] in (2, 3, 4)
 
 

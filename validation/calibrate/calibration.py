@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import Array, KernelSet
 from isotune.simulator.machine import Calibration, Errors, HardwareProfile, OpError
-from isotune.validation.calibrate.estimate import estimate
-from isotune.validation.calibrate.fits import SECTIONS, Section, SectionReport
+from isotune.validation.calibrate.estimate import estimate, put
+from isotune.validation.calibrate.fits import SECTIONS, Section, SectionReport, seeded
 from isotune.validation.calibrate.holdout import op_error, split, thinned
-from isotune.validation.calibrate.provenance import CLASS_OF, sources_of
+from isotune.validation.calibrate.provenance import CLASS_OF, STANDS_FOR_CLASS, sources_of
 from isotune.validation.tables import Rows, Table, kernel_seconds, unique, why_not
+
+_OWN_ERROR = ("latent_attention", "experts")
+"""Sections whose default set states its own error: their class has other kernels too."""
 
 ROWS_PER_GROUP = 3000
 """Rows used to estimate one section; more move no parameter and take longer."""
@@ -67,6 +71,7 @@ def calibrate(
             "one profile describes one (the same chip elsewhere is a --relative)"
         )
     unused: dict[str, int] = {}
+    base = seeded(base, {rows.op for table in tables for rows in table.groups})
     profile, reports = base, []
     for section in _sections(_usable(tables, base, unused), base):
         borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
@@ -100,8 +105,10 @@ def calibrate(
 
 def _record(base: HardwareProfile, reports: Sequence[SectionReport]) -> Calibration | None:
     """The base's record, where its default sets stay as they were fitted; sources date the new."""
-    only_sets = bool(reports) and all(".sets." in report.key for report in reports)
-    return base.calibration if only_sets else None
+    beside = bool(reports) and all(
+        ".sets." in report.key or report.key in _OWN_ERROR for report in reports
+    )
+    return base.calibration if beside else None
 
 
 def _usable(
@@ -126,6 +133,7 @@ def _sections(rows: dict[str, tuple[Rows, ...]], base: HardwareProfile) -> list[
         for op, sections_of in SECTIONS.items()
         if op in rows
         for section in sections_of(rows[op], base)
+        if any(len(rows) for rows in section.groups)
     ]
 
 
@@ -149,14 +157,14 @@ def _fit(
         return np.concatenate([kernel_seconds(rows, candidate) for rows in groups])
 
     best = None
-    for number, variant in enumerate(section.variants):
-        start = _with_choices(profile, variant, section.key)
+    for number, choice in enumerate(section.choices):
+        start = put(profile, dict(choice))
         fitted, parameters, cost = estimate(start, section.paths, predict, measured, weights)
         cost += OTHER_CHOICE if number else 0.0
         if best is None or cost < best[0]:
-            best = (cost, fitted, parameters)
+            best = (cost, fitted, parameters, tuple(choice))
     assert best is not None
-    _, fitted, parameters = best
+    _, fitted, parameters, chosen = best
     scored = held or kept
     report = SectionReport(
         key=section.path,
@@ -166,43 +174,58 @@ def _fit(
         parameters=tuple(
             replace(p, path=section.path + p.path.removeprefix(section.key)) for p in parameters
         ),
+        left_out=section.left_out,
     )
-    return _closed(whole, fitted, section, report), report
+    stated = [*chosen, *(p.path for p in parameters if p.determined)]
+    return _closed(whole, fitted, section, report, stated), report
 
 
 def _opened(profile: HardwareProfile, section: Section) -> HardwareProfile:
     """The profile in which the set that a section estimates is the default one."""
-    if section.dtype is None:
+    if section.set_name is None:
         return profile
-    chosen = getattr(profile, section.key).of(section.dtype).parameters
+    chosen = getattr(profile, section.key).of(*section.operands).parameters
     return profile.model_copy(update={section.key: chosen.model_copy(update={"sets": {}})})
 
 
 def _closed(
-    whole: HardwareProfile, fitted: HardwareProfile, section: Section, report: SectionReport
+    whole: HardwareProfile,
+    fitted: HardwareProfile,
+    section: Section,
+    report: SectionReport,
+    stated: Sequence[str],
 ) -> HardwareProfile:
-    """The profile with the fitted section in its place; a set states what its rows determine."""
-    if section.dtype is None:
-        return fitted
+    """The profile with the fitted section in its place; a set states the figures at `stated`."""
+    error = standard_error(report.error)
+    if section.set_name is None:
+        if section.key not in _OWN_ERROR:
+            return fitted
+        own = getattr(fitted, section.key).model_copy(update={"error": error})
+        return fitted.model_copy(update={section.key: own})
     before = getattr(whole, section.key)
     values = getattr(fitted, section.key).model_dump(mode="json")
-    known = before.sets.get(section.dtype)
-    names = [p.path.rpartition(".")[2] for p in report.parameters if p.determined]
+    known = before.sets.get(section.set_name)
+    figures: dict[str, Any] = {} if known is None else known.stated
+    for path in stated:
+        figures = _with_figure(figures, values, path.removeprefix(f"{section.key}.").split("."))
+    dtype, weight_dtype = section.operands
     chosen = KernelSet(
-        dtype=section.dtype,
-        error=standard_error(report.error),
-        **({} if known is None else known.stated) | {name: values[name] for name in names},
+        dtype=dtype,
+        weight_dtype=None if weight_dtype == dtype else weight_dtype,
+        error=error,
+        **figures,
     )
-    changed = before.model_copy(update={"sets": before.sets | {section.dtype: chosen}})
+    changed = before.model_copy(update={"sets": before.sets | {section.set_name: chosen}})
     return whole.model_copy(update={section.key: changed})
 
 
-def _with_choices(profile: HardwareProfile, variant: HardwareProfile, key: str) -> HardwareProfile:
-    """The profile so far, with the variant's version of the section."""
-    head = key.partition(".")[0]
-    if head == "collectives":
-        return profile
-    return profile.model_copy(update={head: getattr(variant, head)})
+def _with_figure(
+    stated: dict[str, Any], values: dict[str, Any], path: Sequence[str]
+) -> dict[str, Any]:
+    """The figures that a set states, with the one at a path as it is in `values`."""
+    head, *rest = path
+    value = _with_figure(stated.get(head, {}), values[head], rest) if rest else values[head]
+    return stated | {head: value}
 
 
 def _error(groups: Sequence[Rows], profile: HardwareProfile, fitted: int, held: bool) -> OpError:
@@ -234,7 +257,7 @@ def standard_error(error: OpError) -> float:
 def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Errors:
     """The base's errors, those of fitted operations replaced; collectives by the default's."""
     found = _errors(base, reports)
-    update = {CLASS_OF[op]: standard_error(found[op]) for op in CLASS_OF if op in found}
+    update = {CLASS_OF[op]: standard_error(found[op]) for op in STANDS_FOR_CLASS if op in found}
     return base.errors.model_copy(update=update)
 
 

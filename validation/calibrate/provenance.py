@@ -10,10 +10,15 @@ from isotune.validation.tables import Table
 CLASS_OF = {
     "gemm": "gemm",
     "attention": "attention",
+    "mla_attention": "attention",
+    "moe": "gemm",
     "rms_norm": "elementwise",
+    "quantize": "elementwise",
     **dict.fromkeys(KINDS, "collectives"),
 }
 """The operation class whose error the rows of an operation measure."""
+STANDS_FOR_CLASS = ("gemm", "attention", "rms_norm", "all_reduce")
+"""The operations whose errors are that of their class; other kernels state their own."""
 
 
 def sources_of(
@@ -44,7 +49,11 @@ def sources_of(
         for parameter in report.parameters:
             if fitted and not parameter.determined and parameter.path in figures:
                 sources[parameter.path] = _kept(base, parameter.path)
-        if algorithm in ("", base.collectives.default) and ".sets." not in report.key:
+        if (
+            report.op in STANDS_FOR_CLASS
+            and algorithm in ("", base.collectives.default)
+            and ".sets." not in report.key
+        ):
             sources[f"errors.{CLASS_OF[report.op]}"] = (
                 f"from the errors of {report.op} under calibration"
             )
@@ -58,15 +67,13 @@ def _below(key: str, section: str) -> bool:
 def _fitted(report: SectionReport, measured: str, date: str) -> str:
     error = report.error
     on = f"{error.held_back} rows held back" if error.held_back else "these rows"
-    return (
-        f"fitted to {error.rows} rows of {measured}, {date}; error on {on} "
-        f"{error.mape * 100:.1f} % (mean)"
-    )
+    rows = f"{error.rows} rows" + (f" ({report.left_out} left out)" if report.left_out else "")
+    return f"fitted to {rows} of {measured}, {date}; error on {on} {error.mape * 100:.1f} % (mean)"
 
 
 def _kept(base: HardwareProfile, path: str) -> str:
     """The base's own source where it says more than that it was fitted to other rows."""
-    before = base.source_of(path)
+    before = base.source_of(path) or "assumed - where the fit started"
     if before.startswith("fitted to"):
         return f"an earlier fit, kept from {base.name} - the rows do not determine it"
     return before

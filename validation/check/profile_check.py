@@ -13,8 +13,18 @@ from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Z80, SimulatedRun, latency_interval, saving_interval
 from isotune.validation.calibrate import CLASS_OF, Score, score, split
 from isotune.validation.check.measured_passes import HELD_BACK_TP, simulated_pass
-from isotune.validation.tables import Rows, Run, Table, kernel_seconds, unique, why_not
+from isotune.validation.tables import (
+    Rows,
+    Run,
+    Table,
+    chosen_set,
+    kernel_seconds,
+    unique,
+    why_not,
+)
 
+_BY_TYPE = ("gemm", "attention", "mla_attention", "moe")
+"""Operations whose rows of each number type are a part of their own."""
 WORST = 5
 """Rows named of each operation."""
 
@@ -126,7 +136,7 @@ def check_table(table: Table, profile: HardwareProfile, *, held_back: bool = Fal
             unscored[f"{group.op}: {reason}"] += len(group)
             continue
         for part in split([unique(group)], seed=0)[1] if held_back else [group]:
-            rows.setdefault(group.op, []).extend(_kernels(part, profile))
+            rows.setdefault(_part(group), []).extend(_kernels(part, profile))
     ops = tuple(Part(name=op, rows=tuple(found)) for op, found in rows.items())
     return Check(
         hw=profile.name, table=table.name, ops=ops, end_to_end=None, unscored=dict(unscored)
@@ -162,6 +172,12 @@ def check_runs(
     return Check(hw=profile.name, table=name, ops=(), end_to_end=part, unscored=dict(unscored))
 
 
+def _part(rows: Rows) -> str:
+    """The part of a check that rows belong to: their operation, and the type of its operands."""
+    by_type = rows.op in _BY_TYPE
+    return rows.op if rows.operands.usual or not by_type else f"{rows.op}.{rows.dtype}"
+
+
 def _pass(run: Run, base: Run | None, predicted: dict[Run, SimulatedRun]) -> Scored:
     saving, priced = None, predicted[run]
     if base is not None and base is not run:
@@ -190,9 +206,8 @@ def _pass(run: Run, base: Run | None, predicted: dict[Run, SimulatedRun]) -> Sco
 
 def _kernels(rows: Rows, profile: HardwareProfile) -> Iterator[Scored]:
     predicted = kernel_seconds(rows, profile)
-    chosen = [("gemm", profile.gemm.of(rows.dtype))] if rows.op == "gemm" else []
-    wide = (1.0 + profile.class_errors(*chosen)[CLASS_OF[rows.op]]) ** Z80
-    labels = [(kind, names) for kind, names in _labels(rows, profile)]
+    wide = (1.0 + _error(rows, profile)) ** Z80
+    labels = [*_labels(rows, profile), ("parameters", [_parameters(rows, profile)] * len(rows))]
     for place in range(len(rows)):
         sizes = " ".join(f"{name}={values[place]:g}" for name, values in rows.sizes.items())
         yield Scored(
@@ -205,18 +220,42 @@ def _kernels(rows: Rows, profile: HardwareProfile) -> Iterator[Scored]:
         )
 
 
+def _error(rows: Rows, profile: HardwareProfile) -> float:
+    """Relative standard error of the kernels that the rows measured."""
+    of_class = CLASS_OF[rows.op]
+    found = chosen_set(rows, profile)
+    return profile.class_errors(*([] if found is None else [(of_class, found[1])]))[of_class]
+
+
+def _parameters(rows: Rows, profile: HardwareProfile) -> str:
+    """Path of the parameters that priced the rows, and what they stand in for."""
+    found = chosen_set(rows, profile)
+    if found is None:
+        return f"collectives.algorithms.{rows.algorithm}"
+    section, chosen = found
+    stands_in = f" for {chosen.stands_in_for}" if chosen.stands_in_for else ""
+    return f"{chosen.path(section)}{stands_in}"
+
+
 def _labels(rows: Rows, profile: HardwareProfile) -> Iterator[tuple[str, list[str]]]:
     """Kinds of groups, and each row's label."""
-    sizes, width = rows.sizes, bytes_of(rows.dtype)
+    sizes = rows.sizes
     if rows.op == "gemm":
         m, n, k = sizes["m"], sizes["n"], sizes["k"]
+        width, weight_width = map(bytes_of, rows.operands)
         yield "m", _ranges(m, (16, 128, 1024, 8192))
-        yield "operands", _fits(width * (m * k + k * n + m * n), profile.gpu.l2)
+        yield "operands", _fits(width * (m * k + m * n) + weight_width * k * n, profile.gpu.l2)
         yield "dtype", [rows.dtype] * len(rows)
-    elif rows.op == "attention":
+    elif rows.op == "moe":
+        yield "tokens", _ranges(sizes["tokens"], (16, 128, 1024, 8192))
+        yield "dtype", [rows.dtype] * len(rows)
+        yield "distribution", [rows.key.distribution] * len(rows)
+        yield "expert ranks", [f"{ranks:g}" for ranks in sizes["expert_ep"]]
+    elif rows.op in ("attention", "mla_attention"):
+        yield "dtype", [rows.dtype] * len(rows)
         yield "kind", _kinds(sizes)
         yield "keys", _ranges(sizes["kv_len"], (512, 4096, 32768))
-    elif rows.op == "rms_norm":
+    elif rows.op in ("rms_norm", "quantize"):
         yield "tokens", _ranges(sizes["tokens"], (128, 1024, 8192))
     else:
         yield "algorithm", [rows.algorithm] * len(rows)

@@ -1,15 +1,25 @@
 """Tables of measurements: CSV in, typed rows out, and what the model predicts for a row."""
 
-from isotune.validation.tables.kernel_table import SIZES, Rows, SizedRow, Table, read_table, unique
+from isotune.validation.tables.kernel_table import (
+    SIZES,
+    Key,
+    Rows,
+    SizedRow,
+    Table,
+    read_table,
+    unique,
+)
 from isotune.validation.tables.pass_table import Run, is_run_table, read_runs
-from isotune.validation.tables.predicted import kernel_seconds, why_not
+from isotune.validation.tables.predicted import chosen_set, kernel_seconds, why_not
 
 __all__ = [
     "SIZES",
+    "Key",
     "Rows",
     "Run",
     "SizedRow",
     "Table",
+    "chosen_set",
     "is_run_table",
     "kernel_seconds",
     "read_runs",

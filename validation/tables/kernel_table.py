@@ -1,30 +1,52 @@
 """A table of measurements: CSV in, one strict and typed set of rows per operation out.
 
-Columns: `op` (gemm, attention, rms_norm, all_reduce), the sizes of that op, and one latency
-column whose name carries the unit (`latency_us`, `latency_ms` or `latency_s`). Optional
-everywhere: `hw`, `dtype`, `source`. Other columns are errors, since a misspelt one would be
-silently ignored.
+Columns: `op` (a key of `SIZES`), the sizes of that op, and one latency column whose name carries
+the unit (`latency_us`, `latency_ms` or `latency_s`). Optional everywhere: `hw`, `dtype`, `source`
+(it may name the engine whose kernels ran), `algorithm` (of a collective; of other ops the kernel's
+name, which is not used) and `distribution` (of tokens over experts). Other columns are errors,
+since a misspelt one would be silently ignored.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import field_validator, model_validator
 
-from isotune.simulator.io import Count, CsvRow, Dtype, TimedRow, read_rows
-from isotune.simulator.kernels import KINDS, Array
+from isotune.simulator.errors import InputError
+from isotune.simulator.io import Count, CsvRow, TimedRow, read_rows
+from isotune.simulator.kernels import KINDS, Array, Operands
+from isotune.simulator.number_types import DTYPES, SCHEMES, number_type, scheme
 
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
     "attention": ("batch", "q_len", "kv_len", "heads", "kv_heads", "head_dim"),
     "rms_norm": ("tokens", "hidden"),
-    **dict.fromkeys(KINDS, ("bytes", "ranks")),
+    "quantize": ("tokens", "hidden"),
+    "mla_attention": ("batch", "q_len", "kv_len", "heads"),
+    "moe": (
+        *("tokens", "hidden", "intermediate", "experts", "top_k"),
+        *("expert_tp", "expert_ep"),
+    ),
+    "ep_dispatch": ("tokens", "hidden", "experts", "top_k", "ranks", "sms"),
+    "ep_combine": ("tokens", "hidden", "experts", "top_k", "ranks", "sms"),
+    **dict.fromkeys((*KINDS, "all_to_all"), ("bytes", "ranks")),
 }
 """Operations, and the columns that say how large one is; all whole numbers above zero."""
+_SCHEME_NAMES = tuple(
+    name
+    for entry in SCHEMES
+    for name in (entry.name, *entry.aliases)
+    if entry.dtype != entry.weight_dtype and name not in DTYPES
+)
+"""What `dtype` may say beside a number type: weights of another type than the activations."""
+ENGINES = ("vllm", "sglang", "trtllm")
+"""Serving engines that a `source` may name."""
+BALANCED = "balanced"
+_POWER_LAW = "power_law_"
 _ALL_SIZES = frozenset(name for names in SIZES.values() for name in names)
 
 
@@ -62,10 +84,17 @@ class KernelRow(SizedRow, TimedRow):
     hidden: Count | None = None
     bytes: Count | None = None
     ranks: Count | None = None
+    intermediate: Count | None = None
+    experts: Count | None = None
+    top_k: Count | None = None
+    expert_tp: Count | None = None
+    expert_ep: Count | None = None
+    sms: Count | None = None
     hw: str = ""
-    dtype: Dtype = "bf16"
+    dtype: str = "bf16"
     source: str = ""
     algorithm: str = "nccl"
+    distribution: str = BALANCED
 
     @field_validator("op")
     @classmethod
@@ -73,6 +102,23 @@ class KernelRow(SizedRow, TimedRow):
         if op not in SIZES:
             raise ValueError(f"{op!r:.40} (allowed: {', '.join(SIZES)})")
         return op
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_type(cls, dtype: str) -> str:
+        if dtype in _SCHEME_NAMES:
+            return dtype
+        try:
+            return number_type(dtype).name
+        except InputError:
+            allowed = ", ".join((*DTYPES, *_SCHEME_NAMES))
+            raise ValueError(f"{dtype!r:.40} (allowed: {allowed})") from None
+
+    @field_validator("distribution")
+    @classmethod
+    def _known_distribution(cls, text: str) -> str:
+        power_law(text)
+        return text
 
     @model_validator(mode="before")
     @classmethod
@@ -84,30 +130,68 @@ class KernelRow(SizedRow, TimedRow):
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         sizes = self.sizes
-        if self.op in KINDS and sizes["ranks"] < 2:
+        if "ranks" in sizes and sizes["ranks"] < 2:
             raise ValueError(f"column ranks: {self.op} needs 2 ranks or more")
-        if self.op == "attention" and sizes["q_len"] > sizes["kv_len"]:
+        if "q_len" in sizes and sizes["q_len"] > sizes["kv_len"]:
             raise ValueError("column q_len: more queries than keys (kv_len)")
-        if self.op == "attention" and sizes["heads"] % sizes["kv_heads"]:
+        if "kv_heads" in sizes and sizes["heads"] % sizes["kv_heads"]:
             raise ValueError("column kv_heads: does not divide heads")
+        if "expert_ep" in sizes and sizes["experts"] % sizes["expert_ep"]:
+            raise ValueError("column expert_ep: does not divide experts")
+        if "top_k" in sizes and sizes["top_k"] > sizes["experts"]:
+            raise ValueError("column top_k: more than experts")
         return self
 
     @property
-    def key(self) -> tuple[str, Dtype, str]:
-        """Operation, number type, and algorithm (of a collective, else empty)."""
-        return self.op, self.dtype, self.algorithm if self.op in KINDS else ""
+    def engine(self) -> str:
+        """The engine whose kernels the source names, or an empty text."""
+        words = self.source.lower().split()
+        return next((name for name in ENGINES if name in words), "")
+
+    @property
+    def key(self) -> "Key":
+        """What rows of one set have in common."""
+        return Key(
+            op=self.op,
+            dtype=self.dtype,
+            algorithm=self.algorithm if "bytes" in SIZES[self.op] else "",
+            engine="" if "bytes" in SIZES[self.op] else self.engine,
+            distribution=self.distribution,
+        )
+
+
+def power_law(distribution: str) -> float:
+    """Exponent of the power law by which tokens choose experts; 0 where all get as many.
+
+    Raises:
+        ValueError: neither `balanced` nor `power_law_` with a number above zero.
+    """
+    if distribution == BALANCED:
+        return 0.0
+    number = distribution.removeprefix(_POWER_LAW)
+    if distribution.startswith(_POWER_LAW) and number.replace(".", "", 1).isdigit():
+        return float(number)
+    raise ValueError(f"{distribution!r:.40} (allowed: {BALANCED}, {_POWER_LAW}1.2 and the like)")
+
+
+class Key(NamedTuple):
+    """What rows of one set have in common; `algorithm` of a collective, `engine` of a kernel."""
+
+    op: str
+    dtype: str
+    algorithm: str
+    engine: str
+    distribution: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """Rows of one op, dtype and (all-reduce) algorithm: every array has shape (rows,).
+    """Rows of one op, type, algorithm, engine and distribution: every array has shape (rows,).
 
     `line` is the row's line in the file; the table's sizes follow `SIZES[op]`.
     """
 
-    op: str
-    dtype: Dtype
-    algorithm: str
+    key: Key
     sizes: dict[str, Array]
     latency_s: Array
     line: Array
@@ -115,12 +199,33 @@ class Rows:
     def __len__(self) -> int:
         return len(self.latency_s)
 
+    @property
+    def op(self) -> str:
+        """The operation."""
+        return self.key.op
+
+    @property
+    def dtype(self) -> str:
+        """The type, as the table names it."""
+        return self.key.dtype
+
+    @property
+    def algorithm(self) -> str:
+        """The collective's algorithm, else an empty text."""
+        return self.key.algorithm
+
+    @property
+    def operands(self) -> Operands:
+        """Types of activations and of weights or cache."""
+        if self.dtype not in _SCHEME_NAMES:
+            return Operands.of(self.dtype)
+        found = scheme(self.dtype)
+        return Operands(found.dtype, found.weight_dtype)
+
     def take(self, chosen: npt.NDArray[Any]) -> "Rows":
         """The rows whose place in the arrays is in `chosen` (or where it is true)."""
         return Rows(
-            op=self.op,
-            dtype=self.dtype,
-            algorithm=self.algorithm,
+            key=self.key,
             sizes={name: values[chosen] for name, values in self.sizes.items()},
             latency_s=self.latency_s[chosen],
             line=self.line[chosen],
@@ -129,7 +234,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """A file of measurements: its rows by (op, dtype, algorithm), in a fixed order.
+    """A file of measurements: its rows by what they have in common, in a fixed order.
 
     `machines` are the names in its `hw` column; `sources` who measured, by op and algorithm.
     """
@@ -140,7 +245,7 @@ class Table:
     groups: tuple[Rows, ...]
 
     def of(self, op: str) -> tuple[Rows, ...]:
-        """The rows of one op, one set per dtype and algorithm."""
+        """The rows of one op, one set per key."""
         return tuple(rows for rows in self.groups if rows.op == op)
 
     def sources_of(self, op: str, algorithm: str = "") -> tuple[str, ...]:
@@ -165,13 +270,12 @@ def read_table(path: Path) -> Table:
             missing or unknown column, two latency columns, an unknown op or dtype, a size that
             is no whole number above zero, a latency that is not a positive finite number.
     """
-    groups: dict[tuple[str, Dtype, str], list[KernelRow]] = defaultdict(list)
+    groups: dict[Key, list[KernelRow]] = defaultdict(list)
     sources: dict[tuple[str, str], set[str]] = defaultdict(set)
     rows = read_rows(path, KernelRow)
     for row in rows:
         groups[row.key].append(row)
-        op, _, algorithm = row.key
-        sources[op, algorithm].update(filter(None, [row.source]))
+        sources[row.op, row.key.algorithm].update(filter(None, [row.source]))
     return Table(
         name=path.name,
         machines=tuple(sorted({row.hw for row in rows if row.hw})),
@@ -188,24 +292,19 @@ def unique(rows: Rows) -> Rows:
     order = np.lexsort((rows.latency_s, group))
     split = np.split(order, np.cumsum(np.bincount(group))[:-1])
     return Rows(
-        op=rows.op,
-        dtype=rows.dtype,
-        algorithm=rows.algorithm,
+        key=rows.key,
         sizes={name: sizes[:, i] for i, name in enumerate(SIZES[rows.op])},
         latency_s=np.array([np.median(rows.latency_s[part]) for part in split]),
         line=np.array([rows.line[part].min() for part in split]),
     )
 
 
-def _rows(key: tuple[str, Dtype, str], rows: list[KernelRow]) -> Rows:
-    op, dtype, algorithm = key
+def _rows(key: Key, rows: list[KernelRow]) -> Rows:
     return Rows(
-        op=op,
-        dtype=dtype,
-        algorithm=algorithm,
+        key=key,
         sizes={
             name: np.array([getattr(row, name) for row in rows], dtype=np.float64)
-            for name in SIZES[op]
+            for name in SIZES[key.op]
         },
         latency_s=np.array([row.seconds for row in rows]),
         line=np.array([row.line for row in rows], dtype=np.float64),

@@ -53,8 +53,8 @@ def test_the_set_states_only_what_was_determined_and_has_its_own_record(done):
     stated = done.profile.gemm.sets["fp8"].stated
     assert set(stated) == determined
     assert not [name for name in stated if name.startswith("l2_")]
-    assert "fitted to 24 rows of fp8.csv" in done.profile.source_of("gemm.sets.fp8")
-    assert done.profile.calibration.errors["gemm.fp8"].held_back == 6
+    assert "fitted to 15 rows of fp8.csv" in done.profile.source_of("gemm.sets.fp8")
+    assert done.profile.calibration.errors["gemm.fp8"].held_back == 15
 
 
 def test_rows_of_two_types_fit_two_sets(tmp_path):

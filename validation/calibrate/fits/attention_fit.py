@@ -45,21 +45,15 @@ def attention_sections(groups: tuple[Rows, ...], base: HardwareProfile) -> list[
     kernels = base.attention
     tiles = {kernels.prefill.query_tile: None} | (dict.fromkeys(_TILES) if chunked else {})
     splits = {kernels.decode.split_mha: None} | (dict.fromkeys((True, False)) if single else {})
-    variants = tuple(_variant(base, *choice) for choice in itertools.product(tiles, splits))
-    return [
-        Section(key="attention", groups=groups, paths=paths, variants=variants, weights=_balanced)
-    ]
+    names = ("attention.prefill.query_tile", "attention.decode.split_mha")
+    choices = tuple(
+        dict(zip(names, pair, strict=True)) for pair in itertools.product(tiles, splits)
+    )
+    return [Section(key="attention", groups=groups, paths=paths, choices=choices, weights=balanced)]
 
 
-def _variant(base: HardwareProfile, query_tile: int, split_mha: bool) -> HardwareProfile:
-    kernels = base.attention
-    prefill = kernels.prefill.model_copy(update={"query_tile": query_tile})
-    decode = kernels.decode.model_copy(update={"split_mha": split_mha})
-    changed = kernels.model_copy(update={"prefill": prefill, "decode": decode})
-    return base.model_copy(update={"attention": changed})
-
-
-def _balanced(rows: Rows) -> Array:
+def balanced(rows: Rows) -> Array:
+    """Prefill and decode count half each."""
     many = rows.sizes["q_len"] > 1
     share = np.where(many, many.mean(), 1 - many.mean())
     return np.asarray(np.sqrt(0.5 / share))

@@ -20,7 +20,6 @@ def collective_sections(groups: tuple[Rows, ...], base: HardwareProfile) -> list
             key=f"collectives.algorithms.{name}.protocols",
             groups=tuple(rows for rows in groups if rows.algorithm == name),
             paths=_paths(base, name),
-            variants=(base,),
             weights=_by_rank_count,
         )
         for name in known

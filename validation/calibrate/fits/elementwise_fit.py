@@ -6,9 +6,9 @@ from isotune.validation.calibrate.fits.section import Section, paths_of
 from isotune.validation.tables import Rows
 
 
-def elementwise_sections(groups: tuple[Rows, ...], base: HardwareProfile) -> list[Section]:
+def elementwise_sections(groups: tuple[Rows, ...], _base: HardwareProfile) -> list[Section]:
     """The parameters of `elementwise`."""
     paths = paths_of(
         "elementwise", tuple(name for name in ElementwiseParameters.model_fields if name != "sets")
     )
-    return [Section(key="elementwise", groups=groups, paths=paths, variants=(base,))]
+    return [Section(key="elementwise", groups=groups, paths=paths)]

@@ -1,12 +1,13 @@
 """A section of a profile, and how rows estimate it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from isotune.simulator.kernels import Array
-from isotune.simulator.machine import HardwareProfile, OpError
+from isotune.simulator.kernels import Array, Operands
+from isotune.simulator.machine import OpError
 from isotune.validation.calibrate.estimate import Parameter
 from isotune.validation.tables import Rows
 
@@ -22,17 +23,24 @@ def equal_weights(rows: Rows) -> Array:
 class Section:
     """Parameters of one kind of kernel, and the rows that speak about them.
 
-    `paths` are dotted paths in the profile; `variants` are profiles that differ in choices no
-    derivative can follow (a tile size), the base first. `dtype` is that of the set of kernel
-    parameters which the rows measure, None for the default set.
+    `paths` are dotted paths in the profile; `choices` are values at dotted paths that no
+    derivative can follow (a tile size), the base's first. `set_name` is that of the set of kernel
+    parameters which the rows measure, None for the default set; `left_out` says which rows of the
+    operation are not among the groups.
     """
 
     key: str
     groups: tuple[Rows, ...]
     paths: tuple[str, ...]
-    variants: tuple[HardwareProfile, ...]
+    choices: tuple[Mapping[str, Any], ...] = ({},)
     weights: Weights = equal_weights
-    dtype: str | None = None
+    set_name: str | None = None
+    left_out: str = ""
+
+    @property
+    def operands(self) -> Operands:
+        """Types of what its rows multiply."""
+        return self.groups[0].operands
 
     @property
     def op(self) -> str:
@@ -42,7 +50,7 @@ class Section:
     @property
     def path(self) -> str:
         """Dotted path of what it estimates in a profile: a section, or a set below it."""
-        return self.key if self.dtype is None else f"{self.key}.sets.{self.dtype}"
+        return self.key if self.set_name is None else f"{self.key}.sets.{self.set_name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,16 @@ class SectionReport:
     error: OpError
     before: OpError
     parameters: tuple[Parameter, ...]
+    left_out: str = ""
+
+
+def by_type(groups: tuple[Rows, ...]) -> list[tuple[str | None, tuple[Rows, ...]]]:
+    """Rows by the set they measure: the usual types' (None, first), then each other type's."""
+    found: dict[str | None, tuple[Rows, ...]] = {}
+    for rows in groups:
+        name = None if rows.operands.usual else rows.dtype
+        found[name] = (*found.get(name, ()), rows)
+    return sorted(found.items(), key=lambda item: item[0] or "")
 
 
 def paths_of(prefix: str, names: Sequence[str]) -> tuple[str, ...]:
