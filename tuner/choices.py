@@ -8,3 +8,7 @@ ObjectiveName = Literal["latency", "throughput", "accuracy_cost", "transfer_loss
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 RobustMode = Literal["expected", "worst"]
 MODES: tuple[RobustMode, ...] = get_args(RobustMode)
+
+SHORTEST_MEASURED = 1024
+"""The shortest prompt (tokens) of a published overlapped run that the model was held to:
+TokenWeave, Qwen2.5-72B on 8x H100. What is said of shorter ones rests on single kernels."""

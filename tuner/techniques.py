@@ -1,10 +1,14 @@
 """What each technique alone would bring, and from which prompt length on ISO pays."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
-from isotune.simulator.batch import Batch, Splits, Timer
+import numpy as np
+
+from isotune.simulator.batch import Batch, Index, Timer
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict import (
@@ -18,7 +22,7 @@ from isotune.simulator.predict import (
 )
 from isotune.simulator.schedule import STRATEGIES, TILE, Plan
 from isotune.tuner.accuracy import DropCosts
-from isotune.tuner.exact import batch_of, best_split, split_sizes
+from isotune.tuner.exact import best_split, split_sizes, splits_of
 from isotune.tuner.space import even_plan
 
 LONGEST_PROMPT = 131_072
@@ -140,92 +144,115 @@ def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
 
 
 class IsoGains:
-    """Whether a two-chunk ISO prefill gains at one prompt length after another.
+    """Whether a two-chunk ISO prefill gains, at many prompt lengths.
 
-    Each length is solved once, by coarse splits with every SM budget.
+    All lengths of `LENGTHS` are solved together, by coarse splits with every SM budget.
     """
 
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
-        self._solved: dict[int, _AtLength] = {}
 
     def pays_from(self) -> int | None:
         """Smallest prompt (tokens) from which on it beats the serial prefill.
 
-        None where no prompt up to `LONGEST_PROMPT` gains, or there is nothing to overlap.
+        At every longer length of `LENGTHS`. None where no prompt up to `LONGEST_PROMPT` gains, or
+        there is nothing to overlap.
         """
-        return self._from(self.gains)
+        return _from(at.prompt for at in self._at if at.saving <= 0.0) if self._at else None
 
     def surely_pays_from(self) -> int | None:
         """Smallest prompt (tokens) from which on that gain is larger than the model's error.
 
         That is, the 80 % interval of the saving lies above zero. None as for `pays_from`.
         """
-        return self._from(self.surely_gains)
+        return _from(at.prompt for at in self._at if at.least <= 0.0) if self._at else None
 
-    def gains(self, prompt: int) -> bool:
-        """Whether some coarse split of a prompt of this length beats serial."""
-        return self._at(prompt).gains
-
-    def surely_gains(self, prompt: int) -> bool:
-        """Whether the saving of the best coarse split is larger than the model's error."""
-        solved = self._at(prompt)
-        if not solved.gains:
-            return False
-        both = passes(solved.scenario, solved.plan), passes(solved.scenario, SERIAL)
-        return saving_interval(*both)[0] > 0.0
-
-    def _from(self, gaining: Callable[[int], bool]) -> int | None:
-        """The shortest prompt from which on every tried one gains.
-
-        Doubling finds the shortest power of two above which every longer one gains; bisection at
-        tile granularity refines it.
-        """
+    @cached_property
+    def _at(self) -> tuple["Gain", ...]:
         workload = self._scenario.workload
         if workload.phase != "prefill" or workload.tp == 1:
-            return None
-        lengths = [TILE << power for power in range((LONGEST_PROMPT // TILE).bit_length())]
-        first = len(lengths)
-        while first and gaining(lengths[first - 1]):
-            first -= 1
-        if first == len(lengths):
-            return None
-        if first == 0:
-            return lengths[0]
-        low, high = lengths[first - 1], lengths[first]
-        while high - low > TILE:
-            middle = (low + high) // 2 // TILE * TILE
-            low, high = (low, middle) if gaining(middle) else (middle, high)
-        return high
-
-    def _at(self, prompt: int) -> "_AtLength":
-        if prompt not in self._solved:
-            self._solved[prompt] = _AtLength.of(self._scenario.with_workload(prompt=prompt))
-        return self._solved[prompt]
+            return ()
+        return gains(self._scenario, LENGTHS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AtLength:
-    """The best coarse split of a prompt, and whether it beats serial."""
+class Gain:
+    """What the best coarse split of a prompt saves, a fraction, and the least it surely saves."""
 
-    scenario: Scenario
+    prompt: int
     plan: Plan
-    gains: bool
+    saving: float
+    least: float
 
-    @classmethod
-    def of(cls, scenario: Scenario) -> "_AtLength":
-        sizes = split_sizes(scenario.workload.tokens)
-        sizes = sizes[:: max(1, len(sizes) // 16)]
-        timer, splits = Timer(scenario), Splits.of(scenario.workload, sizes)
-        best, least = SERIAL, float("inf")
-        for sms in scenario.sm_budgets:
-            plan = Plan(strategy="iso", chunks=tuple(sizes[0].tolist()), comm_sms=sms)
-            times = timer.run(Batch(scenario=scenario, plan=plan, splits=splits))
-            fastest = int(times.argmin())
-            if times[fastest] < least:
-                chunks = tuple(sizes[fastest].tolist())
-                best, least = plan.model_copy(update={"chunks": chunks}), float(times[fastest])
-        return cls(scenario=scenario, plan=best, gains=least < float(timer.seconds([SERIAL])[0]))
+
+def _lengths() -> tuple[int, ...]:
+    """Half tiles up to 2048 tokens, where savings jump from tile to tile, then ever fewer."""
+    short = range(TILE, 2048, TILE // 2)
+    octaves = range((LONGEST_PROMPT // 2048).bit_length() - 1)
+    long = (
+        (2048 << octave) * (_PER_OCTAVE + part) // _PER_OCTAVE
+        for octave in octaves
+        for part in range(_PER_OCTAVE)
+    )
+    return (*short, *long, LONGEST_PROMPT)
+
+
+_PER_OCTAVE = 8
+LENGTHS = _lengths()
+"""Prompt lengths (tokens) at which ISO is tried."""
+
+
+def _from(failing: Iterable[int]) -> int | None:
+    """The length after the last one that fails; None if that is the longest."""
+    last = max(failing, default=0)
+    return next((length for length in LENGTHS if length > last), None)
+
+
+def gains(scenario: Scenario, lengths: Sequence[int]) -> tuple[Gain, ...]:
+    """What the best coarse two-chunk split saves at each prompt length (tokens)."""
+    sizes = [_coarse(length) for length in lengths]
+    owner = np.repeat(np.arange(len(lengths)), [len(each) for each in sizes])
+    splits = splits_of(scenario, np.array(lengths)[owner], np.concatenate(sizes))
+    budgets, timer = scenario.sm_budgets, Timer(scenario)
+    plans = [Plan(strategy="iso", chunks=(1, 1), comm_sms=sms) for sms in budgets]
+    seconds = np.stack(
+        [timer.run(Batch(scenario=scenario, plan=plan, splits=splits)) for plan in plans]
+    )
+    best = [int(seconds[:, owner == at].argmin()) for at in range(len(lengths))]
+    counts = np.bincount(owner)
+    firsts = np.cumsum(counts) - counts
+    budget_of = np.array([at // counts[length] for length, at in enumerate(best)])
+    row_of = firsts + np.array([at % counts[length] for length, at in enumerate(best)])
+    factors = [None, *shifts(scenario)]
+    none = np.empty((len(lengths), 0), dtype=np.int64)
+    whole = splits_of(scenario, lengths, none)
+    serial = timer.run_with(Batch(scenario=scenario, plan=SERIAL, splits=whole), factors)
+    split = np.empty_like(serial)
+    for budget in set(budget_of.tolist()):
+        own = np.flatnonzero(budget_of == budget)
+        rows = splits.part(row_of[own])
+        split[:, own] = timer.run_with(
+            Batch(scenario=scenario, plan=plans[budget], splits=rows), factors
+        )
+    found: list[Gain] = []
+    for at, length in enumerate(lengths):
+        ours, theirs = (Passes.of(times[:, at].tolist()) for times in (split, serial))
+        chunks = tuple(splits.sizes[row_of[at]].tolist())
+        found.append(
+            Gain(
+                prompt=length,
+                plan=plans[budget_of[at]].model_copy(update={"chunks": chunks}),
+                saving=1.0 - ours.latency / theirs.latency,
+                least=saving_interval(ours, theirs)[0],
+            )
+        )
+    return tuple(found)
+
+
+def _coarse(length: int) -> Index:
+    """Some sixteen splits of a prompt into two chunks [splits, 2]."""
+    sizes = split_sizes(length)
+    return sizes[:: max(1, len(sizes) // 16)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,12 +262,13 @@ class Passes:
     latency: float
     shifted: tuple[float, ...]
 
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Self:
+        """From seconds under no factors, then under each of `shifts`."""
+        return cls(latency=seconds[0], shifted=tuple(seconds[1:]))
 
-def passes(scenario: Scenario, plan: Plan) -> Passes:
-    """A plan's passes, by the compiled engine."""
+
+def shifts(scenario: Scenario) -> list[Factors]:
+    """Each operation class slower by one standard error."""
     errors = scenario.class_errors()
-    factors = [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]
-    latency, *shifted = (
-        Timer(scenario).run_with(batch_of(scenario, plan), [None, *factors])[:, 0].tolist()
-    )
-    return Passes(latency=latency, shifted=tuple(shifted))
+    return [Factors(classes={name: 1.0 + errors[name]}) for name in CLASSES]

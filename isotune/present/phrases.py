@@ -155,8 +155,11 @@ def serial_misfit(needed: Room | None) -> str:
     return f"Serial does not fit in memory{why}; its times are predicted all the same."
 
 
-def pays_text(first: int | None, surely: int | None) -> str:
-    """From which prompt on ISO pays, and from which on by more than the model's error."""
+def pays_text(first: int | None, surely: int | None, measured: int) -> str:
+    """From which prompt on ISO pays, and from which on by more than the model's error.
+
+    `measured` is the shortest prompt of an overlapped run that the model was held to.
+    """
     if first is None:
         return "ISO pays at no prompt length up to 131072 tokens."
     shortest = " (the shortest tried)" if first == TILE else ""
@@ -164,7 +167,8 @@ def pays_text(first: int | None, surely: int | None) -> str:
     if surely is not None:
         doubt = "by more than the model's error "
         doubt += f"from about {surely} on" if surely > first else "there already"
-    return f"ISO pays from prompts of about {first} tokens on{shortest}, {doubt}."
+    unproven = f" No overlapped run below {measured} tokens was measured." * (first < measured)
+    return f"ISO pays from prompts of about {first} tokens on{shortest}, {doubt}.{unproven}"
 
 
 def gap_text(gap: float) -> str:

@@ -11,6 +11,7 @@ from isotune.results.study import FrontItem, Robust, Trials
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 from isotune.tuner.accuracy import Sensitivity
+from isotune.tuner.choices import SHORTEST_MEASURED
 
 if TYPE_CHECKING:
     from isotune import tuner
@@ -114,6 +115,7 @@ class SearchResult(Studied):
     iso_asked: bool = True
     iso_pays_from: int | None
     iso_surely_pays_from: int | None = None
+    iso_measured_from: int = SHORTEST_MEASURED
     by_length: tuple[Curve, ...] = ()
     sensitivity: Sensitivity | None = None
     accuracy_budget: float | None = None

@@ -39,7 +39,7 @@ class Splits(OneGroup):
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def part(self, rows: slice) -> "Splits":
+    def part(self, rows: slice | Index) -> "Splits":
         """Some of the splits."""
         return Splits(
             batch=self.batch[rows],

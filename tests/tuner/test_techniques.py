@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 
 from isotune.simulator.predict import SERIAL, Scenario, predict
-from isotune.simulator.schedule import SEARCHABLE, TILE, Plan
+from isotune.simulator.schedule import SEARCHABLE, Plan
 from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split
 from isotune.tuner.techniques import (
-    LONGEST_PROMPT,
+    LENGTHS,
     IsoGains,
     Technique,
     best_even,
+    gains,
     latency,
-    passes,
     techniques,
 )
 
@@ -126,65 +126,51 @@ def test_the_best_even_split_is_the_best_of_them(make_scenario: MakeScenario) ->
 
 
 @pytest.mark.parametrize("hardware", ["a800", "rtx4090", "h100"])
-def test_iso_pays_from_the_length_given_and_not_a_tile_before(
+def test_iso_pays_from_the_length_given_on_and_not_before(
     make_scenario: MakeScenario, hardware: str
 ) -> None:
     scenario = make_scenario("llama-2-70b", hardware, blocks=4, tp=2)
     iso = IsoGains(scenario)
-    first = iso.pays_from()
-    assert first is not None
-    assert first % TILE == 0
-    assert TILE <= first < LONGEST_PROMPT
-    assert iso.gains(first)
-    if first > TILE:
-        assert not iso.gains(first - TILE)
-    length = 1 << first.bit_length()
-    while length <= LONGEST_PROMPT:
-        assert iso.gains(length), "and from every longer power of two on"
-        length *= 2
-
-
-def test_iso_gains_more_than_the_error_of_the_model_later_than_it_gains_at_all(
-    make_scenario: MakeScenario,
-) -> None:
-    scenario = make_scenario("llama-2-70b", "h100", blocks=4, tp=8)
-    iso = IsoGains(scenario)
     first, surely = iso.pays_from(), iso.surely_pays_from()
     assert first is not None
     assert surely is None or surely >= first
-    for prompt in (512, 4096):
-        there = Scenario(
-            model=scenario.model,
-            hardware=scenario.hardware,
-            workload=scenario.workload.model_copy(update={"prompt": prompt}),
-        )
-        best = best_split(there, chunks=2)
+    at = LENGTHS.index(first)
+    savings = [gain.saving for gain in gains(scenario, LENGTHS)]
+    assert all(saving > 0.0 for saving in savings[at:])
+    assert at == 0 or savings[at - 1] <= 0.0
+
+
+@pytest.mark.parametrize(("hardware", "model"), [("a800", "llama-2-70b"), ("a100", "llama-2-7b")])
+def test_where_iso_surely_pays_no_search_calls_its_saving_less_than_its_error(
+    make_scenario: MakeScenario, hardware: str, model: str
+) -> None:
+    scenario = make_scenario(model, hardware, blocks=None)
+    surely = IsoGains(scenario).surely_pays_from()
+    assert surely is not None
+    longer = [length for length in LENGTHS if length >= surely]
+    for prompt in (*longer[:8], *longer[8::8]):
+        at_length = scenario.with_workload(prompt=prompt)
+        best = best_split(at_length, chunks=2)
         assert best is not None
-        if iso.surely_gains(prompt):
-            assert predict(there, best.plan).saving_interval[1] > 0.0
-        if predict(there, best.plan).saving <= 0.0:
-            assert not iso.surely_gains(prompt)
+        assert predict(at_length, best.plan, must_fit=False).saving_is_certain, prompt
 
 
-def test_the_quick_interval_is_the_predictions(make_scenario: MakeScenario) -> None:
-    scenario = make_scenario("llama-2-70b", "a800", blocks=4, prompt=2048)
-    plan = Plan(strategy="iso", chunks=(1024, 1024), comm_sms=8)
-    whole = predict(scenario, plan).run
-    quick = passes(scenario, plan)
-    assert quick.latency == pytest.approx(whole.latency, rel=1e-9)
-    assert quick.shifted == pytest.approx(whole.shifted, rel=1e-9)
+def test_the_interval_of_a_gain_is_the_predictions(make_scenario: MakeScenario) -> None:
+    scenario = make_scenario("llama-2-70b", "a800", blocks=4)
+    for gain in gains(scenario, (320, 2048, 8192)):
+        whole = predict(scenario.with_workload(prompt=gain.prompt), gain.plan)
+        assert gain.saving == pytest.approx(whole.saving, rel=1e-9, abs=1e-12)
+        assert gain.least == pytest.approx(whole.saving_interval[0], rel=1e-9, abs=1e-12)
 
 
 def test_where_iso_gains_the_exact_split_beats_serial(make_scenario: MakeScenario) -> None:
     scenario = make_scenario("llama-2-70b", blocks=4)
-    iso = IsoGains(scenario)
-    for prompt in (128, 512, 4096):
-        workload = scenario.workload.model_copy(update={"prompt": prompt})
-        there = Scenario(model=scenario.model, hardware=scenario.hardware, workload=workload)
-        best = best_split(there)
+    for gain in gains(scenario, (128, 512, 4096)):
+        at_length = scenario.with_workload(prompt=gain.prompt)
+        best = best_split(at_length)
         assert best is not None
-        if iso.gains(prompt):
-            assert best.latency_s < predict(there).latency_s
+        if gain.saving > 0.0:
+            assert best.latency_s < predict(at_length).latency_s
 
 
 @pytest.mark.parametrize("workload", [{"tp": 1}, {"phase": "decode"}])

@@ -1,6 +1,6 @@
 """Exact optima of small spaces: splits, drop sets, and splits by prompt length."""
 
-from isotune.tuner.exact.by_length import Solved, solve, times
+from isotune.tuner.exact.by_length import Solved, solve, splits_of, times
 from isotune.tuner.exact.drop_set import joint_optimum
 from isotune.tuner.exact.enumeration import (
     Best,
@@ -26,6 +26,7 @@ __all__ = [
     "solve",
     "spaces",
     "split_sizes",
+    "splits_of",
     "times",
     "undominated",
 ]

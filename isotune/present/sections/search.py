@@ -64,7 +64,7 @@ def _notes(result: SearchResult) -> Iterator[str]:
             f"(budget {result.accuracy_budget * 100:g} %)."
         )
     if result.iso_asked:
-        yield pays_text(result.iso_pays_from, result.iso_surely_pays_from)
+        yield pays_text(result.iso_pays_from, result.iso_surely_pays_from, result.iso_measured_from)
     yield from _trials_notes(result.trials)
     exact = result.exact
     if exact is not None and exact.gap is not None:
