@@ -92,6 +92,7 @@ app = typer.Typer(
     help="What overlapping (ISO) or dropping (SPD) all-reduces saves on your hardware.",
     cls=CommandLine,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 _FIRST_RANK_S = 30.0
@@ -157,7 +158,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "-V", "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """What overlapping (ISO) or dropping (SPD) all-reduces saves on your hardware."""

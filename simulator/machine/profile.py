@@ -5,6 +5,7 @@ bundled profile; nothing in a profile can run code.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -38,6 +39,7 @@ from isotune.simulator.kernels import (
     analytic_latent,
     stated_figures,
 )
+from isotune.simulator.machine.detect import AUTO, this_machine
 from isotune.simulator.machine.error_model import CLASSES, SECTION_OF, Errors
 from isotune.simulator.machine.inherit import ORIGIN, resolve
 
@@ -301,13 +303,34 @@ def _leaves(value: object, path: str) -> Iterator[str]:
 def read_profile(name_or_path: str) -> HardwareProfile:
     """The profile in a YAML file, or the bundled one of that name (`.yaml` optional).
 
+    A bundled one is also found by the name of its GPU as nvidia-smi prints it, with the number of
+    GPUs before it (`8xH100`), and by `auto`, which asks nvidia-smi on this machine.
+
     Raises:
-        InputError: no such file or profile, malformed YAML, or a figure that is missing,
-            without source, of the wrong type or unit, or out of range.
+        InputError: no such file or profile, another number of GPUs than the profile has, malformed
+            YAML, or a figure that is missing, without source, of the wrong type or unit, or out of
+            range.
     """
-    path = _locate(name_or_path)
+    name, count = this_machine() if name_or_path == AUTO else _counted(name_or_path)
+    path = _locate(name)
     where = path.name if path.parent == hw_profiles.FOLDER else path
-    return validate(HardwareProfile, _resolved(path, where), where)
+    profile = validate(HardwareProfile, _resolved(path, where), where)
+    gpus = profile.node.gpus
+    if count is not None and count != gpus:
+        fewer = f"--hw {profile.name} --tp {count} for {count} of them, or " * (count < gpus)
+        raise InputError(
+            f"hardware {name_or_path!r}: {profile.name} describes {gpus} GPUs, not {count} "
+            f"(allowed: {fewer}a profile of your own: isotune hw new NAME --from {profile.name})"
+        )
+    return profile
+
+
+def _counted(text: str) -> tuple[str, int | None]:
+    """A name without the number of GPUs before it, and that number."""
+    match = re.fullmatch(r"([0-9]{1,4}) ?[xX] ?(\S.*)", text)
+    if match is None or os.path.isfile(text):  # noqa: PTH113 (as in `_locate`)
+        return text, None
+    return match[2], int(match[1])
 
 
 def _resolved(path: Path, where: object) -> dict[str, Any]:
@@ -329,7 +352,7 @@ def _locate(name_or_path: str) -> Path:
     # Unlike Path.is_file this is false, not an OSError, for an overlong name.
     if os.path.isfile(path):  # noqa: PTH113
         return path
-    name = path.name.lower().removesuffix(".yaml").removesuffix(".yml")
+    name = re.sub(r"\.ya?ml$", "", path.name.lower())
     bundled = hw_profiles.find(name) if path.parent == Path() else None
     if bundled is None:
         raise InputError(_unknown(name_or_path, name))

@@ -33,7 +33,7 @@ MODELS = Choices(bundled_models())
 
 
 def hardware_option(
-    help: str = "Machine: bundled profile name, or path of a profile", **more: Any
+    help: str = "Machine: profile name, GPU name (8xH100), auto, or path of a profile", **more: Any
 ) -> Any:
     """`--hw`, a profile."""
     settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": PROFILES.complete} | more
