@@ -24,6 +24,7 @@ from isotune.simulator.kernels.latent_attention import (
     LatentSizes,
     analytic_latent,
     latent_attention_cost,
+    repeated_latent_attention_cost,
 )
 from isotune.simulator.kernels.parameter_sets import (
     KernelParameters,
@@ -62,6 +63,7 @@ __all__ = [
     "grouped_attention_costs",
     "latent_attention_cost",
     "quantised_all_reduce",
+    "repeated_latent_attention_cost",
     "sent_per_byte",
     "stated_figures",
     "waves",

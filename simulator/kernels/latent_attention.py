@@ -25,6 +25,7 @@ from isotune.simulator.kernels.attention import (
     visible_pairs,
 )
 from isotune.simulator.kernels.cost import Array, Cost
+from isotune.simulator.kernels.elementwise import l2_hit_rate
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.parameter_sets import KernelParameters
 from isotune.simulator.number_types import bytes_of
@@ -73,6 +74,9 @@ class LatentAttentionParameters(KernelParameters):
 
     prefill: PrefillParameters
     decode: LatentDecodeParameters
+    l2_speedup: float = Field(
+        ge=1, le=10, description="bandwidth on operands found in L2 over that of device memory"
+    )
     error: float | None = Field(
         default=None, ge=0, le=1, description="relative standard error of these kernels in a pass"
     )
@@ -103,6 +107,7 @@ def analytic_latent(attention: AttentionParameters) -> LatentAttentionParameters
             combine=decode.combine,
             bandwidth_efficiency=decode.bandwidth_efficiency,
         ),
+        l2_speedup=attention.l2_speedup,
     )
 
 
@@ -135,10 +140,52 @@ def latent_attention_cost(
     Returns:
         Costs of the broadcast shape, FLOPs exact.
     """
-    batch, q_len, before, query_heads = np.broadcast_arrays(
-        *(np.asarray(x, np.float64) for x in (requests, new_tokens, context, heads))
-    )
-    kv_len = before + q_len
+    call = _call(requests, new_tokens, context, heads)
+    return _cost(call, sizes, gpu, parameters, dtype, warm_l2=False)
+
+
+def repeated_latent_attention_cost(
+    requests: ArrayLike,
+    new_tokens: ArrayLike,
+    context: ArrayLike,
+    heads: ArrayLike,
+    *,
+    gpu: Gpu,
+    parameters: LatentAttentionParameters,
+    dtype: Dtype = "bf16",
+) -> Cost:
+    """The same where the call is repeated at once: what fits in L2 is read from there."""
+    call = _call(requests, new_tokens, context, heads)
+    return _cost(call, LatentSizes(), gpu, parameters, dtype, warm_l2=True)
+
+
+class _Call(NamedTuple):
+    """Sequences, queries and keys of each, and query heads: float arrays of one shape."""
+
+    batch: Array
+    q_len: Array
+    kv_len: Array
+    heads: Array
+
+
+def _call(
+    requests: ArrayLike, new_tokens: ArrayLike, context: ArrayLike, heads: ArrayLike
+) -> _Call:
+    arrays = (np.asarray(x, np.float64) for x in (requests, new_tokens, context, heads))
+    batch, q_len, before, query_heads = np.broadcast_arrays(*arrays)
+    return _Call(batch, q_len, before + q_len, query_heads)
+
+
+def _cost(
+    call: _Call,
+    sizes: LatentSizes,
+    gpu: Gpu,
+    parameters: LatentAttentionParameters,
+    dtype: Dtype,
+    *,
+    warm_l2: bool,
+) -> Cost:
+    batch, q_len, kv_len, heads = call
     one_query = q_len == 1
     rate = _rate(gpu, dtype)
     p, width = parameters.decode, bytes_of(dtype)
@@ -148,24 +195,26 @@ def latent_attention_cost(
     key_flops = 2.0 * absorbed
     key_bytes = (sizes.latent + sizes.rope) * width
     cache = batch * kv_len * key_bytes
-    vectors = batch * query_heads * absorbed * ELEMENT
-    start, makespan = _decode(batch, kv_len, query_heads, (key_bytes, key_flops), gpu, rate, p)
+    vectors = batch * heads * absorbed * ELEMENT
+    start, makespan = _decode(call, (key_bytes, key_flops), gpu, rate, p)
 
     # Prefill: ordinary attention whose head is the mean of a key's and a value's elements.
     head = (sizes.nope + sizes.rope + sizes.value) / 2
-    shape = Shape(batch, q_len, kv_len, query_heads, query_heads, np.full_like(batch, head), kv_len)
+    shape = Shape(*call, heads, np.full_like(batch, head), kv_len)
     grid = prefill_grid(shape, gpu, rate, parameters.prefill)
-    expanded = 2 * batch * query_heads * head * (q_len + kv_len) * ELEMENT
-    pairs = batch * query_heads * visible_pairs(shape)
+    expanded = 2 * batch * heads * head * (q_len + kv_len) * ELEMENT
+    pairs = batch * heads * visible_pairs(shape)
 
     touched = np.where(one_query, cache + vectors, expanded)
+    hits = l2_hit_rate(touched, gpu.l2) if warm_l2 else np.zeros_like(touched)
+    slowness = (1 - hits + hits / parameters.l2_speedup) / gpu.memory_bandwidth
     efficiency = np.where(one_query, p.bandwidth_efficiency, grid.bandwidth_efficiency)
     sm_seconds = np.where(one_query, makespan, grid.makespan)
-    busy = smooth_maximum(sm_seconds, touched / (gpu.memory_bandwidth * efficiency))
+    busy = smooth_maximum(sm_seconds, touched * slowness / efficiency)
     return Cost(
         seconds=np.where(one_query, start, grid.launch) + busy,
         sm_seconds=sm_seconds,
-        mem_bytes=touched,
+        mem_bytes=touched * (1 - hits),
         flops=pairs * np.where(one_query, key_flops, 4 * head),
         load=np.zeros_like(busy),
     )
@@ -180,16 +229,11 @@ def _rate(gpu: Gpu, dtype: Dtype) -> float:
 
 
 def _decode(
-    batch: Array,
-    keys: Array,
-    heads: Array,
-    key: tuple[float, float],
-    gpu: Gpu,
-    rate: float,
-    p: LatentDecodeParameters,
+    call: _Call, key: tuple[float, float], gpu: Gpu, rate: float, p: LatentDecodeParameters
 ) -> tuple[Array, Array]:
     """Launch time and makespan; `key` is the bytes of one key, and its FLOPs for one head."""
     key_bytes, key_flops = key
+    batch, _, keys, heads = call
     units = batch * np.ceil(heads / p.head_tile)
     splits = np.clip(gpu.sms / units, 1, np.clip(keys / p.split_keys, 1, p.max_splits))
     products = np.minimum(heads, p.head_tile) * key_flops * gpu.sms / (rate * p.tensor_efficiency)

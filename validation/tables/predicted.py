@@ -16,7 +16,7 @@ from isotune.simulator.kernels import (
     elementwise_cost,
     experts_cost,
     gemm_cost,
-    latent_attention_cost,
+    repeated_latent_attention_cost,
 )
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import bytes_of
@@ -93,7 +93,7 @@ def _attention(rows: Rows, profile: HardwareProfile) -> Array:
 
 def _latent_attention(rows: Rows, profile: HardwareProfile) -> Array:
     sizes = rows.sizes
-    return latent_attention_cost(
+    return repeated_latent_attention_cost(
         sizes["batch"],
         sizes["q_len"],
         sizes["kv_len"] - sizes["q_len"],

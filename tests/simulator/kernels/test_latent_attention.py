@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotune import read_profile
-from isotune.simulator.kernels import analytic_latent, latent_attention_cost
+from isotune.simulator.kernels import (
+    analytic_latent,
+    latent_attention_cost,
+    repeated_latent_attention_cost,
+)
 
 PROFILE = read_profile("h100")
 PARAMETERS = analytic_latent(PROFILE.attention)
@@ -72,3 +76,24 @@ def test_a_machine_without_measurements_says_what_stands_in():
         "stands in.",
     )
     assert found.error == 2 * PROFILE.errors.attention
+
+
+@pytest.mark.parametrize("name", ["a100", "h100", "h200", "b200", "l40s", "rtxpro6000"])
+def test_measured_machines_have_a_set_for_each_cache_with_its_error(name):
+    machine = read_profile(name)
+    for dtype in ("bf16", "fp8"):
+        found = machine.latent_kernels(dtype)
+        assert found.stands_in_for == ""
+        assert "rows held back" in machine.source_of(found.path("latent_attention"))
+        assert found.error is not None
+
+
+def test_a_repeated_call_is_faster_where_the_operands_fit_in_l2():
+    machine = read_profile("l40s")
+    options = {"gpu": machine.gpu, "parameters": machine.latent_attention}
+    small, large = (64, 1, 511, 1), (512, 1, 8191, 1)
+    for sizes, faster in ((small, True), (large, False)):
+        again = repeated_latent_attention_cost(*sizes, **options)
+        assert (again.seconds < latent_attention_cost(*sizes, **options).seconds) is np.bool_(
+            faster
+        )

@@ -20,7 +20,7 @@ def profile(section: str = "gemm", **sets: dict[str, Any]) -> HardwareProfile:
     data = H100 | {"gemm": {k: v for k, v in H100["gemm"].items() if k != "sets"}}
     data[section] = dict(data[section])
     data[section]["sets"] = sets
-    kept = {k: v for k, v in H100["sources"].items() if ".sets." not in k}
+    kept = {k: v for k, v in H100["sources"].items() if not k.startswith("gemm.sets.")}
     data["sources"] = kept | {f"{section}.sets.{name}": "these tests" for name in sets}
     return validate(HardwareProfile, data, "h100")
 

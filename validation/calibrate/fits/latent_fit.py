@@ -31,8 +31,10 @@ _QUERY_TILES, _HEAD_TILES = (64, 128), (16, 64, 128)
 
 def latent_sections(groups: tuple[Rows, ...], base: HardwareProfile) -> list[Section]:
     """The parameters of `latent_attention`; tiles are tried, the rest is estimated."""
-    paths = paths_of("latent_attention.prefill", _PREFILL) + paths_of(
-        "latent_attention.decode", _DECODE
+    paths = (
+        paths_of("latent_attention.prefill", _PREFILL)
+        + paths_of("latent_attention.decode", _DECODE)
+        + ("latent_attention.l2_speedup",)
     )
     kernels = base.latent_kernels().parameters
     queries = dict.fromkeys((kernels.prefill.query_tile, *_QUERY_TILES))
