@@ -4,13 +4,24 @@ import io
 import os
 import sys
 import time
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from isotune._version import __version__
-from isotune.commands.options import Entry, LazyGroup, invoked
-from isotune.simulator.errors import IsotuneError
+from isotune.commands.options import (
+    Entry,
+    LazyGroup,
+    StoppedError,
+    hide_arguments,
+    invoked,
+    keep_interrupts,
+    say,
+)
+from isotune.simulator.errors import InputError, IsotuneError
+from isotune.simulator.io import explain, secrets_in
 
 _ENTRIES = (
     (
@@ -95,6 +106,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_INTERRUPTED = 130
+_LONGEST = 480
+"""Characters of a message on standard error."""
 _FIRST_RANK_S = 30.0
 """How long the other ranks leave a complaint to the first one of their machine."""
 
@@ -105,22 +119,44 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     invoked.set(tuple(given))
+    keep_interrupts()
+    hide_arguments(secret for argument in given for secret in secrets_in(argument))
     try:
-        sys.exit(app(args=given, prog_name="isotune", standalone_mode=False) or 0)
+        _check_text(given)
+        code = app(args=given, prog_name="isotune", standalone_mode=False) or 0
+        if code == _INTERRUPTED:  # what Typer makes of Ctrl-C
+            raise StoppedError("interrupted")
+        sys.exit(code)
     except typer.BadParameter as error:
         _fail(_in_one_line(error))
     except typer.TyperException as error:
         _fail(" ".join(error.format_message().split()))
+    except StoppedError as error:
+        say(f"isotune: {error}")
+        sys.exit(_INTERRUPTED)
     except IsotuneError as error:
         _fail(str(error))
+    except ValidationError as error:  # a value that is sound by itself, and not with others
+        _fail(explain(error))
     except (KeyboardInterrupt, typer.Abort):
-        print("isotune: interrupted", file=sys.stderr)
-        sys.exit(130)
+        say("isotune: interrupted")
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
         _fail(f"cannot write the output ({error.strerror})")
+
+
+def _check_text(arguments: Iterable[str]) -> None:
+    """Refuse what no file that isotune writes can hold.
+
+    Raises:
+        InputError: an argument that is not UTF-8.
+    """
+    for argument in arguments:
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise InputError(f"{argument!r:.80} is not UTF-8 text")
 
 
 def _in_one_line(error: typer.BadParameter) -> str:
@@ -132,11 +168,17 @@ def _in_one_line(error: typer.BadParameter) -> str:
 
 
 def _fail(message: str) -> NoReturn:
-    from isotune.present import printable
-
     _let_the_first_rank_say_it()
-    print(f"isotune: {printable(message)}", file=sys.stderr)
+    say(f"isotune: {_cut(message)}")
     sys.exit(2)
+
+
+def _cut(message: str) -> str:
+    """A message that fits a screen; the longest lists what is allowed."""
+    if len(message) <= _LONGEST:
+        return message
+    half = _LONGEST // 2 - 5
+    return f"{message[:half]} [...] {message[-half:]}"
 
 
 def _let_the_first_rank_say_it() -> None:

@@ -117,7 +117,9 @@ class _PolicySearch:
         for _ in range(_ROUNDS):
             buckets = self._buckets()
             probes = np.exp(rng.uniform(np.log(first), np.log(last), _PROBES))
-            tried = {*self._suspects(buckets), *(int(length) for length in probes)}
+            # exp(log(200)) may be a little less than 200.
+            probed = probes.astype(int).clip(first, last).tolist()
+            tried = {*self._suspects(buckets), *probed}
             new = sorted(tried - set(self._solved))
             self._solve(new)
             if all(self._loss(buckets, length) <= self._allowed for length in new):

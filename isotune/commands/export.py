@@ -13,10 +13,10 @@ from isotune.commands.options import (
     command,
     option,
     output_option,
+    say,
     sizes,
 )
 from isotune.export import TARGETS, read_source
-from isotune.present import printable
 from isotune.results import Answer
 from isotune.simulator.io import check_writable, write_text
 
@@ -57,9 +57,9 @@ class Export(OutputOptions):
         if self.output is None:
             print(done.text)
         for lost in done.lost:
-            typer.echo(f"lost: {printable(lost)}", err=True)
+            say(f"lost: {lost}")
         if done.hint:
-            typer.echo(f"note: {printable(done.hint)}", err=True)
+            say(f"note: {done.hint}")
 
 
 app = application(command(Export))

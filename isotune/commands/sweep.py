@@ -11,6 +11,7 @@ from isotune.commands.options import (
     DTYPE_ALIASES,
     Choices,
     OutputOptions,
+    StoppedError,
     application,
     choices,
     command,
@@ -133,8 +134,7 @@ class Sweep(_Axes, OutputOptions):
         elif not result.interrupted:
             show(wrote)
         if result.interrupted:
-            typer.echo("interrupted; the same command goes on from here", err=self.as_json)
-            raise typer.Exit(130)
+            raise StoppedError("interrupted; the same command goes on from here")
 
     def _grid(self) -> "Grid":
         """The axes of the file, replaced by those that are given.

@@ -1,11 +1,10 @@
 """Plain JSON and CSV: what the file says, for programs that do not read it."""
 
-import csv
-import io
 import json
 
 from isotune.export.source import Exported, Source, no_lengths
 from isotune.simulator.files import PlanFile, Rule
+from isotune.simulator.io import csv_text
 from isotune.simulator.schedule import Plan
 
 COLUMNS = (
@@ -39,11 +38,7 @@ def as_csv(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
             for bucket in file.buckets
         ]
         lost = ("the expected saving, losses by bucket, and the model's sizes",)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return Exported(text=text.getvalue().rstrip("\n"), data=rows, lost=lost)
+    return Exported(text=csv_text(COLUMNS, rows).rstrip("\n"), data=rows, lost=lost)
 
 
 def _plan_cells(plan: Plan) -> dict[str, object]:

@@ -9,7 +9,6 @@ from .phrases import count as count
 from .phrases import milliseconds as milliseconds
 from .phrases import percent as percent
 from .phrases import plan_text as plan_text
-from .phrases import printable as printable
 from .phrases import scenario_text as scenario_text
 from .phrases import workload_text as workload_text
 from .section import Column as Column

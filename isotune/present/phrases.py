@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
+from isotune.simulator.io import printable
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import TILE, Plan, Workload, technique_label
 
@@ -27,11 +28,6 @@ class Timed(Protocol):
     def saving_interval(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def saving_is_certain(self) -> bool: ...  # noqa: D102
-
-
-def printable(text: str) -> str:
-    """A text from a file or an option in one line, with no power over the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def count(number: int, noun: str) -> str:

@@ -10,9 +10,10 @@ from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from isotune.present.phrases import milliseconds, printable
+from isotune.present.phrases import milliseconds
 from isotune.present.section import Cell, Column, Section, Table, cell_text
 from isotune.present.sections import section_of
+from isotune.simulator.io import printable
 
 if TYPE_CHECKING:
     from isotune.results import Result
@@ -92,7 +93,7 @@ def _parts(section: Section) -> Iterator[RenderableType]:
 
 def _below(table: Table) -> Iterator[RenderableType]:
     if table.most is not None and len(table.rows) > table.most:
-        yield Text(f"and {len(table.rows) - table.most} {table.more or 'more'}")
+        yield Text(printable(f"and {len(table.rows) - table.most} {table.more or 'more'}"))
     for line in table.note.splitlines():
         yield Text(printable(line), style="dim")
 
@@ -105,7 +106,7 @@ def terminal_table(table: Table) -> RichTable:
 def _new(*headings: str) -> RichTable:
     table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        table.add_column(heading, justify="left", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="left", no_wrap=True)
     return table
 
 
@@ -135,7 +136,7 @@ def _upright(table: Table) -> RichTable:
         values = [row[index] for row in table.rows]
         more = [_change(values[0], values[1], column)] if change else []
         cells = (_cell(value, column) for value in values)
-        found.add_row(column.short or column.name, *cells, *more)
+        found.add_row(Text(printable(column.short or column.name)), *cells, *more)
     return found
 
 

@@ -17,6 +17,7 @@ SCHEMA = 1
 MOST = 100_000
 """Rows, points or trials that a result may hold."""
 Seconds = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Interval = tuple[float, float]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,40}$")]
 """A name that comes from isotune itself, never from a user's file."""

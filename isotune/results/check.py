@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Errors(Part):
     """Errors of a set of rows, as fractions of the measurement."""
 
-    rows: int
+    rows: int = Field(ge=1)
     mape: float
     median_ape: float
     p90_ape: float

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
-from isotune.results._result import Interval, Part, Result, Seconds, Word
+from isotune.results._result import Interval, NotNegative, Part, Result, Seconds, Word
 from isotune.results.timeline import Block
 from isotune.simulator import predict as simulated
 from isotune.simulator.errors import InputError
@@ -29,11 +29,11 @@ class Times(Part):
     serial_latency_s: Seconds
     saving: float
     saving_interval: Interval
-    compute_s: float
-    comm_s: float
-    exposed_comm_s: float
+    compute_s: Seconds
+    comm_s: NotNegative
+    exposed_comm_s: NotNegative
     bound_s: Seconds
-    op_seconds: dict[Word, float]
+    op_seconds: dict[Word, NotNegative] = Field(min_length=1)
     op_sections: dict[Word, str]
 
     @property

@@ -1,5 +1,6 @@
 """Which result a file holds, by its own word; anything else is refused in one line."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _from_json(path: Path, data: dict[str, Any]) -> Result:
             f"{path}: not a result that isotune saved: no field `kind` "
             "(save it with --json, such as: isotune search --hw a800 --json > result.json)"
         )
-    if kind in KINDS:
+    if isinstance(kind, str) and kind in KINDS:
         found = checked(KINDS[kind], data, path)
         return _with_table(path, found) if isinstance(found, Sweep) else found
     raise InputError(
@@ -76,7 +77,9 @@ def _with_table(path: Path, sweep: Sweep) -> Sweep:
     if sweep.columns is not None:
         return sweep
     named = Path(sweep.file or "")
-    found = [place for place in (named, path.parent / named) if place.is_file()]
+    # os.path, unlike Path, answers for an overlong name instead of raising.
+    places = (named, path.parent / named)
+    found = [place for place in places if os.path.isfile(place)]  # noqa: PTH113
     if not found:
         raise InputError(f"{path}: file: {str(named)[:200]!r}, the sweep's table, is not there")
     return _from_table(found[0], sweep)

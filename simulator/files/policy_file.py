@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.files.plan_file import ModelReference
-from isotune.simulator.io import Schema, read_yaml, validate, write_text
+from isotune.simulator.io import Schema, explain, read_yaml, validate, write_text
 from isotune.simulator.schedule import (
+    LONGEST,
     STRATEGIES,
     CommDtype,
     Plan,
@@ -38,6 +39,10 @@ class Rule(Schema):
             raise ValueError("shares: iso needs two or more, serial none")
         if self.shares and (min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6):
             raise ValueError("shares: must be positive and add up to 1")
+        try:
+            self.plan(LONGEST)
+        except ValidationError as error:
+            raise ValueError(explain(error)) from error
         return self
 
     @classmethod
@@ -83,8 +88,8 @@ class Bucket(Schema):
     `loss` is the largest relative excess over the per-length optimum that was found in it.
     """
 
-    first: PositiveInt
-    last: PositiveInt
+    first: int = Field(ge=1, le=LONGEST, strict=True)
+    last: int = Field(ge=1, le=LONGEST, strict=True)
     rule: Rule
     loss: float = Field(default=0.0, ge=0.0)
 

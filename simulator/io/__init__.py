@@ -1,6 +1,7 @@
 """Files a user touches: YAML, JSON and CSV in, typed values or one-line errors out."""
 
 from isotune.simulator.io.csv_rows import (
+    LARGEST,
     AboveZero,
     Count,
     CsvRow,
@@ -18,10 +19,12 @@ from isotune.simulator.io.number_names import (
     Dtype,
     WeightDtype,
 )
+from isotune.simulator.io.plain import csv_text, masked, plain_cell, printable, secrets_in
 from isotune.simulator.io.schema import Schema
 from isotune.simulator.io.text_files import (
     check_writable,
     checked,
+    explain,
     read_json,
     read_text,
     read_yaml,
@@ -45,6 +48,7 @@ __all__ = [
     "BYTES",
     "BYTES_PER_SECOND",
     "FLOPS",
+    "LARGEST",
     "SECONDS",
     "AboveZero",
     "ActivationDtype",
@@ -65,14 +69,20 @@ __all__ = [
     "check_writable",
     "checked",
     "csv_header",
+    "csv_text",
     "did_you_mean",
+    "explain",
     "explain_row",
     "format_quantity",
+    "masked",
     "parse_quantity",
+    "plain_cell",
+    "printable",
     "read_json",
     "read_rows",
     "read_text",
     "read_yaml",
+    "secrets_in",
     "validate",
     "write_text",
 ]

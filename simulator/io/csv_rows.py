@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from pydantic import (
 from isotune.simulator.errors import InputError
 
 MOST_BYTES = 200_000_000
+LARGEST, SMALLEST = 1e15, 1e-15
+"""Between which the numbers of tables lie that a machine can have measured."""
 Row = TypeVar("Row", bound="CsvRow")
 
 
@@ -32,28 +35,32 @@ def _number(cell: str | float, info: ValidationInfo) -> float:
         unit = f"; its unit is {name.rpartition('_')[2]}" if name in TimedRow.UNITS else ""
         raise ValueError(f"{cell!r:.40} is not a number{unit}") from None
     if not math.isfinite(value):
-        raise ValueError(f"{cell} is not a finite number")
+        raise ValueError(f"{cell!s:.40} is not a finite number")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{cell!s:.40} is too large (allowed: up to {LARGEST:g})")
     return value
 
 
 def _above_zero(cell: str | float, info: ValidationInfo) -> float:
     value = _number(cell, info)
     if value <= 0:
-        raise ValueError(f"{cell} is not above zero")
+        raise ValueError(f"{cell!s:.40} is not above zero")
+    if value < SMALLEST:
+        raise ValueError(f"{cell!s:.40} is too small (allowed: {SMALLEST:g} or more)")
     return value
 
 
 def _not_negative(cell: str | float, info: ValidationInfo) -> float:
     value = _number(cell, info)
     if value < 0:
-        raise ValueError(f"{cell} is below zero")
+        raise ValueError(f"{cell!s:.40} is below zero")
     return value
 
 
 def _count(cell: str | float, info: ValidationInfo) -> int:
     value = _number(cell, info)
     if value < 1 or value != int(value):
-        raise ValueError(f"{cell} is no whole number above zero")
+        raise ValueError(f"{cell!s:.40} is no whole number above zero")
     return int(value)
 
 
@@ -87,7 +94,7 @@ class CsvRow(BaseModel):
         fields = {name: field for name, field in cls.model_fields.items() if name != "line"}
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
-            raise ValueError(f"column {repeated[0]!r} is given twice")
+            raise ValueError(f"column {repeated[0]!r:.60} is given twice")
         needed = [name for name, field in fields.items() if field.is_required()]
         missing = [name for name in needed if name not in names]
         if missing:
@@ -95,7 +102,7 @@ class CsvRow(BaseModel):
         cls._check_latency(names)
         unknown = [name for name in names if name not in fields]
         if unknown and cls.model_config["extra"] == "forbid":
-            raise ValueError(f"unknown column {unknown[0]!r} (known: {', '.join(fields)})")
+            raise ValueError(f"unknown column {unknown[0]!r:.60} (known: {', '.join(fields)})")
 
     @classmethod
     def _check_latency(cls, names: Sequence[str]) -> None:
@@ -219,5 +226,7 @@ def _text(path: Path, most: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot read it ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror or error})") from error
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged gzip data ({error})") from error

@@ -1,7 +1,9 @@
 """Reading and writing the files a user touches: YAML in, one-line errors out."""
 
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Hashable
 from pathlib import Path
@@ -14,6 +16,10 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.io.units import FROM_FILE
 
 MAX_BYTES = 4_000_000
+MAX_INTEGER = 2**63 - 1
+"""What a whole number in a file may be at most, either side of zero."""
+_HALF = re.compile(r"\\[uU](?:0000)?[dD][89a-fA-F]")
+"""The escape of half a character, which with another half may make a whole one."""
 Table = TypeVar("Table", bound=BaseModel)
 
 
@@ -40,10 +46,47 @@ class _Loader(yaml.SafeLoader):
                 )
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is given twice", key.start_mark
+                    None, None, f"key {key.value!r:.60} is given twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return _integer(str(super().construct_yaml_int(node)))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
+        raise ValueError(f"{text:.20}... is too large (allowed: up to {MAX_INTEGER})")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text:.20} is not a finite number")
+    return value
+
+
+def _check_characters(text: str, data: object) -> None:
+    """Refuse data of a text with half a character in it, which no file and no terminal takes.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if _HALF.search(text) and re.search(r"[\ud800-\udfff]", _texts(data)):
+        raise ValueError("half a character (a lone surrogate such as \\ud800)")
+
+
+def _texts(data: object) -> str:
+    """The texts in plain data, keys included, one after the other."""
+    if isinstance(data, dict):
+        return "".join(_texts(key) + _texts(value) for key, value in data.items())
+    if isinstance(data, list):
+        return "".join(map(_texts, data))
+    return data if isinstance(data, str) else ""
 
 
 def read_text(path: Path, most: int = MAX_BYTES) -> str:
@@ -73,12 +116,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         data = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader, narrowed further)
+        _check_characters(text, data)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise InputError(f"{path}:{line} malformed YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: malformed YAML: {first}") from error
+        raise InputError(f"{path}: malformed YAML: {first:.200}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a mapping of fields, found {type(data).__name__}")
     return data
@@ -91,7 +135,9 @@ def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
         InputError: unreadable file, malformed JSON (with its line), or not an object.
     """
     try:
-        data = json.loads(read_text(path, most))
+        text = read_text(path, most)
+        data = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        _check_characters(text, data)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}: malformed JSON: {error.msg}") from error
     except RecursionError as error:
@@ -130,12 +176,16 @@ def explain(error: ValidationError) -> str:
         "" if first["type"] in ("missing", "value_error") else f" (got {_short(first['input'])})"
     )
     more = f"; and {len(others)} more" if others else ""
-    return f"{path}: {first['msg'].removeprefix('Value error, ')}{value}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{_cut(path)}: {_cut(message, 300)}{value}{more}"
 
 
 def _short(value: object) -> str:
-    text = repr(value) if isinstance(value, (str, int, float, bool)) else type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."
+    return _cut(repr(value) if isinstance(value, (str, int, float, bool)) else type(value).__name__)
+
+
+def _cut(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def write_text(path: Path, text: str) -> None:
@@ -165,6 +215,8 @@ def write_text(path: Path, text: str) -> None:
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot write it ({error.strerror})") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: cannot write it (a text in it is not UTF-8)") from error
 
 
 def check_writable(path: Path) -> None:

@@ -37,8 +37,10 @@ class Protocol(Schema):
     pattern: Pattern = Field(default="ring", description="who sends what to whom")
     latency: Seconds = Field(gt=0, le=1e-3, description="time of a nearly empty message, 2 ranks")
     latency_per_rank: Seconds = Field(ge=0, le=1e-4, description="added by every further rank")
-    bandwidth: BytesPerSecond = Field(gt=0, le=1e13, description="per rank, between 2 ranks")
-    bandwidth_many: BytesPerSecond = Field(gt=0, le=1e13, description="per rank, among many ranks")
+    bandwidth: BytesPerSecond = Field(ge=1e5, le=1e13, description="per rank, between 2 ranks")
+    bandwidth_many: BytesPerSecond = Field(
+        ge=1e5, le=1e13, description="per rank, among many ranks"
+    )
     min_ranks: int = Field(default=2, ge=2, le=1024, description="fewest ranks it is used for")
     largest: Bytes | None = Field(default=None, gt=0, description="largest message it is used for")
 
@@ -84,7 +86,7 @@ class Algorithm(Schema):
         le=1024,
         description="SMs (channels) it holds when nothing limits it; 0 where it runs elsewhere",
     )
-    sm_bandwidth: BytesPerSecond = Field(gt=0, le=1e13, description="busbw one SM can move")
+    sm_bandwidth: BytesPerSecond = Field(ge=1e5, le=1e13, description="busbw one SM can move")
     traffic: float = Field(ge=2, le=20, description="device-memory bytes per message byte")
     interference: float = Field(
         default=1.0, ge=1, le=3, description="its time beside compute kernels over its time alone"

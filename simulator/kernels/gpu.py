@@ -11,13 +11,21 @@ class Gpu(Schema):
     """One GPU: dense tensor-core rates, memory and on-chip resources."""
 
     sms: int = Field(gt=0, le=1024, strict=True, description="streaming multiprocessors")
-    bf16: Flops = Field(gt=0, description="dense bf16/fp16 tensor-core rate, fp32 accumulate")
-    fp8: Flops | None = Field(default=None, gt=0, description="dense fp8 tensor-core rate")
-    int8: Flops | None = Field(default=None, gt=0, description="dense int8 tensor-core rate")
-    fp4: Flops | None = Field(default=None, gt=0, description="dense fp4 tensor-core rate")
-    memory: Bytes = Field(gt=0, description="device memory")
-    memory_bandwidth: BytesPerSecond = Field(gt=0, description="device memory bandwidth")
-    l2: Bytes = Field(gt=0, description="last-level cache")
+    bf16: Flops = Field(
+        ge=1e9, le=1e18, description="dense bf16/fp16 tensor-core rate, fp32 accumulate"
+    )
+    fp8: Flops | None = Field(
+        default=None, ge=1e9, le=1e18, description="dense fp8 tensor-core rate"
+    )
+    int8: Flops | None = Field(
+        default=None, ge=1e9, le=1e18, description="dense int8 tensor-core rate"
+    )
+    fp4: Flops | None = Field(
+        default=None, ge=1e9, le=1e18, description="dense fp4 tensor-core rate"
+    )
+    memory: Bytes = Field(ge=1e6, le=1e15, description="device memory")
+    memory_bandwidth: BytesPerSecond = Field(ge=1e6, le=1e16, description="device memory bandwidth")
+    l2: Bytes = Field(ge=1e3, le=1e12, description="last-level cache")
 
     def tensor_rate(self, dtype: Dtype) -> float:
         """Dense tensor-core FLOP/s for operands of `dtype`.

@@ -16,7 +16,7 @@ class InterNode(Schema):
     """The network between nodes of one kind, as one GPU sees it."""
 
     nodes: int = Field(ge=2, le=1024, description="nodes")
-    link_bandwidth: BytesPerSecond = Field(gt=0, description="per GPU, one direction")
+    link_bandwidth: BytesPerSecond = Field(ge=1e6, le=1e15, description="per GPU, one direction")
     latency: Seconds = Field(gt=0, le=1e-3, description="one message between two nodes")
     efficiency: float = Field(gt=0.1, le=1, default=0.8, description="attained share of the link")
 

@@ -51,7 +51,7 @@ class Node(Schema):
     link: Literal["nvlink", "pcie", "infinity_fabric"] = Field(
         description="what carries the collectives"
     )
-    link_bandwidth: BytesPerSecond = Field(gt=0, description="per GPU, one direction")
+    link_bandwidth: BytesPerSecond = Field(ge=1e6, le=1e15, description="per GPU, one direction")
     peer_to_peer: bool = Field(description="whether GPUs reach each other without host memory")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from isotune.simulator.io import write_text
+from isotune.simulator.io import printable, write_text
 from isotune.simulator.machine.inherit import INHERITED
 from isotune.simulator.machine.profile import HardwareProfile
 
@@ -28,7 +28,7 @@ def profile_text(profile: HardwareProfile, header: str) -> str:
             for key, text in data["sources"].items()
             if key != section and not key.startswith(section + ".")
         }
-    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    comments = "".join(f"# {printable(line)}".rstrip() + "\n" for line in header.splitlines())
     return comments + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100)
 
 

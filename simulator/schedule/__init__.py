@@ -23,7 +23,7 @@ from isotune.simulator.schedule.program import (
     expand_sizes,
 )
 from isotune.simulator.schedule.recovery_steps import STEPS, ZERO_SHOT, RecoveryStep, steps_of
-from isotune.simulator.schedule.sequences import Sequences
+from isotune.simulator.schedule.sequences import LONGEST, MOST_BATCH, Sequences
 from isotune.simulator.schedule.split import (
     TILE,
     Chunk,
@@ -47,11 +47,14 @@ from isotune.simulator.schedule.strategies import (
     technique_named,
 )
 from isotune.simulator.schedule.timeline import StepCosts, Timeline, simulate
-from isotune.simulator.schedule.workload import LaunchMode, Phase, Workload
+from isotune.simulator.schedule.workload import MOST_TP, LaunchMode, Phase, Workload
 
 __all__ = [
     "COMM",
     "COMPUTE",
+    "LONGEST",
+    "MOST_BATCH",
+    "MOST_TP",
     "SEARCHABLE",
     "SPD",
     "STEPS",

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from isotune.simulator.io import Schema
 
+LONGEST, MOST_BATCH = 10_000_000, 65_536
+"""Tokens of a sequence and sequences of a batch, at most."""
 _TEXT = re.compile(r"([0-9]{1,6})x([0-9]{1,8})(?:\+([0-9]{1,8}))?")
 
 
@@ -17,9 +19,9 @@ class Sequences(Schema):
     As text: `1x2048+0` is a prompt of 2048 tokens, `32x1+4096` are 32 decodes at 4096 tokens.
     """
 
-    count: int = Field(ge=1, le=65_536, strict=True)
-    new_tokens: int = Field(ge=1, le=10_000_000, strict=True)
-    context: int = Field(default=0, ge=0, le=10_000_000, strict=True)
+    count: int = Field(ge=1, le=MOST_BATCH, strict=True)
+    new_tokens: int = Field(ge=1, le=LONGEST, strict=True)
+    context: int = Field(default=0, ge=0, le=LONGEST, strict=True)
 
     @property
     def kind(self) -> str:

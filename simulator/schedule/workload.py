@@ -14,12 +14,13 @@ from pydantic import (
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import ActivationDtype, Schema, WeightDtype
 from isotune.simulator.number_types import bytes_of, number_type
-from isotune.simulator.schedule.sequences import Group, Sequences, merged
+from isotune.simulator.schedule.sequences import LONGEST, MOST_BATCH, Group, Sequences, merged
 from isotune.simulator.schedule.split import Slice
 
 Phase = Literal["prefill", "decode"]
 """What a uniform batch is asked for by name."""
 LaunchMode = Literal["cuda_graph", "eager"]
+MOST_TP = 1024
 _GROUPS = TypeAdapter(tuple[Group, ...])
 
 
@@ -35,9 +36,9 @@ class Workload(Schema):
     """
 
     phase: Literal["prefill", "decode", "chunk", "mixed"] = "prefill"
-    batch: int = Field(default=1, ge=1, le=65_536, strict=True, description="requests")
-    prompt: int = Field(default=4096, ge=1, le=10_000_000, strict=True, description="tokens")
-    tp: int = Field(default=8, ge=1, le=1024, strict=True, description="tensor-parallel size")
+    batch: int = Field(default=1, ge=1, le=MOST_BATCH, strict=True, description="requests")
+    prompt: int = Field(default=4096, ge=1, le=LONGEST, strict=True, description="tokens")
+    tp: int = Field(default=8, ge=1, le=MOST_TP, strict=True, description="tensor-parallel size")
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
     runtime: LaunchMode = "cuda_graph"

@@ -98,7 +98,8 @@ def test_a_list_of_commands_imports_none_of_them():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stderr))
-    assert loaded == {f"isotune.commands.options{name}" for name in ("", ".group", ".output")}
+    own = ("", ".group", ".output", ".process")
+    assert loaded == {f"isotune.commands.options{name}" for name in own}
 
 
 @pytest.mark.parametrize(

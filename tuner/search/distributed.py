@@ -29,6 +29,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from isotune.simulator.errors import InputError, IsotuneError
+from isotune.simulator.io import masked, secrets_in
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
@@ -82,9 +83,11 @@ def open_storage(url: str, grace_s: int = GRACE_S) -> BaseStorage:
     kind, _, rest = url.partition("://")
     if kind not in ("postgresql", "sqlite", "journal") or not rest.strip("/"):
         raise InputError(
-            f"storage: {url!r} (allowed: postgresql://user@host/database, sqlite:///file, "
-            "journal:///file)"
+            f"storage: {masked(url)!r:.100} (allowed: postgresql://user@host/database, "
+            "sqlite:///file, journal:///file)"
         )
+    if kind == "postgresql":
+        _check_url(url)
     try:
         if kind == "journal":
             return JournalStorage(JournalFileBackend(rest.removeprefix("/")))
@@ -96,8 +99,33 @@ def open_storage(url: str, grace_s: int = GRACE_S) -> BaseStorage:
             "storage: PostgreSQL needs psycopg (pip install 'isotune[distributed]')"
         ) from error
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = masked(_reason(error), secrets_in(url))
         raise InputError(f"storage: cannot open {kind}://...: {reason}") from error
+
+
+def _check_url(url: str) -> None:
+    """Refuse what is no URL, without a word of it: a part may be of the password.
+
+    Raises:
+        InputError: say what to do with a password.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        user = make_url(url).username or ""
+    except (ArgumentError, ValueError):
+        user = ":"
+    if ":" in user or "/" in user:
+        raise InputError(
+            "storage: postgresql://... is no URL (allowed: postgresql://user@host/database; in a "
+            "password / : @ ? # are written %2F %3A %40 %3F %23)"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _put_up_again(study: optuna.Study, trial: FrozenTrial) -> None:

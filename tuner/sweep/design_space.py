@@ -7,6 +7,7 @@ that was interrupted, however rudely, goes on where it stopped; the parts then b
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,10 +19,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, model_validator
 
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
@@ -30,6 +31,9 @@ from isotune.simulator.io import Schema, checked, read_yaml, validate
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import (
+    LONGEST,
+    MOST_BATCH,
+    MOST_TP,
     CommDtype,
     OneGroup,
     PassSizes,
@@ -45,25 +49,35 @@ from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
 from isotune.tuner.exact import even_sizes
 from isotune.tuner.sweep.table_file import COLUMNS, Columns, check_table, merge, write_part
 
+_Tp = Annotated[int, Field(ge=1, le=MOST_TP)]
+_Requests = Annotated[int, Field(ge=1, le=MOST_BATCH)]
+_Tokens = Annotated[int, Field(ge=1, le=LONGEST)]
+_MOST_ROWS = 100_000_000
+
 
 class Grid(Schema):
     """The axes of a sweep; every combination is a row."""
 
     hardware: tuple[str, ...] = Field(min_length=1)
-    model: tuple[str, ...] = ("llama-2-70b",)
-    tp: tuple[PositiveInt, ...] = (8,)
-    weight_dtype: tuple[WeightDtype, ...] = ("bf16",)
-    comm_dtype: tuple[CommDtype, ...] = ("bf16",)
-    phase: tuple[Phase, ...] = ("prefill",)
-    batch: tuple[PositiveInt, ...] = (1,)
-    prompt: tuple[PositiveInt, ...] = (4096,)
-    strategy: tuple[TechniqueName, ...] = ("serial", "iso")
+    model: tuple[str, ...] = Field(("llama-2-70b",), min_length=1)
+    tp: tuple[_Tp, ...] = Field((8,), min_length=1)
+    weight_dtype: tuple[WeightDtype, ...] = Field(("bf16",), min_length=1)
+    comm_dtype: tuple[CommDtype, ...] = Field(("bf16",), min_length=1)
+    phase: tuple[Phase, ...] = Field(("prefill",), min_length=1)
+    batch: tuple[_Requests, ...] = Field((1,), min_length=1)
+    prompt: tuple[_Tokens, ...] = Field((4096,), min_length=1)
+    strategy: tuple[TechniqueName, ...] = Field(("serial", "iso"), min_length=1)
+
+    @model_validator(mode="after")
+    def _is_no_larger_than_a_disk(self) -> Self:
+        if self.rows > _MOST_ROWS:
+            raise ValueError(f"{self.rows} rows (allowed: up to {_MOST_ROWS})")
+        return self
 
     @property
     def rows(self) -> int:
         """Rows if every combination is possible."""
-        lengths = [len(axis) for axis in self.model_dump().values()]
-        return int(np.prod(lengths))
+        return math.prod(len(getattr(self, axis)) for axis in Grid.model_fields)
 
 
 class Part(NamedTuple):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, FiniteFloat, PositiveInt, ValidationError
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import CsvRow, explain_row
+from isotune.simulator.io import CsvRow, explain_row, plain_cell
 from isotune.simulator.io import read_rows as read_csv_rows
 
 Columns = dict[str, Any]
@@ -114,9 +114,17 @@ def _write_csv(parts: Iterable[Columns], path: Path) -> int:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for part in parts:
-            writer.writerows(zip(*map(plain_cells, part.values()), strict=True))
+            writer.writerows(zip(*map(_csv_cells, part.values()), strict=True))
             rows += len(part["tp"])
     return rows
+
+
+def _csv_cells(column: npt.NDArray[Any]) -> list[Any]:
+    cells = plain_cells(column)
+    if column.dtype.kind != "U":
+        return cells
+    plain = {text: plain_cell(text) for text in set(cells)}
+    return [plain[text] for text in cells]
 
 
 def _write_parquet(parts: Iterable[Columns], path: Path) -> int:

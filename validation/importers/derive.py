@@ -16,6 +16,7 @@ from isotune.simulator.io import (
     Schema,
     checked,
     format_quantity,
+    printable,
     read_yaml,
 )
 from isotune.simulator.machine import DERIVED_ERROR_FACTOR, HardwareProfile
@@ -185,6 +186,6 @@ def _text(
         "derived_error_factor": DERIVED_ERROR_FACTOR,
         "sources": sources | {"node": node.source},
     }
-    return f"# {description}: a draft to check, figure by figure.\n" + yaml.safe_dump(
+    return f"# {printable(description)}: a draft to check, figure by figure.\n" + yaml.safe_dump(
         data, sort_keys=False, allow_unicode=True, width=100
     )

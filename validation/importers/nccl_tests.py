@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Dtype, read_text
+from isotune.simulator.io import LARGEST, Dtype, csv_text, read_text
 from isotune.simulator.number_types import number_type
 
 _RANK = re.compile(r"#?\s*Rank\s+\d+\s.*?Pid\s+\d+\s+on\s+(\S+)\s+device")
 _TEST = re.compile(r"Collective test starting:\s*(\S+)")
-_VERSION = re.compile(r"nccl-library=(\d+)")
+_VERSION = re.compile(r"nccl-library=(\d{1,9})\b")
 _PREFIX = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:\s?")
 
 
@@ -75,13 +75,21 @@ def read_log(path: Path, *, in_place: bool = False) -> Log:
 
 def table_text(log: Log, *, hw: str, source: str) -> str:
     """The rows as a measurements table."""
-    lines = ["op,hw,dtype,bytes,ranks,algorithm,latency_us,source"]
-    lines += [
-        f"all_reduce,{hw},{row.dtype},{row.message_bytes},{row.ranks},nccl,{row.latency_us:g},"
-        f"{source}"
+    columns = ("op", "hw", "dtype", "bytes", "ranks", "algorithm", "latency_us", "source")
+    records = [
+        {
+            "op": "all_reduce",
+            "hw": hw,
+            "dtype": row.dtype,
+            "bytes": row.message_bytes,
+            "ranks": row.ranks,
+            "algorithm": "nccl",
+            "latency_us": f"{row.latency_us:g}",
+            "source": source,
+        }
         for row in log.rows
     ]
-    return "\n".join(lines) + "\n"
+    return csv_text(columns, records)
 
 
 def _check_test(line: str, where: str) -> None:
@@ -127,7 +135,9 @@ def _row(
 def _number(text: str, column: str, where: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", text):
         raise InputError(f"{where}: column {column}: {text!r:.40} is not a number")
-    return float(text)
+    if (number := float(text)) > LARGEST:
+        raise InputError(f"{where}: column {column}: {text:.40} is too large")
+    return number
 
 
 def _version(code: int) -> str:

@@ -1,9 +1,8 @@
 """Measurements as tables: the columns that calibrate reads, and contention beside them."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from isotune.simulator.io import csv_text
 from isotune.validation.choices import COLLECTIVES
 from isotune.validation.measure.cases import ATTENTION_SIZES
 from isotune.validation.measure.measure_job import Row
@@ -28,7 +27,7 @@ def measurements_csv(rows: Iterable[Row], about: dict[str, object]) -> str:
         algorithm = about["algorithm"] if case.op in COLLECTIVES else ""
         cells = {"op": case.op, "algorithm": algorithm, "latency_us": _us(seconds)}
         records.append(about | case.sizes | cells)
-    return _csv(COLUMNS, records)
+    return csv_text(COLUMNS, records)
 
 
 def contention_csv(rows: Iterable[Row], about: dict[str, object]) -> str:
@@ -51,15 +50,7 @@ def contention_csv(rows: Iterable[Row], about: dict[str, object]) -> str:
         for row in rows
         if row.case.op == "contention"
     ]
-    return _csv(CONTENTION_COLUMNS, records)
-
-
-def _csv(columns: Sequence[str], records: Iterable[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_text(CONTENTION_COLUMNS, records)
 
 
 def _us(seconds: float) -> str:

@@ -8,18 +8,21 @@ their total), `hw`, `link`, `runtime` (cuda_graph, or a name that ends in eager)
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from isotune.simulator.io import Count, TimedRow, read_rows
-from isotune.simulator.schedule import LaunchMode, Phase
+from isotune.simulator.schedule import LONGEST, MOST_BATCH, MOST_TP, LaunchMode, Phase
 
 
 class PassRow(TimedRow):
     """One row as it stands in the file."""
 
     model: str
-    tp: Count
-    batch: Count
-    prompt_len: Count
+    tp: Annotated[Count, Field(le=MOST_TP)]
+    batch: Annotated[Count, Field(le=MOST_BATCH)]
+    prompt_len: Annotated[Count, Field(le=LONGEST)]
     phase: Phase
     strategy: str
     steps: Count = 1

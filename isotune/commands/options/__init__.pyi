@@ -19,9 +19,11 @@ from .group import Entry as Entry
 from .group import HelpfulGroup as HelpfulGroup
 from .group import LazyGroup as LazyGroup
 from .output import OutputOptions as OutputOptions
+from .output import StoppedError as StoppedError
 from .output import end as end
 from .output import invoked as invoked
 from .output import progress as progress
+from .output import say as say
 from .output import show as show
 from .output import with_command as with_command
 from .output import write_timelines as write_timelines
@@ -53,6 +55,8 @@ from .parsers import tokens as tokens
 from .parsers import treatment_names as treatment_names
 from .parsers import two_fractions as two_fractions
 from .parsers import whole as whole
+from .process import hide_arguments as hide_arguments
+from .process import keep_interrupts as keep_interrupts
 from .request import CONTEXT as CONTEXT
 from .request import application as application
 from .request import command as command

@@ -1,7 +1,6 @@
 """What commands print: JSON for machines, tables for people, progress on stderr."""
 
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.text import Text
+
+from isotune.simulator.errors import IsotuneError
+from isotune.simulator.io import masked, printable, secrets_in
 
 if TYPE_CHECKING:
     from isotune.results import Predicted, Result
@@ -19,21 +23,37 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT", bound="Result")
 invoked: ContextVar[tuple[str, ...]] = ContextVar("invoked", default=())
 """The arguments this process was called with, for results that say how to reproduce them."""
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
+
+
+class StoppedError(IsotuneError):
+    """Ctrl-C ended a command; the message says what became of its work."""
 
 
 def show(view: RenderableType) -> None:
-    """Print a view; plain text, 80 columns wide, where there is no terminal."""
-    console = Console(highlight=False)
+    """Print a view or a line; plain text, 80 columns wide, where there is no terminal.
+
+    A line is text, whatever it holds: no markup, no escape code, no second line.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=80, no_color=True)
-    console.print(view)
+        console = Console(highlight=False, markup=False, emoji=False, width=80, no_color=True)
+    console.print(Text(printable(view)) if isinstance(view, str) else view)
+
+
+def hidden(text: str) -> str:
+    """A text without the passwords in it, and without those on the command line."""
+    return masked(text, (secret for argument in invoked.get() for secret in secrets_in(argument)))
+
+
+def say(line: str) -> None:
+    """Print a line of the command's own on standard error, with no power over the terminal."""
+    typer.echo(printable(hidden(line)), err=True)
 
 
 def with_command(result: "ResultT") -> "ResultT":
     """A result that says how to make it again."""
-    command = shlex.join(["isotune", *invoked.get()])
-    return result.model_copy(update={"command": _PASSWORD.sub(r"\1***@", command)})
+    command = shlex.join(["isotune", *map(hidden, invoked.get())])
+    return result.model_copy(update={"command": command})
 
 
 def write_timelines(path: Path, prediction: "Predicted", name: str) -> None:
@@ -54,15 +74,21 @@ def progress(title: str, wanted: bool) -> Iterator[Callable[[int, int], None] | 
     from rich.progress import Progress
 
     with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(escape(printable(title)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def end(failure: str | None) -> None:
-    """End with what failed on standard error, and exit code 130 for Ctrl-C, else 1; or go on."""
+    """End with what failed on standard error, and exit code 130 for Ctrl-C, else 1; or go on.
+
+    Raises:
+        StoppedError: Ctrl-C.
+    """
+    if failure == "interrupted":
+        raise StoppedError(failure)
     if failure is not None:
-        typer.echo(f"isotune: {failure}", err=True)
-        raise typer.Exit(130 if failure == "interrupted" else 1)
+        say(f"isotune: {failure}")
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True, kw_only=True)

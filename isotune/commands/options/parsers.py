@@ -14,6 +14,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import STEPS, steps_of
 
 Value = TypeVar("Value")
+_MOST_SIZES = 1_000_000
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -121,7 +122,10 @@ def sizes_or_range(text: str) -> tuple[int, ...]:
     ends = sizes(text.replace(":", ","))
     if len(ends) != 3 or ends[2] < 1 or ends[0] > ends[1]:
         raise InputError(f"{text!r} is not first:last:step such as 1k:8k:1k")
-    return tuple(range(ends[0], ends[1] + 1, ends[2]))
+    found = range(ends[0], ends[1] + 1, ends[2])
+    if len(found) > _MOST_SIZES:
+        raise InputError(f"{text!r:.60} is {len(found)} sizes (allowed: up to {_MOST_SIZES})")
+    return tuple(found)
 
 
 def counts(text: str) -> tuple[int, ...]:

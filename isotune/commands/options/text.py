@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
-
 from isotune.commands.options.declared import DeviceOption
+from isotune.commands.options.output import StoppedError
 from isotune.commands.options.parsers import choice, option, plain, whole
 from isotune.simulator.errors import InputError
 
@@ -121,6 +120,5 @@ def resumable() -> Iterator[None]:
     """Say, when work is interrupted, that what is done is kept."""
     try:
         yield
-    except KeyboardInterrupt:
-        typer.echo("isotune: the same command goes on from here", err=True)
-        raise
+    except KeyboardInterrupt as error:
+        raise StoppedError("interrupted; the same command goes on from here") from error

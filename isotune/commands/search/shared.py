@@ -5,10 +5,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import typer
-
 import isotune
-from isotune.commands.options import plain, progress
+from isotune.commands.options import StoppedError, plain, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
     SharingOptions,
@@ -200,7 +198,7 @@ class _Work:
         wrote = f"wrote {file}; reproduce with: isotune predict --plan {file}"
         asked.emit(found, *([] if best is None else [wrote]))
         if trials.interrupted:
-            raise typer.Exit(130)
+            raise StoppedError("interrupted; the same command goes on from here")
 
 
 def _plain(value: object) -> object:

@@ -137,7 +137,12 @@ def lengths_figure(
     """Saving by prompt length with its interval; `plan` is (length, saving, name)."""
     data: list[Json] = []
     for place, curve in enumerate(curves):
-        data += _curve(curve, CYCLE[place], DASHES[place], SYMBOLS[place])
+        data += _curve(
+            curve,
+            CYCLE[place % len(CYCLE)],
+            DASHES[place % len(DASHES)],
+            SYMBOLS[place % len(SYMBOLS)],
+        )
     if plan is not None:
         data.append(_star(*plan))
     lengths = [point.prompt for curve in curves for point in curve.points]

@@ -3,8 +3,8 @@
 import html
 from collections.abc import Iterable, Sequence
 
-from isotune.present.phrases import printable
 from isotune.present.section import Json
+from isotune.simulator.io import printable
 
 BLUE, ORANGE, GREEN, RED = ("var(--c-blue)", "var(--c-orange)", "var(--c-green)", "var(--c-red)")
 SKY, PURPLE, GREY = ("var(--c-sky)", "var(--c-purple)", "var(--c-grey)")

@@ -13,11 +13,11 @@ from typing import Any
 
 from isotune._version import __version__
 from isotune.present.figures import figures_of
-from isotune.present.phrases import printable
 from isotune.present.section import Cell, Figure, Section, Table
 from isotune.present.sections import section_of
 from isotune.results import read_result
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import printable
 
 MOST_BYTES = 6_000_000
 

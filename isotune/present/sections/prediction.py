@@ -65,7 +65,7 @@ def saving_interval(times: Times) -> tuple[float, float] | None:
 def ops_table(result: Predicted, plans: Mapping[str, Times]) -> Table:
     """Time and share of every operation by plan, and where its figures come from."""
     sections = {op: at for item in plans.values() for op, at in item.op_sections.items()}
-    longest = max(max(item.op_seconds.values()) for item in plans.values())
+    longest = max(max(item.op_seconds.values()) for item in plans.values()) or 1.0
     rows: list[tuple[Cell, ...]] = []
     for op, section in sections.items():
         cells: list[Cell] = []
@@ -92,5 +92,5 @@ def ops_table(result: Predicted, plans: Mapping[str, Times]) -> Table:
             Column(name="figures"),
         ),
         rows=tuple(rows),
-        note="\n".join(f"{name}: {result.sources[name]}" for name in shown),
+        note="\n".join(f"{name}: {result.sources.get(name, 'source not saved')}" for name in shown),
     )

@@ -136,7 +136,7 @@ def test_a_written_file_has_the_permissions_of_any_new_file(file: Path) -> None:
 
 def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_else(file: Path) -> None:
     file.write_text("old", encoding="utf-8")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(InputError, match="not UTF-8"):
         write_text(file, "begun, then \ud800")
     assert file.read_text(encoding="utf-8") == "old"
     assert os.listdir(file.parent) == [file.name]  # noqa: PTH208
