@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from isotune.simulator.architecture.block import (
+    Activation,
     Attend,
+    ChunkedAttend,
     Op,
     Qkv,
     Rope,
@@ -21,24 +23,45 @@ or none; or of all heads of a projection together."""
 class GroupedQuery:
     """Causal attention whose `kv_heads` each serve as many of the `heads`.
 
-    `window` is the sliding window in tokens, None where every query sees all keys before it.
-    `sinks` are learned logits, one per head, that take part in the softmax only.
+    `value_dim` is the width of a head's values where it differs from that of its keys. `window`
+    is the sliding window in tokens, None where every query sees all keys before it; `chunked` says
+    that queries see the keys of their own window-sized piece of the sequence instead. `gate` has
+    the elements per head of a gate on what attention returns. `sinks` are learned logits, one per
+    head, that take part in the softmax only. `shared_kv` says that the keys are the values.
     """
 
     heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int | None = None
     window: int | None = None
+    chunked: bool = False
     bias: bool = False
     out_bias: bool = False
     qk_norm: QkNorm = "none"
+    rotary: bool = True
+    gate: int = 0
     sinks: bool = False
+    shared_kv: bool = False
 
     def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
         """Projections, rotation, attention and output projection of a rank's heads."""
         heads, kv_heads = self.heads // tp, max(1, self.kv_heads // tp)
-        width = self.head_dim
-        qkv, mixed = (heads + 2 * kv_heads) * width, heads * width
+        width, values = self.head_dim, self.value_dim or self.head_dim
+        projected = width if self.shared_kv else width + values
+        qkv = heads * (width + self.gate) + kv_heads * projected
+        mixed = heads * values
+        attend = ChunkedAttend if self.chunked else Attend
+        rope = Rope(
+            name="rope",
+            sublayer="attention",
+            # In place; the copy of new keys and values to the cache is attention's.
+            elements=(2 * heads + 2 * kv_heads) * width,
+            parameters=width * self._normed_heads(heads, kv_heads),
+        )
+        gate = Activation(
+            name="attention_gate", sublayer="attention", elements=2 * mixed + heads * self.gate
+        )
         return (
             Qkv(
                 name="qkv",
@@ -47,22 +70,18 @@ class GroupedQuery:
                 k=hidden,
                 parameters=qkv * (hidden + self.bias),
             ),
-            # In place; the copy of new keys and values to the cache is attention's.
-            Rope(
-                name="rope",
-                sublayer="attention",
-                elements=(2 * heads + 2 * kv_heads) * width,
-                parameters=width * self._normed_heads(heads, kv_heads),
-            ),
-            Attend(
+            *((rope,) if self.rotary or self.qk_norm != "none" else ()),
+            attend(
                 name="attention",
                 sublayer="attention",
                 heads=heads,
                 kv_heads=kv_heads,
                 head_dim=width,
+                value_dim=self.value_dim,
                 window=self.window,
                 parameters=heads * self.sinks,
             ),
+            *((gate,) if self.gate else ()),
             RowParallel(
                 name="attention_out",
                 sublayer="attention",
@@ -86,13 +105,15 @@ class GroupedQuery:
 
     def widest(self, tp: int) -> float:
         """Queries, keys, values and what attention returns."""
-        return (
-            2 * (self.heads // tp) * self.head_dim + 2 * max(1, self.kv_heads // tp) * self.head_dim
-        )
+        width, values = self.head_dim, self.value_dim or self.head_dim
+        kv_heads = max(1, self.kv_heads // tp)
+        return (self.heads // tp) * (width + values) + kv_heads * (width + values)
 
     @property
     def text(self) -> str:
         """In a few words, for people."""
         kind = "MHA" if self.heads == self.kv_heads else "GQA" if self.kv_heads > 1 else "MQA"
-        seen = f", window {self.window}" if self.window else ""
-        return f"{kind} {self.heads}/{self.kv_heads} x {self.head_dim}{seen}"
+        width = f"{self.head_dim}/{self.value_dim}" if self.value_dim else f"{self.head_dim}"
+        seen = f", {'chunks of' if self.chunked else 'window'} {self.window}" if self.window else ""
+        more = ", gated" * bool(self.gate) + ", sinks" * self.sinks
+        return f"{kind} {self.heads}/{self.kv_heads} x {width}{seen}{more}"

@@ -54,6 +54,11 @@ class Op:
         """Tokens back to which it looks, itself included; None where it sees all of them."""
         return None
 
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that it keeps of a request, whatever its length."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
@@ -91,6 +96,17 @@ class Qkv(ColumnParallel):
     """The query, key and value projections of a rank's heads."""
 
 
+class Replicated(Matmul):
+    """Every rank holds all of w."""
+
+
+class LatentUp(ColumnParallel):
+    """Keys and values of a rank's heads from the latent vectors, or its absorbed form in decode.
+
+    A chunk after earlier context expands the latent vectors of that context again.
+    """
+
+
 class LmHead(ColumnParallel):
     """The projection to the vocabulary."""
 
@@ -99,7 +115,8 @@ class LmHead(ColumnParallel):
 class Attend(Op):
     """Causal attention of a rank's heads over the KV cache, which it extends.
 
-    `window` is the sliding window in tokens, None where every query sees all keys before it.
+    `value_dim` is the width of values where it is not that of keys. `window` is the sliding window
+    in tokens, None where every query sees all keys before it.
     """
 
     section = "attention"
@@ -107,17 +124,112 @@ class Attend(Op):
     heads: int
     kv_heads: int
     head_dim: int
+    value_dim: int | None = None
     window: int | None = None
+
+    @property
+    def mean_dim(self) -> float:
+        """Mean width of a key and a value."""
+        return (self.head_dim + (self.value_dim or self.head_dim)) / 2
 
     @property
     def cache_elements(self) -> int:
         """KV-cache elements of a token."""
-        return 2 * self.kv_heads * self.head_dim
+        return self.kv_heads * (self.head_dim + (self.value_dim or self.head_dim))
 
     @property
     def reach(self) -> int | None:
         """The sliding window."""
         return self.window
+
+
+class ChunkedAttend(Attend):
+    """Attention whose queries see the keys of their own `window`-sized piece of the sequence."""
+
+    assumption = (
+        "chunked attention is priced as attention of separate pieces of a sequence; in decode "
+        "half a piece is read."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAttend(Op):
+    """Multi-head latent attention of a rank's heads over the cache of latent vectors.
+
+    The sizes are elements of the latent vector, of the key with positions that all heads share,
+    and of a head's own keys and values in the expanded form.
+    """
+
+    section = "latent_attention"
+
+    heads: int
+    latent: int
+    rope: int
+    nope: int
+    value: int
+
+    @property
+    def error_class(self) -> str:
+        """That of attention."""
+        return "attention"
+
+    @property
+    def cache_elements(self) -> int:
+        """Every rank keeps the whole latent vector."""
+        return self.latent + self.rope
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectedLatentAttend(LatentAttend):
+    """Latent attention of every query over the `keys` that an indexer chose, absorbed."""
+
+    assumption = (
+        "sparse attention is assumed to read exactly the keys that its index selects, each query "
+        "its own."
+    )
+
+    keys: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexScores(Op):
+    """Scores of all keys before a query, summed over a few heads, and the choice of the best."""
+
+    section = "attention"
+    assumption = "the index of sparse attention is priced as a bf16 roofline that nobody measured."
+
+    heads: int
+    width: int
+
+    @property
+    def cache_elements(self) -> int:
+        """One key that all index heads share."""
+        return self.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan(Op):
+    """Linear attention of a rank's heads through a state of `key_dim` by `value_dim` per head.
+
+    `delta` says that the state is corrected by what it already holds of a key (the delta rule).
+    """
+
+    section = "attention"
+    assumption = (
+        "linear attention is priced as a roofline of its chunked form that nobody measured; its "
+        "state is float32."
+    )
+
+    heads: int
+    key_heads: int
+    key_dim: int
+    value_dim: int
+    delta: bool
+
+    @property
+    def state_bytes(self) -> int:
+        """The state of all heads, in float32."""
+        return 4 * self.heads * self.key_dim * self.value_dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +259,31 @@ class FinalNorm(Norm):
 
 class Rope(Elementwise):
     """Rotation of queries and keys by their positions, and their norms where a model has them."""
+
+
+class LatentNorm(Elementwise):
+    """The norms of the compressed queries, keys and values."""
+
+
+class StateNorm(Elementwise):
+    """The gated norm of what a scan returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolution(Elementwise):
+    """A short causal convolution of `channels` over the last `kernel` tokens."""
+
+    channels: int
+    kernel: int
+
+    @property
+    def state_bytes(self) -> int:
+        """The last inputs, in 16 bits."""
+        return 2 * self.channels * (self.kernel - 1)
+
+
+class ExpertSum(Elementwise):
+    """The sum of the routed experts' results and those of the shared expert."""
 
 
 class Activation(Elementwise):

@@ -25,7 +25,11 @@ def head(model: "Model", tp: int) -> tuple[Op, ...]:
 
 def tail(model: "Model", tp: int) -> tuple[Op, ...]:
     """What stands after the last block; its rows are the last tokens of the requests."""
+    words = -(-model.vocab_size // tp)
     own_table = 0 if model.tie_word_embeddings else _vocabulary(model, tp)
+    if model.head_rows:
+        own_table = model.head_rows * model.hidden_size
+    own_table += words * model.head_bias
     return (
         FinalNorm(
             name="final_norm",
@@ -36,7 +40,7 @@ def tail(model: "Model", tp: int) -> tuple[Op, ...]:
         LmHead(
             name="lm_head",
             sublayer="head",
-            n=-(-model.vocab_size // tp),
+            n=model.head_rows or words,
             k=model.hidden_size,
             parameters=own_table + _embedding_projection(model),
         ),

@@ -6,19 +6,23 @@ each block is made of. The sizes that every published config states have no defa
 wrong guess would go unnoticed.
 """
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 
 from isotune.simulator.architecture.attention import GroupedQuery, QkNorm
-from isotune.simulator.architecture.kind import BlockKind, NormPlaces
+from isotune.simulator.architecture.kind import BlockKind, NormPlaces, Parallel
 from isotune.simulator.architecture.mlp import Dense
 from isotune.simulator.architecture.parts import NormKind, Part
 
 Size = Annotated[int, Field(gt=0, le=100_000_000, strict=True)]
 Count = Annotated[int, Field(ge=0, le=100_000_000, strict=True)]
 Layers = Annotated[int, Field(gt=0, le=10_000, strict=True)]
-LayerType = Literal["full_attention", "sliding_attention"]
+FULL = frozenset({"full_attention"})
+WINDOWED = frozenset({"full_attention", "sliding_attention"})
+PREDICTS_TOKENS = "the part that predicts several tokens at once (MTP)"
+_SCORES = ("ForSequenceClassification", "ForRewardModel")
 
 
 class Biases(NamedTuple):
@@ -38,6 +42,9 @@ class Config(BaseModel):
     norm: ClassVar[NormKind] = "rms_norm"
     norms: ClassVar[NormPlaces] = "pre"
     qk_norm: ClassVar[QkNorm] = "none"
+    layer_kinds: ClassVar[frozenset[str]] = FULL
+    """The entries of `layer_types` that the family knows."""
+    head_bias: ClassVar[bool] = False
 
     num_hidden_layers: Layers
     hidden_size: Size
@@ -48,7 +55,9 @@ class Config(BaseModel):
     vocab_size: Size
     max_position_embeddings: Size
     tie_word_embeddings: StrictBool = False
-    layer_types: tuple[LayerType, ...] | None = None
+    layer_types: tuple[StrictStr, ...] | None = None
+    architectures: tuple[StrictStr, ...] | None = None
+    num_labels: Size | None = None
     dtype: StrictStr | None = None
     torch_dtype: StrictStr | None = None
     note: StrictStr = ""
@@ -61,10 +70,25 @@ class Config(BaseModel):
             mlp=self.mlp(index),
             norm=self.norm,
             norms=self.norms,
+            parallel=self.parallel,
         )
 
-    def attention(self, index: int) -> Part:
+    @property
+    def parallel(self) -> Parallel:
+        """Whether attention and MLP stand beside each other."""
+        return "no"
+
+    @property
+    def blocks_run(self) -> int:
+        """Blocks that a text passes."""
+        return self.num_hidden_layers
+
+    def attention(self, index: int) -> Part | None:
         """The attention of a block."""
+        return self.grouped(index)
+
+    def grouped(self, index: int) -> GroupedQuery:
+        """Attention over a KV cache of heads."""
         return GroupedQuery(
             heads=self.num_attention_heads,
             kv_heads=self.num_key_value_heads or self.num_attention_heads,
@@ -75,7 +99,7 @@ class Config(BaseModel):
             qk_norm=self.qk_norm,
         )
 
-    def mlp(self, index: int) -> Part:
+    def mlp(self, index: int) -> Part | None:
         """The MLP of a block."""
         del index
         return Dense(columns=self.intermediate_size, gated=self.gated_mlp, bias=self.biases.mlp)
@@ -94,6 +118,13 @@ class Config(BaseModel):
     def biases(self) -> Biases:
         """Which projections have a bias."""
         return Biases()
+
+    @property
+    def head_rows(self) -> int:
+        """Outputs of the head: words, or the labels of a model that scores its input."""
+        if any(name.endswith(_SCORES) for name in self.architectures or ()):
+            return self.num_labels or 1
+        return self.vocab_size
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -126,15 +157,23 @@ class Config(BaseModel):
             )
         if kv_heads and heads % kv_heads:
             return f"num_key_value_heads: {kv_heads} does not divide num_attention_heads {heads}"
-        if self.layer_types is not None and len(self.layer_types) < self.num_hidden_layers:
-            return (
-                f"layer_types: {len(self.layer_types)} entries for {self.num_hidden_layers} blocks"
-            )
+        return self._odd_layer_types()
+
+    def _odd_layer_types(self) -> str:
+        types = self.layer_types
+        if types is None:
+            return ""
+        for index, name in enumerate(types):
+            if name not in self.layer_kinds:
+                allowed = ", ".join(sorted(self.layer_kinds))
+                return f"layer_types.{index}: {name!r:.40} is not supported (allowed: {allowed})"
+        if len(types) < self.num_hidden_layers:
+            return f"layer_types: {len(types)} entries for {self.num_hidden_layers} blocks"
         return ""
 
 
-def too_few_experts(per_token: int, experts: int) -> str:
-    """Why so many experts cannot work on a token; empty where they can."""
-    if per_token > experts:
-        return f"num_experts_per_tok: {per_token} is more than the {experts} experts"
+def too_short(name: str, entries: Sequence[object] | None, blocks: int) -> str:
+    """Why a list with an entry per block does not do; empty where it does."""
+    if entries is not None and len(entries) < blocks:
+        return f"{name}: {len(entries)} entries for {blocks} blocks"
     return ""

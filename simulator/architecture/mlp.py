@@ -7,7 +7,9 @@ from isotune.simulator.architecture.block import (
     Activation,
     ColumnParallel,
     Experts,
+    ExpertSum,
     Op,
+    Replicated,
     RowParallel,
 )
 from isotune.simulator.architecture.parts import indivisible
@@ -24,19 +26,23 @@ class Dense:
 
     def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
         """What a rank does with its share of the columns."""
+        return self.named(hidden, tp, "mlp_up", "activation", "mlp_down")
+
+    def named(self, hidden: int, tp: int, *names: str) -> tuple[Op, ...]:
+        """The ops under other names."""
         columns, projections = self.columns // tp, 2 if self.gated else 1
         up = projections * columns
         return (
             ColumnParallel(
-                name="mlp_up",
+                name=names[0],
                 sublayer="mlp",
                 n=up,
                 k=hidden,
                 parameters=up * (hidden + self.bias),
             ),
-            Activation(name="activation", sublayer="mlp", elements=(projections + 1) * columns),
+            Activation(name=names[1], sublayer="mlp", elements=(projections + 1) * columns),
             RowParallel(
-                name="mlp_down",
+                name=names[2],
                 sublayer="mlp",
                 n=hidden,
                 k=columns,
@@ -62,7 +68,11 @@ class Dense:
 class Mixture:
     """`per_token` of `experts` MLPs work on a row, chosen by a router; all of them are sharded.
 
-    `columns` is the intermediate size of one expert.
+    `columns` is the intermediate size of one expert. A `shared` MLP works on every row beside
+    them, maybe with a gate of its own. Experts work on a projection of the hidden state to
+    `latent` elements where it is given. `router_vectors` are the vectors of one element per expert
+    that the router has beside its matrix, `inner_vectors` those of the hidden size that norms and
+    scales around the experts have.
     """
 
     experts: int
@@ -70,44 +80,81 @@ class Mixture:
     columns: int
     gated: bool = True
     bias: bool = False
+    shared: Dense | None = None
+    shared_gate: bool = False
+    latent: int | None = None
+    router_vectors: int = 0
+    inner_vectors: int = 0
     heads: ClassVar[int] = 0
 
     def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
         """What a rank does with its share of the columns of every expert."""
         count, per_token, columns = self.experts, self.per_token, self.columns // tp
-        projections = 2 if self.gated else 1
+        projections, width = 2 if self.gated else 1, self.latent or hidden
         up = projections * columns
+        router = count * (hidden + self.router_vectors)
+        first, last = self._latent(hidden)
         return (
+            *self._shared(hidden, tp),
+            *first,
             ColumnParallel(
                 name="mlp_up",
                 sublayer="mlp",
                 n=up,
-                k=hidden,
+                k=width,
                 experts=Experts(count=count, per_token=per_token, routes=True),
-                parameters=count * up * (hidden + self.bias) + hidden * count,
+                parameters=count * up * (width + self.bias) + router,
             ),
             Activation(
                 name="activation", sublayer="mlp", elements=per_token * (projections + 1) * columns
             ),
+            *last,
             RowParallel(
                 name="mlp_down",
                 sublayer="mlp",
-                n=hidden,
+                n=width,
                 k=columns,
                 experts=Experts(count=count, per_token=per_token),
-                parameters=count * hidden * (columns + self.bias),
+                parameters=count * width * (columns + self.bias),
             ),
         )
 
+    def _shared(self, hidden: int, tp: int) -> tuple[Op, ...]:
+        """What works on every row, and the sum of it and of the experts' results."""
+        if self.shared is None:
+            return ()
+        vectors = hidden * (self.inner_vectors + self.shared_gate)
+        return (
+            *self.shared.named(hidden, tp, "shared_up", "shared_activation", "shared_down"),
+            ExpertSum(name="shared_sum", sublayer="mlp", elements=3 * hidden, parameters=vectors),
+        )
+
+    def _latent(self, hidden: int) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
+        """The projections of rows to the experts' width and back; every rank runs them whole."""
+        if self.latent is None:
+            return (), ()
+        weights = hidden * self.latent
+        down, up = (
+            Replicated(name=name, sublayer="mlp", n=n, k=k, parameters=weights)
+            for name, n, k in (
+                ("experts_in", self.latent, hidden),
+                ("experts_out", hidden, self.latent),
+            )
+        )
+        return (down,), (up,)
+
     def obstacle(self, tp: int) -> str:
         """The columns of every expert are shared."""
-        return indivisible(self.columns, "intermediate_size", tp)
+        shared = self.shared.obstacle(tp) if self.shared else ""
+        return indivisible(self.columns, "intermediate_size", tp) or shared
 
     def widest(self, tp: int) -> float:
         """Both projections and their product, of the experts that a row visits."""
-        return self.columns / tp * (3 if self.gated else 2) * self.per_token
+        shared = self.shared.widest(tp) if self.shared else 0
+        return max(self.columns / tp * (3 if self.gated else 2) * self.per_token, shared)
 
     @property
     def text(self) -> str:
         """In a few words, for people."""
-        return f"{self.per_token} of {self.experts} experts {self.columns}"
+        shared = f" + MLP {self.shared.columns}" if self.shared else ""
+        return f"{self.per_token} of {self.experts} experts {self.columns}{shared}"

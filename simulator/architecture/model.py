@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from isotune.simulator.architecture import decoder
 from isotune.simulator.architecture.attention import GroupedQuery
 from isotune.simulator.architecture.block import Block, Op
-from isotune.simulator.architecture.families import FAMILIES
+from isotune.simulator.architecture.families import FAMILIES, UNKNOWN, WRAPPERS
 from isotune.simulator.architecture.hf_config import Config
 from isotune.simulator.architecture.kind import BlockKind
+from isotune.simulator.architecture.latent import LatentAttention
 from isotune.simulator.architecture.mlp import Mixture
 from isotune.simulator.architecture.parts import NormKind, Part
 from isotune.simulator.architecture.pattern_text import picture
@@ -19,6 +21,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.io import did_you_mean, read_json, validate
 
 MAX_TP = 1024
+_INNER = ("text_config", "llm_config", "language_config")
 _BUNDLED = Path(__file__).with_name("bundled")
 
 
@@ -43,6 +46,9 @@ class Model:
     max_position_embeddings: int
     kinds: tuple[BlockKind, ...]
     layout: tuple[int, ...] = (0,)
+    head_rows: int | None = None
+    """Outputs of the head where it does not score words."""
+    head_bias: bool = False
     norm: NormKind = "rms_norm"
     final_norm: bool = True
     learned_positions: int = 0
@@ -117,7 +123,9 @@ class Model:
     @property
     def num_attention_heads(self) -> int:
         """Attention heads of the first kind of block that has some."""
-        return next((part.heads for part in self._parts if part.heads), 0)
+        attends = (GroupedQuery, LatentAttention)
+        found = [part for part in self._parts if isinstance(part, attends)]
+        return next((part.heads for part in (*found, *self._parts) if part.heads), 1)
 
     @property
     def num_key_value_heads(self) -> int:
@@ -153,6 +161,11 @@ class Model:
                 if op.cache_elements:
                     found[op.reach] = found.get(op.reach, 0) + op.cache_elements
         return found
+
+    def state_bytes(self, tp: int) -> int:
+        """Bytes of the recurrent states of one request in all blocks, per GPU."""
+        blocks = self.blocks(tp)
+        return self._in_all_blocks(sum(op.state_bytes for op in block.ops) for block in blocks)
 
     def weight_elements(self, tp: int) -> int:
         """Weight elements of the whole model, per GPU."""
@@ -222,39 +235,66 @@ def read_model(path: Path) -> Model:
             not supported, a missing field, or a size that is not a positive integer.
     """
     file = path / "config.json" if path.is_dir() else path
-    data = read_json(file)
-    if "text_config" in data:
-        raise InputError(
-            f"{file}: text_config: a multimodal wrapper is not supported "
-            "(allowed: the language model's own config.json)"
-        )
+    data, outside = _language_model(read_json(file))
     architecture = data.get("model_type")
     if not isinstance(architecture, str) or architecture not in FAMILIES:
-        found = f"{architecture!r:.60} is not supported" if architecture else "missing"
-        raise InputError(f"{file}: model_type: {found} (allowed: {', '.join(FAMILIES)})")
+        raise InputError(f"{file}: model_type: {_refusal(architecture)}")
     # Only the folder is resolved: in a Hugging Face cache the file is a link to a nameless blob.
     name = file.parent.resolve().name if file.name == "config.json" else file.stem
     config = validate(FAMILIES[architecture], data, file)
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
-    return _model(config, name, architecture)
+    model = _model(config, name, architecture, file)
+    return replace(model, left_out_parts=(*outside, *model.left_out_parts))
 
 
-def _model(config: Config, name: str, architecture: str) -> Model:
+def _language_model(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The language model's part of a config, and what the config has beside it."""
+    wrapper = data.get("model_type")
+    inside = next((data[key] for key in _INNER if isinstance(data.get(key), dict)), None)
+    if inside is None and not (isinstance(wrapper, str) and wrapper in WRAPPERS):
+        return data, ()
+    known = {"model_type": WRAPPERS.get(str(wrapper)), "architectures": data.get("architectures")}
+    if "tie_word_embeddings" in data:
+        known["tie_word_embeddings"] = data["tie_word_embeddings"]
+    named = {key: value for key, value in (inside or data).items() if value is not None}
+    if inside is None:
+        named["model_type"] = known["model_type"]
+    kinds = [kind for kind in ("vision", "audio") if f"{kind}_config" in data] or ["vision"]
+    return known | named, tuple(f"the {kind} part" for kind in kinds)
+
+
+def _refusal(architecture: object) -> str:
+    """Why an architecture is not supported."""
+    if not architecture:
+        return f"missing (allowed: {', '.join(FAMILIES)})"
+    part = UNKNOWN.get(str(architecture))
+    why = f"is not supported: {part}" if part else "is not supported"
+    return f"{architecture!r:.60} {why} (allowed: {', '.join(FAMILIES)})"
+
+
+def _model(config: Config, name: str, architecture: str, file: Path) -> Model:
     kinds: dict[BlockKind, int] = {}
     layout = tuple(
-        kinds.setdefault(config.block(index), len(kinds))
-        for index in range(config.num_hidden_layers)
+        kinds.setdefault(config.block(index), len(kinds)) for index in range(config.blocks_run)
     )
+    for part in (part for kind in kinds for part in kind.parts):
+        if isinstance(part, Mixture) and part.per_token > part.experts:
+            raise InputError(
+                f"{file}: num_experts_per_tok: {part.per_token} is more than the "
+                f"{part.experts} experts"
+            )
     return Model(
         name=name,
         architecture=architecture,
-        num_hidden_layers=config.num_hidden_layers,
+        num_hidden_layers=config.blocks_run,
         hidden_size=config.hidden_size,
         vocab_size=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,
         kinds=tuple(kinds),
         layout=layout if len(kinds) > 1 else (0,),
+        head_rows=None if config.head_rows == config.vocab_size else config.head_rows,
+        head_bias=config.head_bias,
         norm=config.norm,
         final_norm=config.final_norm,
         learned_positions=config.learned_positions,

@@ -33,6 +33,7 @@ from isotune.simulator.kernels.parameter_sets import (
     Selected,
     stated_figures,
 )
+from isotune.simulator.kernels.scan import ScanSizes, scan_cost
 
 __all__ = [
     "KINDS",
@@ -52,6 +53,7 @@ __all__ = [
     "LatentSizes",
     "Network",
     "Operands",
+    "ScanSizes",
     "Selected",
     "Size",
     "analytic_latent",
@@ -64,6 +66,7 @@ __all__ = [
     "latent_attention_cost",
     "quantised_all_reduce",
     "repeated_latent_attention_cost",
+    "scan_cost",
     "sent_per_byte",
     "stated_figures",
     "waves",

@@ -187,7 +187,7 @@ def grouped_attention_costs(
     groups: Sequence[tuple[int, int, int]],
     heads: int,
     kv_heads: int,
-    head_dim: int,
+    head_dim: float,
     *,
     gpu: Gpu,
     parameters: AttentionParameters,

@@ -106,6 +106,7 @@ class GpuMemory:
         kv_cache: Any = 0.0
         for reach, elements in model.kv_elements_by_reach(tp).items():
             kv_cache = kv_cache + _cached(work, reach) * (elements * width)
+        kv_cache = kv_cache + work.batch * model.state_bytes(tp)
         in_flight = (3 * rows * model.hidden_size + largest * model.widest(tp)) * width
         logits = work.batch * (model.vocab_size / tp * 4.0)
         return weights, kv_cache, in_flight + logits

@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
-from isotune.simulator.architecture import Collective, Model, Op, check_tp
+from isotune.simulator.architecture import Collective, LatentAttend, Model, Op, check_tp
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     KINDS,
     AttentionParameters,
     ElementwiseParameters,
     GemmParameters,
+    LatentAttentionParameters,
     Selected,
 )
 from isotune.simulator.machine import HardwareProfile
@@ -71,14 +72,24 @@ class Scenario:
         """Parameters of kernels that only move bytes."""
         return self.hardware.elementwise.of(self.workload.travel_dtype, engine=self.engine)
 
-    @property
+    @cached_property
+    def latent_attention(self) -> Selected[LatentAttentionParameters]:
+        """Parameters of latent attention with a cache of the type that activations travel in."""
+        return self.hardware.latent_kernels(self.workload.travel_dtype, self.engine)
+
+    @cached_property
     def _chosen(self) -> tuple[tuple[str, Selected[Any]], ...]:
-        names = ("gemm", "attention", "elementwise")
+        names = ["gemm", "attention", "elementwise"]
+        blocks = self.model.blocks(self.workload.tp)
+        if any(isinstance(op, LatentAttend) for block in blocks for op in block.ops):
+            names.append("latent_attention")
         return tuple((name, getattr(self, name)) for name in names)
 
     def section(self, name: str) -> str:
         """Path of the profile's figures behind a section: that of the set in use."""
         chosen = dict(self._chosen).get(name)
+        if name == "latent_attention" and self.hardware.latent_attention is None:
+            return self.section("attention")
         return name if chosen is None else chosen.path(name)
 
     def section_of(self, op: Op) -> str:
@@ -109,7 +120,10 @@ class Scenario:
 
     @cached_property
     def _class_errors(self) -> dict[str, float]:
-        return self.hardware.class_errors(*self._chosen)
+        renamed = {"latent_attention": "attention"}
+        return self.hardware.class_errors(
+            *((renamed.get(name, name), chosen) for name, chosen in self._chosen)
+        )
 
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction."""

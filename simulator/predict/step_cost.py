@@ -12,11 +12,17 @@ import numpy as np
 from isotune.simulator.architecture import (
     HOST,
     Attend,
+    ChunkedAttend,
     Collective,
     Elementwise,
+    IndexScores,
+    LatentAttend,
+    LatentUp,
     LmHead,
     Matmul,
     Op,
+    Scan,
+    SelectedLatentAttend,
 )
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
@@ -24,13 +30,17 @@ from isotune.simulator.kernels import (
     Cost,
     GemmParameters,
     Gpu,
+    LatentSizes,
+    ScanSizes,
     Size,
     attention_cost,
     collective_cost,
     elementwise_cost,
     gemm_cost,
     grouped_attention_costs,
+    latent_attention_cost,
     quantised_all_reduce,
+    scan_cost,
     waves,
 )
 from isotune.simulator.number_types import bytes_of
@@ -193,7 +203,7 @@ class CostModel:
                 [(part.requests, part.tokens, part.start + part.tokens) for part in shape.slices],
                 op.heads,
                 op.kv_heads,
-                op.head_dim,
+                op.mean_dim,
                 gpu=hardware.gpu,
                 parameters=self.scenario.attention.parameters,
                 dtype=self.scenario.workload.travel_dtype,
@@ -205,7 +215,7 @@ class CostModel:
             np.add(shape.start, shape.tokens),
             op.heads,
             op.kv_heads,
-            op.head_dim,
+            op.mean_dim,
             gpu=hardware.gpu,
             parameters=self.scenario.attention.parameters,
             dtype=self.scenario.workload.travel_dtype,
@@ -251,6 +261,124 @@ def _matmul(op: Matmul, costs: CostModel, shape: Rows) -> list[Cost]:
     if not op.experts.routes:
         return [grouped]
     return [costs.gemm(shape.rows, count, op.k), costs.elementwise(routed, 4 * op.k), grouped]
+
+
+@kernels_of.register
+def _chunked(op: ChunkedAttend, costs: CostModel, shape: Rows) -> list[Cost]:
+    """Whole pieces of a sequence as sequences of their own; a decode reads half a piece."""
+    window = op.window
+    if window is None:
+        return costs.attention(op, shape)
+    found = []
+    for part in _parts(shape):
+        tokens, start = np.asarray(part.tokens), np.asarray(part.start)
+        long = start + tokens > window
+        pieces = np.where(long, np.maximum(1, tokens / window), 1)
+        queries = np.minimum(tokens, window)
+        earlier = np.where(long, np.where(tokens < window, window // 2, 0), start)
+        piece = Rows(shape.rows, part.requests * pieces, queries, np.minimum(earlier, start))
+        found += costs.attention(op, piece)
+    return found
+
+
+@kernels_of.register
+def _latent(op: LatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
+    return [
+        _latent_cost(op, costs, part.requests, part.tokens, part.start) for part in _parts(shape)
+    ]
+
+
+@kernels_of.register
+def _selected(op: SelectedLatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
+    """Every query is a sequence of one token that sees the keys chosen for it."""
+    found = []
+    for part in _parts(shape):
+        seen = _mean_seen(part, op.keys)
+        rows = np.multiply(part.requests, part.tokens)
+        found.append(_latent_cost(op, costs, rows, 1, seen - 1))
+    return found
+
+
+def _latent_cost(
+    op: LatentAttend, costs: CostModel, requests: Size, tokens: Size, context: Size
+) -> Cost:
+    scenario = costs.scenario
+    return latent_attention_cost(
+        requests,
+        tokens,
+        context,
+        op.heads,
+        sizes=LatentSizes(op.latent, op.rope, op.nope, op.value),
+        gpu=scenario.hardware.gpu,
+        parameters=scenario.latent_attention.parameters,
+        dtype=scenario.workload.travel_dtype,
+    )
+
+
+@kernels_of.register
+def _latent_up(op: LatentUp, costs: CostModel, shape: Rows) -> list[Cost]:
+    """The latent vectors of earlier context are expanded again, except in decode."""
+    rows = sum(
+        np.multiply(
+            part.requests,
+            np.where(np.equal(part.tokens, 1), 1, np.add(part.start, part.tokens)),
+        )
+        for part in _parts(shape)
+    )
+    return [costs.gemm(rows, op.n, op.k)]
+
+
+@kernels_of.register
+def _index(op: IndexScores, costs: CostModel, shape: Rows) -> list[Cost]:
+    """Scores of all visible keys at the tensor cores' rate; scores are written and read once."""
+    gpu, attention = costs.scenario.hardware.gpu, costs.scenario.attention.parameters.prefill
+    found = []
+    for part in _parts(shape):
+        queries = np.multiply(part.requests, part.tokens, dtype=np.float64)
+        pairs = queries * _mean_seen(part, None)
+        keys = np.multiply(part.requests, np.add(part.start, part.tokens))
+        flops = 2.0 * pairs * op.heads * op.width
+        touched = 8 * pairs + 2 * (keys + queries * op.heads) * op.width
+        busy = flops / (gpu.bf16 * attention.tensor_efficiency)
+        moved = touched / (gpu.memory_bandwidth * attention.bandwidth_efficiency)
+        seconds = 2 * attention.launch + np.maximum(busy, moved)
+        found.append(Cost(seconds, busy, touched, flops, np.zeros_like(seconds)))
+    return found
+
+
+@kernels_of.register
+def _scan(op: Scan, costs: CostModel, shape: Rows) -> list[Cost]:
+    scenario = costs.scenario
+    return [
+        scan_cost(
+            part.requests,
+            part.tokens,
+            ScanSizes(op.heads, op.key_heads, op.key_dim, op.value_dim, op.delta),
+            gpu=scenario.hardware.gpu,
+            parameters=scenario.attention.parameters,
+            width=scenario.workload.width,
+        )
+        for part in _parts(shape)
+    ]
+
+
+def _parts(shape: Rows) -> tuple[Rows, ...]:
+    """The groups of equal sequences among the rows."""
+    if not shape.slices:
+        return (shape,)
+    return tuple(
+        Rows(np.multiply(part.requests, part.tokens), part.requests, part.tokens, part.start)
+        for part in shape.slices
+    )
+
+
+def _mean_seen(part: Rows, most: int | None) -> Array:
+    """Keys that a query sees on average, itself included, of `most` at most."""
+    tokens, start = (np.asarray(size, np.float64) for size in (part.tokens, part.start))
+    if most is None:
+        return np.asarray(start + (tokens + 1) / 2)
+    below = np.clip(most - start, 0, tokens)  # queries that see less than `most`
+    return np.asarray((below * (start + (below + 1) / 2) + (tokens - below) * most) / tokens)
 
 
 def slowdowns(

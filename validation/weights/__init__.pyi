@@ -4,6 +4,7 @@ from .loading import RandomWeights as RandomWeights
 from .loading import Safetensors as Safetensors
 from .loading import Weights as Weights
 from .loading import weight_files as weight_files
+from .meta_check import differences as differences
 from .sharding import Sharding as Sharding
 from .sharding import ShardSlice as ShardSlice
 from .sharding import vocabulary_range as vocabulary_range

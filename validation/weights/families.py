@@ -32,6 +32,14 @@ def check_family(model: Model) -> None:
             f"{model.name}: model_type: real runs do not support {model.architecture!r} "
             f"(allowed: {', '.join(FAMILIES)})"
         )
+    if model.left_out_parts or model.head_rows:
+        part = model.left_out_parts[0] if model.left_out_parts else "the head that scores its input"
+        raise InputError(f"{model.name}: real runs do not support {part} (allowed: none)")
+    if len({kind.mlp for kind in model.kinds}) > 1:
+        raise InputError(
+            f"{model.name}: real runs do not support MLPs of several kinds in one model "
+            "(allowed: one)"
+        )
     if model.architecture == "opt" and not model.final_norm:
         raise InputError(
             f"{model.name}: do_layer_norm_before: real runs need a norm before attention (allowed: "

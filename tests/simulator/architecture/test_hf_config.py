@@ -184,10 +184,21 @@ def test_gemma_2_and_3_have_four_norms_in_a_block(tmp_path: Path) -> None:
         ({"model_type": "mamba"}, "model_type: 'mamba' is not supported (allowed: llama, mistral"),
         ({"model_type": None}, "model_type: missing (allowed: llama"),
         ({"model_type": "opt"}, "ffn_dim: Field required"),
-        ({"model_type": "gemma3", "text_config": {}}, "text_config: a multimodal wrapper"),
+        ({"model_type": "gemma3", "text_config": {"a": 1}}, "model_type: missing (allowed: "),
         ({"model_type": "mixtral", "num_local_experts": 1}, "num_experts_per_tok: 2 is more than"),
-        ({"model_type": "qwen3_moe", "decoder_sparse_step": 2}, "decoder_sparse_step: "),
-        ({"model_type": "qwen3_moe", "mlp_only_layers": [0]}, "mlp_only_layers: "),
+        (
+            {"model_type": "deepseek_v4"},
+            "model_type: 'deepseek_v4' is not supported: compressed sparse attention",
+        ),
+        ({"model_type": "gemma4_text"}, "hidden_size_per_layer_input: embeddings per block"),
+        (
+            {
+                "model_type": "nemotron_h",
+                "max_position_embeddings": 99,
+                "hybrid_override_pattern": "M",
+            },
+            "hybrid_override_pattern: 1 entries for 2 blocks",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], message: str, tmp_path: Path) -> None:

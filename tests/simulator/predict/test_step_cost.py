@@ -10,13 +10,20 @@ from isotune.simulator import architecture
 from isotune.simulator.architecture import (
     Activation,
     Attend,
+    ChunkedAttend,
     Collective,
     ColumnParallel,
+    Convolution,
     Elementwise,
     Embed,
     Experts,
+    ExpertSum,
     FinalNorm,
     Host,
+    IndexScores,
+    LatentAttend,
+    LatentNorm,
+    LatentUp,
     LmHead,
     Matmul,
     Norm,
@@ -24,8 +31,12 @@ from isotune.simulator.architecture import (
     PartialAdd,
     PostNorm,
     Qkv,
+    Replicated,
     Rope,
     RowParallel,
+    Scan,
+    SelectedLatentAttend,
+    StateNorm,
 )
 from isotune.simulator.kernels import KINDS
 from isotune.simulator.predict import CostModel, Rows, Scenario, StepCost
@@ -48,12 +59,41 @@ def attention(kv_heads: int, window: int | None = None) -> Attend:
     return Attend(name="attention", sublayer="attention", window=window, **sizes)
 
 
+def latent(kind: type[LatentAttend], **more: int) -> LatentAttend:
+    sizes = {"heads": 16, "latent": 512, "rope": 64, "nope": 128, "value": 128}
+    return kind(name="attention", sublayer="attention", **sizes, **more)
+
+
+def scan(delta: bool) -> Scan:
+    sizes = {"heads": 8, "key_heads": 4, "key_dim": 128, "value_dim": 128}
+    return Scan(name="scan", sublayer="attention", delta=delta, **sizes)
+
+
 CASES: dict[type[Op], tuple[Op, ...]] = {
     Activation: (mover(Activation),),
     Attend: (attention(1), attention(8), attention(2, window=300)),
     Collective: tuple(
         Collective(name=kind, sublayer="mlp", kind=kind, elements=4096) for kind in KINDS
     ),
+    ChunkedAttend: (
+        ChunkedAttend(
+            name="attention", sublayer="attention", heads=8, kv_heads=2, head_dim=128, window=300
+        ),
+    ),
+    Convolution: (
+        Convolution(
+            name="convolution", sublayer="attention", elements=4096, channels=2048, kernel=4
+        ),
+    ),
+    ExpertSum: (mover(ExpertSum),),
+    IndexScores: (IndexScores(name="scores", sublayer="attention", heads=64, width=128),),
+    LatentAttend: (latent(LatentAttend),),
+    LatentNorm: (mover(LatentNorm),),
+    LatentUp: (product(LatentUp, 4096, 512),),
+    Replicated: (product(Replicated, 2112, 7168),),
+    Scan: (scan(delta=True), scan(delta=False)),
+    SelectedLatentAttend: (latent(SelectedLatentAttend, keys=2048),),
+    StateNorm: (mover(StateNorm),),
     ColumnParallel: (product(ColumnParallel, 7168, 8192, ROUTED),),
     Elementwise: (mover(Elementwise, 1), mover(Elementwise, 60_000)),
     Embed: (mover(Embed),),
