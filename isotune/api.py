@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from isotune.results import Predicted, Prediction
 from isotune.simulator import files, machine
 from isotune.simulator import predict as simulated
-from isotune.simulator.architecture import load_model
+from isotune.simulator.architecture import Model, load_model
 from isotune.simulator.io import checked
 from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.predict import Scenario
@@ -75,8 +75,8 @@ def sweep(grid: "Grid") -> "Sweep":
 
 
 def scenario(
-    model: str,
-    hardware: str,
+    model: str | Model,
+    hardware: str | HardwareProfile,
     *,
     tp: int | None = None,
     batch: int | None = None,
@@ -90,8 +90,8 @@ def scenario(
     """A scenario from names or paths; what is not given has the default of the command line.
 
     Args:
-        model: bundled name, Hugging Face folder or config.json.
-        hardware: bundled name or path of a profile.
+        model: bundled name, Hugging Face folder or config.json, or a model.
+        hardware: bundled name or path of a profile, or a profile.
         tp: tensor-parallel size; the whole node unless given.
         batch: requests.
         prompt: tokens of each request.
@@ -105,7 +105,7 @@ def scenario(
     Raises:
         InputError: what, where, and what is allowed.
     """
-    profile = read_profile(hardware)
+    profile = read_profile(hardware) if isinstance(hardware, str) else hardware
     asked = {
         "tp": profile.node.gpus if tp is None else tp,
         "batch": batch,
@@ -118,7 +118,9 @@ def scenario(
     }
     given = {name: value for name, value in asked.items() if value is not None}
     return Scenario(
-        model=load_model(model), hardware=profile, workload=checked(Workload, given, "workload")
+        model=load_model(model) if isinstance(model, str) else model,
+        hardware=profile,
+        workload=checked(Workload, given, "workload"),
     )
 
 

@@ -5,7 +5,7 @@ class IsotuneError(Exception):
     """Base of every error isotune raises on purpose; its text is one line for the user."""
 
 
-class InputError(IsotuneError):
+class InputError(IsotuneError, ValueError):
     """Something the user gave is wrong: says what, where, and what is allowed."""
 
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io.schema import explain, plain
 from isotune.simulator.io.units import FROM_FILE
 
 MAX_BYTES = 4_000_000
@@ -163,29 +164,10 @@ def checked(
         InputError: one line with `where`, the field's path, and what is allowed.
     """
     try:
-        return table.model_validate(data, context=context)
+        # What was read from a file has Python's own numbers already.
+        return table.model_validate(data if context else plain(data), context=context)
     except ValidationError as error:
         raise InputError(f"{where}: {explain(error)}") from error
-
-
-def explain(error: ValidationError) -> str:
-    """The first of pydantic's complaints in one line, and how many more there are."""
-    first, *others = error.errors(include_url=False)
-    path = ".".join(str(part) for part in first["loc"]) or "(top level)"
-    value = (
-        "" if first["type"] in ("missing", "value_error") else f" (got {_short(first['input'])})"
-    )
-    more = f"; and {len(others)} more" if others else ""
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{_cut(path)}: {_cut(message, 300)}{value}{more}"
-
-
-def _short(value: object) -> str:
-    return _cut(repr(value) if isinstance(value, (str, int, float, bool)) else type(value).__name__)
-
-
-def _cut(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def write_text(path: Path, text: str) -> None:

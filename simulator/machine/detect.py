@@ -2,7 +2,6 @@
 
 import subprocess
 from collections import Counter
-from typing import NamedTuple
 
 from isotune.simulator.errors import InputError
 
@@ -12,15 +11,8 @@ _COMMAND = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
 _WAIT_S = 30.0
 
 
-class Gpus(NamedTuple):
-    """GPUs of one kind, by the name that nvidia-smi prints."""
-
-    name: str
-    count: int
-
-
-def this_machine() -> Gpus:
-    """The GPUs of this machine.
+def this_machine() -> tuple[str, int]:
+    """The GPUs of this machine: their name as nvidia-smi prints it, and their number.
 
     Raises:
         InputError: nvidia-smi is missing or fails, or the machine has no GPU or several kinds.
@@ -38,4 +30,4 @@ def this_machine() -> Gpus:
     if len(kinds) != 1:
         found = ", ".join(f"{count} x {name}" for name, count in kinds.items()) or "no GPU"
         raise InputError(f"hardware {AUTO!r}: needs GPUs of one kind, found {found}")
-    return Gpus(*next(iter(kinds.items())))
+    return next(iter(kinds.items()))

@@ -161,6 +161,9 @@ class HardwareProfile(Schema):
                 raise ValueError(f"sources: {key!r} names no figure of this profile")
         return self
 
+    def __repr__(self) -> str:
+        return f"<HardwareProfile {self.name}>"
+
     def figures(self) -> Iterator[str]:
         """Paths of all figures, in the file's order."""
         for name in type(self).model_fields:

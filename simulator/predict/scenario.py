@@ -19,7 +19,7 @@ from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.schedule import Workload, sm_budgets
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Scenario:
     """Model, hardware and workload, checked against each other.
 
@@ -47,6 +47,10 @@ class Scenario:
                 f"(allowed: 1 to {gpus}, or whole nodes)"
             )
         check_tp(self.model, tp)
+
+    def __repr__(self) -> str:
+        work = self.workload
+        return f"<Scenario {self.model.name} on {work.tp} x {self.hardware.name}, {work.text}>"
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from io import StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import isotune
 from isotune.results import Prediction
+from isotune.simulator.architecture import load_model
+from isotune.simulator.schedule import Plan, Workload
 
 ISO = isotune.Plan(strategy="iso", chunks=(640, 384), comm_sms=8)
 
@@ -174,3 +177,38 @@ def test_a_wrong_argument_is_one_line_that_says_what_is_allowed(wrong, message):
     with pytest.raises(isotune.InputError, match=message) as raised:
         isotune.scenario("llama-2-7b", "a800", **wrong)
     assert "\n" not in str(raised.value)
+
+
+def test_objects_are_taken_where_names_are():
+    by_name = isotune.scenario("llama-2-7b", "a800", tp=4)
+    model, profile = load_model("llama-2-7b"), isotune.read_profile("a800")
+    assert isotune.scenario(model, profile, tp=4) == by_name
+
+
+def test_integers_of_numpy_are_taken_as_they_are():
+    scenario = isotune.scenario("llama-2-7b", "a800", prompt=np.int64(2048), batch=np.int32(2))
+    assert (scenario.workload.prompt, scenario.workload.batch) == (2048, 2)
+    plan = Plan(strategy="iso", chunks=tuple(np.array([1024, 1024])), comm_sms=np.int64(8))
+    assert plan == Plan(strategy="iso", chunks=(1024, 1024), comm_sms=8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Plan(strategy="izo"), r"Plan: strategy: unknown strategy 'izo' \(allowed: serial"),
+        (lambda: Plan(chunks=(0,)), r"Plan: chunks\.0: .*greater than 0"),
+        (lambda: isotune.scenario("llama-2-7b", "a800", prompt=0), r"workload: prompt"),
+        (lambda: Workload(tp=2.5), r"Workload: tp: "),
+    ],
+)
+def test_bad_input_is_an_input_error_and_a_value_error(wrong, message):
+    with pytest.raises(isotune.InputError, match=message) as error:
+        wrong()
+    assert isinstance(error.value, ValueError)
+    assert "\n" not in str(error.value)
+
+
+def test_a_scenario_and_a_profile_show_themselves_in_a_line():
+    scenario = isotune.scenario("llama-2-7b", "a800", tp=4)
+    assert repr(scenario) == "<Scenario llama-2-7b on 4 x a800, 1x4096+0>"
+    assert repr(scenario.hardware) == "<HardwareProfile a800>"

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from isotune.simulator.errors import InputError
 from isotune.simulator.io import (
     BYTES,
     BYTES_PER_SECOND,
@@ -89,5 +89,5 @@ def test_a_bare_number_is_si_in_python_and_an_error_in_a_file() -> None:
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_python_cannot_pass_a_number_that_is_not_finite(value: float) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError):
         Box(size=value)
