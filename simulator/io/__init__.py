@@ -20,11 +20,10 @@ from isotune.simulator.io.number_names import (
     WeightDtype,
 )
 from isotune.simulator.io.plain import csv_text, masked, plain_cell, printable, secrets_in
-from isotune.simulator.io.schema import Schema
+from isotune.simulator.io.schema import Schema, explain
 from isotune.simulator.io.text_files import (
     check_writable,
     checked,
-    explain,
     read_json,
     read_text,
     read_yaml,
