@@ -235,7 +235,7 @@ def read_model(path: Path) -> Model:
             not supported, a missing field, or a size that is not a positive integer.
     """
     file = path / "config.json" if path.is_dir() else path
-    data, outside = _language_model(read_json(file))
+    data, outside = _language_model(read_json(file, infinities=True))
     architecture = data.get("model_type")
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise InputError(f"{file}: model_type: {_refusal(architecture)}")

@@ -129,15 +129,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
+def read_json(path: Path, most: int = MAX_BYTES, *, infinities: bool = False) -> dict[str, Any]:
     """A JSON object in a file of at most `most` bytes.
+
+    `infinities` allows the words Infinity and NaN, which JSON has not but transformers writes.
 
     Raises:
         InputError: unreadable file, malformed JSON (with its line), or not an object.
     """
     try:
         text = read_text(path, most)
-        data = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
+        constant = float if infinities else _finite
+        data = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=constant)
         _check_characters(text, data)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: line {error.lineno}: malformed JSON: {error.msg}") from error

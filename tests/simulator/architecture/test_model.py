@@ -1,6 +1,8 @@
 """Bundled models have the published sizes, and are sharded as vLLM shards them."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,8 @@ from isotune.simulator.architecture import (
     bundled_models,
     check_tp,
     load_model,
+    model_config_file,
+    read_model,
 )
 from isotune.simulator.errors import InputError
 
@@ -187,3 +191,14 @@ def test_a_layout_shorter_than_the_model_repeats_and_a_longer_one_is_cut() -> No
     assert mixed.picture == "(AAB) x 10, A x 2"
     assert replace(mixed, num_hidden_layers=2).pattern == (0, 0)
     assert mixed.kv_elements_by_reach(1) == {1024: 22 * 2 * 4096, None: 10 * 2 * 4096}
+
+
+def test_an_infinity_as_transformers_writes_it_is_no_obstacle(tmp_path: Path) -> None:
+    config = json.loads(model_config_file("llama-2-7b").read_text())
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config | {"time_step_limit": [0.0, float("inf")]}))
+    assert "Infinity" in file.read_text()
+    assert read_model(file).parameters == load_model("llama-2-7b").parameters
+    file.write_text(json.dumps(config | {"hidden_size": float("inf")}))
+    with pytest.raises(InputError, match="hidden_size"):
+        read_model(file)
