@@ -10,6 +10,7 @@ from isotune.simulator import predict as simulated
 from isotune.simulator.architecture import Model, load_model
 from isotune.simulator.io import checked
 from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.number_types import PLAIN_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Sequences, Workload
 
@@ -84,6 +85,8 @@ def scenario(
     phase: str | None = None,
     dtype: str | None = None,
     weight_dtype: str | None = None,
+    quant: str | None = None,
+    kv_dtype: str | None = None,
     runtime: str | None = None,
     sequences: Sequence[Sequences | str] | None = None,
 ) -> Scenario:
@@ -97,7 +100,11 @@ def scenario(
         prompt: tokens of each request.
         phase: prefill or decode.
         dtype: activations: bf16, fp16, or fp8 (in matrix products; bf16 between them).
-        weight_dtype: weights: bf16, fp16, fp8, int8 or int4.
+        weight_dtype: weights: bf16, fp16, fp8, int8, int4, ...; as dtype unless given. bf16 and
+            fp16 ask for weights as trained where the checkpoint is quantised.
+        quant: how the products of the blocks are quantised: bf16, fp8, fp8_block, nvfp4, int8,
+            int4, mxfp4, w8a8, ...; as the checkpoint is unless given.
+        kv_dtype: the KV cache: bf16, fp16 or fp8; the checkpoint's unless given.
         runtime: cuda_graph or eager.
         sequences: a mixed batch instead of phase, batch and prompt: groups of sequences, such as
             `["1x2048+0", "32x1+4096"]`, a prompt of 2048 tokens and 32 decodes at 4096.
@@ -106,22 +113,23 @@ def scenario(
         InputError: what, where, and what is allowed.
     """
     profile = read_profile(hardware) if isinstance(hardware, str) else hardware
+    shape = load_model(model) if isinstance(model, str) else model
+    if weight_dtype in PLAIN_DTYPES and quant is None and shape.quantisation is not None:
+        quant = "bf16"
     asked = {
         "tp": profile.node.gpus if tp is None else tp,
         "batch": batch,
         "prompt": prompt,
         "phase": phase,
         "dtype": dtype,
-        "weight_dtype": weight_dtype,
+        "weight_dtype": weight_dtype or dtype,
+        "quant": quant,
+        "kv_dtype": kv_dtype,
         "runtime": runtime,
         "sequences": None if sequences is None else tuple(sequences),
     }
     given = {name: value for name, value in asked.items() if value is not None}
-    return Scenario(
-        model=load_model(model) if isinstance(model, str) else model,
-        hardware=profile,
-        workload=checked(Workload, given, "workload"),
-    )
+    return Scenario(model=shape, hardware=profile, workload=checked(Workload, given, "workload"))
 
 
 def read_plan(path: str | Path) -> files.PlanFile:

@@ -5,7 +5,7 @@ tables and the command line may say; every other name is refused.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isotune.simulator.errors import InputError
 
@@ -24,9 +24,11 @@ class NumberType:
     `multiplies` names the types of weights that such activations are multiplied with; the own
     type where it is empty.
 
-    `weights`: may be the type of stored weights. `transfer` is set for a type that an all-reduce
-    may send: the relative error of one element that it adds, at most. `switch_adds`: an NVLink
-    switch can add it up (PTX `multimem.ld_reduce` has no int8 form).
+    `weights`: may be the type of stored weights; `block` is then how many columns and rows of
+    them share a scale and so stay on one rank. `cache`: may be the type of a KV cache.
+    `transfer` is set for a type that an all-reduce may send: the relative error of one element
+    that it adds, at most. `switch_adds`: an NVLink switch can add it up (PTX
+    `multimem.ld_reduce` has no int8 form).
     """
 
     name: str
@@ -36,6 +38,8 @@ class NumberType:
     travels_as: str | None = None
     multiplies: tuple[str, ...] = ()
     weights: bool = False
+    block: tuple[int, int] = (1, 1)
+    cache: bool = False
     transfer: float | None = None
     switch_adds: bool = False
     aliases: tuple[str, ...] = ()
@@ -62,6 +66,7 @@ TYPES: tuple[NumberType, ...] = (
         tensor_rate="bf16",
         travels_as="bf16",
         weights=True,
+        cache=True,
         transfer=0.0,
         switch_adds=True,
         aliases=("bfloat16",),
@@ -73,6 +78,7 @@ TYPES: tuple[NumberType, ...] = (
         tensor_rate="bf16",
         travels_as="fp16",
         weights=True,
+        cache=True,
         switch_adds=True,
         aliases=("float16", "half"),
     ),
@@ -83,6 +89,7 @@ TYPES: tuple[NumberType, ...] = (
         tensor_rate="fp8",
         travels_as="bf16",
         weights=True,
+        cache=True,
         transfer=2.0**-4,  # half a unit in the last place of e4m3
         aliases=("fp8_e4m3", "fp8_e5m2"),
     ),
@@ -93,6 +100,7 @@ TYPES: tuple[NumberType, ...] = (
         tensor_rate="fp8",
         travels_as="bf16",
         weights=True,
+        block=(128, 128),
     ),
     NumberType(
         name="mxfp8",
@@ -102,6 +110,7 @@ TYPES: tuple[NumberType, ...] = (
         travels_as="bf16",
         multiplies=("mxfp8", "mxfp4"),
         weights=True,
+        block=(1, 32),
     ),
     NumberType(
         name="int8",
@@ -127,12 +136,14 @@ TYPES: tuple[NumberType, ...] = (
         tensor_rate="fp4",
         travels_as="bf16",
         weights=True,
+        block=(1, 16),
     ),
     NumberType(
         name="mxfp4",
         bytes=0.5 + 1 / 32,  # OCP Microscaling Formats 1.0: an 8-bit exponent per 32 elements
         label="4-bit float with a scale per 32",
         weights=True,
+        block=(1, 32),
     ),
 )
 _BY_NAME = {name: entry for entry in TYPES for name in (entry.name, *entry.aliases)}
@@ -166,7 +177,10 @@ DTYPES = tuple(entry.name for entry in TYPES)
 ACTIVATION_DTYPES = _names(lambda entry: entry.travels_as is not None)
 WEIGHT_DTYPES = _names(lambda entry: entry.weights)
 COMM_DTYPES = _names(lambda entry: entry.transfer is not None)
-"""Names of all types, of those for activations, for weights, for what an all-reduce sends."""
+PLAIN_DTYPES = _names(lambda entry: entry.weights and entry.travels_as == entry.name)
+KV_DTYPES = _names(lambda entry: entry.cache)
+"""Names of all types, of those for activations, weights, what an all-reduce sends, weights that
+are not quantised, and the KV cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,10 +193,22 @@ class Scheme:
     label: str
     aliases: tuple[str, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is quantised."""
+        return self.dtype == self.weight_dtype == number_type(self.dtype).travels_as
+
 
 SCHEMES: tuple[Scheme, ...] = (
     Scheme(name="bf16", dtype="bf16", weight_dtype="bf16", label="not quantised"),
     Scheme(name="fp8", dtype="fp8", weight_dtype="fp8", label="fp8, scales per tensor or channel"),
+    Scheme(
+        name="fp8_wo",
+        dtype="bf16",
+        weight_dtype="fp8",
+        label="fp8 weights, bf16 activations",
+        aliases=("w8a16_fp8",),
+    ),
     Scheme(
         name="fp8_block",
         dtype="fp8_block",
@@ -190,6 +216,13 @@ SCHEMES: tuple[Scheme, ...] = (
         label="fp8, scales per block of 128 by 128 weights",
     ),
     Scheme(name="nvfp4", dtype="nvfp4", weight_dtype="nvfp4", label="NVFP4 operands"),
+    Scheme(
+        name="nvfp4_wo",
+        dtype="bf16",
+        weight_dtype="nvfp4",
+        label="NVFP4 weights, bf16 activations",
+        aliases=("w4a16_nvfp4",),
+    ),
     Scheme(
         name="int8",
         dtype="bf16",
@@ -218,6 +251,7 @@ SCHEMES: tuple[Scheme, ...] = (
         label="int8 operands",
         aliases=("int8_w8a8",),
     ),
+    Scheme(name="mxfp8", dtype="mxfp8", weight_dtype="mxfp8", label="MXFP8 operands"),
     Scheme(
         name="mxfp4_mxfp8",
         dtype="mxfp8",
@@ -239,3 +273,50 @@ def scheme(name: str) -> Scheme:
     if name not in _SCHEMES:
         raise InputError(f"unknown quantisation {name!r:.40} (known: {', '.join(QUANTS)})")
     return _SCHEMES[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """How one product is quantised, and how its weights share scales.
+
+    `weight_bytes` is what a weight takes with its part of a scale. Weights of `columns` columns
+    and `rows` rows (along k) share a scale and stay on one rank; `cuts_experts`: engines have
+    kernels that cut the groups of an expert all the same.
+    """
+
+    scheme: Scheme
+    weight_bytes: float
+    columns: int = 1
+    rows: int = 1
+    cuts_experts: bool = False
+
+    @classmethod
+    def like(cls, how: Scheme) -> "Quantised":
+        """A product of these types, with the usual groups of its weights' type."""
+        weights = number_type(how.weight_dtype)
+        columns, rows = weights.block
+        return cls(
+            scheme=how,
+            weight_bytes=weights.bytes,
+            columns=columns,
+            rows=rows,
+            cuts_experts=weights.name in _INTEGER_BITS,
+        )
+
+    @classmethod
+    def of(cls, name: str, group: int | None = None, zero_points: bool = False) -> "Quantised":
+        """A product of a scheme; integers with scales (and `zero_points`) per `group` along k.
+
+        `group` is that of the weights' type unless given, and -1 for one scale per column.
+        """
+        usual = cls.like(scheme(name))
+        bits = _INTEGER_BITS.get(usual.scheme.weight_dtype)
+        if bits is None or group is None:
+            return usual
+        if group <= 0:
+            return replace(usual, weight_bytes=bits / 8, rows=1)
+        scales = (2 + zero_points * bits / 8) / group
+        return replace(usual, weight_bytes=bits / 8 + scales, rows=group)
+
+
+_INTEGER_BITS = {"int8": 8, "int4": 4}

@@ -46,7 +46,9 @@ def model_fields(model: Model) -> dict[str, object]:
     """What there is to know of a model, by name."""
     own = {field.name: getattr(model, field.name) for field in dataclass_fields(model)}
     del own["kinds"], own["layout"]
+    stored = model.quantisation
     return own | {
+        "quantisation": "none" if stored is None else str(stored),
         "parameters": model.parameters,
         "pattern": model.picture,
         "kinds": [kind.text for kind in model.kinds],

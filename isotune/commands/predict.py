@@ -129,9 +129,8 @@ class Predict(_PlanOptions, _Case, OutputOptions):
             return self._changed(self.plan)
         if self.hw is None:
             raise InputError("give --hw (a machine) or --plan (a plan file)")
-        asked = {"weight_dtype": self.dtype} | self._workload()
         model = DEFAULT_MODEL if self.model is None else self.model
-        scenario = isotune.scenario(model, self.hw, **asked)
+        scenario = isotune.scenario(model, self.hw, **self._workload())
         return scenario, checked(Plan, self.changes(), "plan")
 
     def _changed(self, path: Path) -> tuple[Scenario, Plan]:
@@ -165,6 +164,8 @@ class Predict(_PlanOptions, _Case, OutputOptions):
             phase=self.phase,
             dtype=self.dtype,
             weight_dtype=self.weight_dtype,
+            quant=self.quant,
+            kv_dtype=self.kv_dtype,
             runtime=self.runtime,
             sequences=None if self.sequences is None else tuple(self.sequences.split(",")),
         )

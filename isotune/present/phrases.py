@@ -134,10 +134,8 @@ def _each(work: Workload) -> str:
 def workload_text(model: str, hardware: str, work: Workload) -> str:
     """What is asked of which model and machine, in one line."""
     what = f"batch {work.batch}, " + _each(work)
-    weights = "" if work.weight_dtype == work.dtype else f", {work.weight_dtype} weights"
     return printable(
-        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, "
-        f"{what}, {work.dtype}{weights}"
+        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, {what}, {work.types}"
     )
 
 

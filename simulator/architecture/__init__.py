@@ -43,13 +43,16 @@ from isotune.simulator.architecture.model import (
     Model,
     architectures,
     bundled_models,
+    check_divides,
     check_tp,
     load_model,
     model_config_file,
+    quantised_obstacle,
     read_model,
 )
 from isotune.simulator.architecture.parts import NormKind
 from isotune.simulator.architecture.pattern_text import picture
+from isotune.simulator.architecture.quantisation import Quantisation
 from isotune.simulator.architecture.recurrent import GatedDeltaNet, Lightning, Mamba2
 
 __all__ = [
@@ -90,6 +93,7 @@ __all__ = [
     "PartialAdd",
     "PostNorm",
     "Qkv",
+    "Quantisation",
     "Replicated",
     "Rope",
     "RowParallel",
@@ -99,9 +103,11 @@ __all__ = [
     "StateNorm",
     "architectures",
     "bundled_models",
+    "check_divides",
     "check_tp",
     "load_model",
     "model_config_file",
     "picture",
+    "quantised_obstacle",
     "read_model",
 ]

@@ -18,6 +18,20 @@ QkNorm = Literal["none", "shared", "by_head", "unweighted", "projection"]
 """Norms of queries and keys: none; of each head, with one weight for all heads, one for each head
 or none; or of all heads of a projection together."""
 
+QKV = tuple(
+    f"{parent}.{name}"
+    for parent in ("self_attn", "self_attention", "attention", "mixer")
+    for name in ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value")
+)
+OUT = (
+    "self_attn.o_proj",
+    "self_attn.out_proj",
+    "self_attention.dense",
+    "attention.dense",
+    "mixer.o_proj",
+)
+"""Modules of checkpoints that hold the projections, in every family's spelling."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GroupedQuery:
@@ -68,6 +82,8 @@ class GroupedQuery:
                 sublayer="attention",
                 n=qkv,
                 k=hidden,
+                modules=QKV,
+                joined=(heads * width, kv_heads * width),
                 parameters=qkv * (hidden + self.bias),
             ),
             *((rope,) if self.rotary or self.qk_norm != "none" else ()),
@@ -87,6 +103,7 @@ class GroupedQuery:
                 sublayer="attention",
                 n=hidden,
                 k=mixed,
+                modules=OUT,
                 parameters=hidden * (mixed + self.out_bias),
             ),
         )

@@ -12,6 +12,8 @@ merges them into one.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from isotune.simulator.number_types import Quantised
+
 CollectiveKind = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"]
 
 
@@ -75,13 +77,28 @@ class Experts:
 
 @dataclass(frozen=True, kw_only=True)
 class Matmul(Op):
-    """y[rows, n] = x[rows, k] @ w[k, n]; with `experts`, one product per expert of n by k."""
+    """y[rows, n] = x[rows, k] @ w[k, n]; with `experts`, one product per expert of n by k.
+
+    `modules` names the modules of a checkpoint that hold w, below their decoder block and in
+    every spelling of the families that have it, and `joined` has the columns of each matrix that
+    a column-parallel product joins, on one rank. `quantised` is how the checkpoint stores them,
+    None where they are not quantised.
+    """
 
     section = "gemm"
 
     n: int
     k: int
     experts: Experts | None = None
+    modules: tuple[str, ...] = ()
+    joined: tuple[int, ...] = ()
+    quantised: Quantised | None = None
+
+    @property
+    def products(self) -> int:
+        """Elements of w on this rank: `parameters` less biases, routers and tied tables."""
+        count = 1 if self.experts is None else self.experts.count
+        return min(self.parameters, count * self.n * self.k)
 
 
 class ColumnParallel(Matmul):

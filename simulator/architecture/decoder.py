@@ -42,6 +42,7 @@ def tail(model: "Model", tp: int) -> tuple[Op, ...]:
             sublayer="head",
             n=model.head_rows or words,
             k=model.hidden_size,
+            modules=("lm_head",),
             parameters=own_table + _embedding_projection(model),
         ),
     )

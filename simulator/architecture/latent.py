@@ -16,6 +16,11 @@ from isotune.simulator.architecture.block import (
 )
 from isotune.simulator.architecture.parts import indivisible
 
+DOWN = ("self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa")
+QUERIES = ("self_attn.q_b_proj", "self_attn.q_proj")
+INDEX_KEYS = ("self_attn.indexer.wk", "self_attn.indexer.weights_proj")
+"""Modules of checkpoints that hold the projections."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Indexer:
@@ -62,6 +67,7 @@ class LatentAttention:
                 sublayer="attention",
                 n=down,
                 k=hidden,
+                modules=DOWN,
                 parameters=down * (hidden + self.bias),
             ),
             LatentNorm(
@@ -71,11 +77,23 @@ class LatentAttention:
                 parameters=down - self.rope,
             ),
             ColumnParallel(
-                name="q_up", sublayer="attention", n=queries, k=source, parameters=queries * source
+                name="q_up",
+                sublayer="attention",
+                n=queries,
+                k=source,
+                modules=QUERIES,
+                joined=(queries,),
+                parameters=queries * source,
             ),
             Rope(name="rope", sublayer="attention", elements=2 * (heads + 1) * self.rope),
             LatentUp(
-                name="kv_up", sublayer="attention", n=up, k=self.latent, parameters=up * self.latent
+                name="kv_up",
+                sublayer="attention",
+                n=up,
+                k=self.latent,
+                modules=("self_attn.kv_b_proj",),
+                joined=(up,),
+                parameters=up * self.latent,
             ),
             *self._index(hidden),
             self._attend(heads),
@@ -84,6 +102,7 @@ class LatentAttention:
                 sublayer="attention",
                 n=hidden,
                 k=mixed,
+                modules=("self_attn.o_proj",),
                 parameters=hidden * (mixed + self.bias),
             ),
         )
@@ -122,6 +141,7 @@ class LatentAttention:
                 sublayer="attention",
                 n=queries,
                 k=source,
+                modules=("self_attn.indexer.wq_b",),
                 parameters=queries * source,
             ),
             Replicated(
@@ -129,6 +149,7 @@ class LatentAttention:
                 sublayer="attention",
                 n=small,
                 k=hidden,
+                modules=INDEX_KEYS,
                 parameters=small * hidden,
             ),
             scores,

@@ -14,6 +14,47 @@ from isotune.simulator.architecture.block import (
 )
 from isotune.simulator.architecture.parts import indivisible
 
+Modules = tuple[str, ...]
+UP = (
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.gate_up_proj",
+    "feed_forward.gate_proj",
+    "feed_forward.up_proj",
+    "mixer.up_proj",
+    "fc1",
+)
+DOWN = ("mlp.down_proj", "feed_forward.down_proj", "mixer.down_proj", "fc2")
+EXPERTS_UP = (
+    "mlp.experts.0.gate_proj",
+    "mlp.experts.0.up_proj",
+    "mlp.experts.gate_up_proj",
+    "feed_forward.experts.gate_up_proj",
+    "mixer.experts.0.up_proj",
+    "experts.gate_up_proj",
+    "block_sparse_moe.experts.0.w1",
+    "block_sparse_moe.experts.0.w3",
+)
+EXPERTS_DOWN = (
+    "mlp.experts.0.down_proj",
+    "mlp.experts.down_proj",
+    "feed_forward.experts.down_proj",
+    "mixer.experts.0.down_proj",
+    "experts.down_proj",
+    "block_sparse_moe.experts.0.w2",
+)
+_SHARED = (
+    "mlp.shared_experts",
+    "mlp.shared_expert",
+    "feed_forward.shared_expert",
+    "mixer.shared_experts",
+    "block_sparse_moe.shared_experts",
+)
+SHARED_UP = tuple(f"{one}.{name}" for one in _SHARED for name in ("gate_proj", "up_proj"))
+SHARED_DOWN = tuple(f"{one}.down_proj" for one in _SHARED)
+LATENT = ("mixer.fc1_latent_proj", "mixer.fc2_latent_proj")
+"""Modules of checkpoints that hold the projections, in every family's spelling."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dense:
@@ -28,8 +69,10 @@ class Dense:
         """What a rank does with its share of the columns."""
         return self.named(hidden, tp, "mlp_up", "activation", "mlp_down")
 
-    def named(self, hidden: int, tp: int, *names: str) -> tuple[Op, ...]:
-        """The ops under other names."""
+    def named(
+        self, hidden: int, tp: int, *names: str, up_of: Modules = UP, down_of: Modules = DOWN
+    ) -> tuple[Op, ...]:
+        """The ops under other names, and of other modules of a checkpoint."""
         columns, projections = self.columns // tp, 2 if self.gated else 1
         up = projections * columns
         return (
@@ -38,6 +81,8 @@ class Dense:
                 sublayer="mlp",
                 n=up,
                 k=hidden,
+                modules=up_of,
+                joined=(columns,),
                 parameters=up * (hidden + self.bias),
             ),
             Activation(name=names[1], sublayer="mlp", elements=(projections + 1) * columns),
@@ -46,6 +91,7 @@ class Dense:
                 sublayer="mlp",
                 n=hidden,
                 k=columns,
+                modules=down_of,
                 parameters=hidden * (columns + self.bias),
             ),
         )
@@ -102,6 +148,8 @@ class Mixture:
                 sublayer="mlp",
                 n=up,
                 k=width,
+                modules=EXPERTS_UP,
+                joined=(columns,),
                 experts=Experts(count=count, per_token=per_token, routes=True),
                 parameters=count * up * (width + self.bias) + router,
             ),
@@ -114,6 +162,7 @@ class Mixture:
                 sublayer="mlp",
                 n=width,
                 k=columns,
+                modules=EXPERTS_DOWN,
                 experts=Experts(count=count, per_token=per_token),
                 parameters=count * width * (columns + self.bias),
             ),
@@ -125,7 +174,13 @@ class Mixture:
             return ()
         vectors = hidden * (self.inner_vectors + self.shared_gate)
         return (
-            *self.shared.named(hidden, tp, "shared_up", "shared_activation", "shared_down"),
+            *self.shared.named(
+                hidden,
+                tp,
+                *("shared_up", "shared_activation", "shared_down"),
+                up_of=SHARED_UP,
+                down_of=SHARED_DOWN,
+            ),
             ExpertSum(name="shared_sum", sublayer="mlp", elements=3 * hidden, parameters=vectors),
         )
 
@@ -135,7 +190,7 @@ class Mixture:
             return (), ()
         weights = hidden * self.latent
         down, up = (
-            Replicated(name=name, sublayer="mlp", n=n, k=k, parameters=weights)
+            Replicated(name=name, sublayer="mlp", n=n, k=k, modules=LATENT, parameters=weights)
             for name, n, k in (
                 ("experts_in", self.latent, hidden),
                 ("experts_out", hidden, self.latent),

@@ -1,7 +1,7 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from isotune.simulator.architecture import decoder
 from isotune.simulator.architecture.attention import GroupedQuery
-from isotune.simulator.architecture.block import Block, Op
+from isotune.simulator.architecture.block import Block, Matmul, Op, RowParallel
 from isotune.simulator.architecture.families import FAMILIES, UNKNOWN, WRAPPERS
 from isotune.simulator.architecture.hf_config import Config
 from isotune.simulator.architecture.kind import BlockKind
@@ -17,8 +17,11 @@ from isotune.simulator.architecture.latent import LatentAttention
 from isotune.simulator.architecture.mlp import Mixture
 from isotune.simulator.architecture.parts import NormKind, Part
 from isotune.simulator.architecture.pattern_text import picture
+from isotune.simulator.architecture.quantisation import Kinds, Quantisation, stored_tail
+from isotune.simulator.architecture.quantisation_config import read_quantisation
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import did_you_mean, read_json, validate
+from isotune.simulator.number_types import Quantised
 
 MAX_TP = 1024
 _INNER = ("text_config", "llm_config", "language_config")
@@ -56,6 +59,7 @@ class Model:
     tie_word_embeddings: bool = False
     dtype: str = "bfloat16"
     left_out_parts: tuple[str, ...] = ()
+    quantisation: Quantisation | None = None
     note: str = ""
     source: str = ""
 
@@ -77,23 +81,43 @@ class Model:
         assumed = {op.assumption: 0 for block in self.blocks(tp) for op in block.ops}
         return (*parts, *(separate if projection and tp > 1 else ()), *filter(None, assumed))
 
-    @cached_property
+    @property
     def pattern(self) -> tuple[int, ...]:
         """The kind of each block, an index into `blocks`."""
+        return self._layers if self._stored is None else self._stored.pattern
+
+    @cached_property
+    def _layers(self) -> tuple[int, ...]:
+        """The kind of each block, an index into `kinds`."""
         repeats = -(-self.num_hidden_layers // len(self.layout))
         return (self.layout * repeats)[: self.num_hidden_layers]
 
     @property
     def picture(self) -> str:
         """The pattern in letters, A for the first of `kinds`: `(AAB) x 10, A x 2`."""
-        return picture(self.pattern)
+        return picture(self._layers)
 
     def blocks(self, tp: int) -> tuple[Block, ...]:
-        """A block of each kind, of one of `tp` ranks; see `pattern`."""
+        """A block of each kind, of one of `tp` ranks; see `pattern`.
+
+        Blocks of one of `kinds` that the checkpoint stores differently are of several kinds.
+        """
         known = self._blocks
         if tp not in known:
-            known[tp] = tuple(kind.block(self.hidden_size, tp) for kind in self.kinds)
+            trained = self._trained(tp)
+            known[tp] = trained if self._stored is None else self._stored.blocks(trained)
         return known[tp]
+
+    def _trained(self, tp: int) -> tuple[Block, ...]:
+        """A block of each of `kinds`, not quantised."""
+        return tuple(kind.block(self.hidden_size, tp) for kind in self.kinds)
+
+    @cached_property
+    def _stored(self) -> Kinds | None:
+        """How the checkpoint stores each block; None: as trained."""
+        if self.quantisation is None:
+            return None
+        return Kinds(self.quantisation, self._trained(1), self._layers)
 
     @cached_property
     def _blocks(self) -> dict[int, tuple[Block, ...]]:
@@ -109,7 +133,8 @@ class Model:
 
     def tail(self, tp: int) -> tuple[Op, ...]:
         """What a rank runs after the last block: final norm and LM head."""
-        return decoder.tail(self, tp)
+        ops = decoder.tail(self, tp)
+        return ops if self.quantisation is None else stored_tail(self.quantisation, ops)
 
     @property
     def _parts(self) -> tuple[Part, ...]:
@@ -235,7 +260,8 @@ def read_model(path: Path) -> Model:
             not supported, a missing field, or a size that is not a positive integer.
     """
     file = path / "config.json" if path.is_dir() else path
-    data, outside = _language_model(read_json(file, infinities=True))
+    whole = read_json(file, infinities=True)
+    data, outside = _language_model(whole)
     architecture = data.get("model_type")
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise InputError(f"{file}: model_type: {_refusal(architecture)}")
@@ -245,7 +271,11 @@ def read_model(path: Path) -> Model:
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
     model = _model(config, name, architecture, file)
-    return replace(model, left_out_parts=(*outside, *model.left_out_parts))
+    return replace(
+        model,
+        left_out_parts=(*outside, *model.left_out_parts),
+        quantisation=read_quantisation(whole, file),
+    )
 
 
 def _language_model(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -318,6 +348,50 @@ def check_tp(model: Model, tp: int) -> None:
         sizes = range(1, min(model.num_attention_heads, MAX_TP) + 1)
         possible = ", ".join(str(size) for size in sizes if not _tp_obstacle(model, size))
         raise InputError(f"tp: {tp} does not suit {model.name}: {reason} (allowed: {possible})")
+
+
+HowQuantised = Callable[[Matmul], Quantised | None]
+
+
+def check_divides(model: Model, tp: int, quantised: HowQuantised) -> None:
+    """Refuse a tensor-parallel size that cuts through blocks of quantised weights, as vLLM does.
+
+    Every matrix that a column-parallel product joins keeps whole blocks of columns on a rank, and
+    a row-parallel one whole groups of rows (vLLM's `create_weights`).
+
+    Raises:
+        InputError: the size, the product, and the sizes that are possible.
+    """
+    reason = quantised_obstacle(model, tp, quantised)
+    if reason:
+        sizes = range(1, min(model.num_attention_heads, MAX_TP) + 1)
+        possible = ", ".join(
+            str(size)
+            for size in sizes
+            if not (_tp_obstacle(model, size) or quantised_obstacle(model, size, quantised))
+        )
+        raise InputError(
+            f"tp: {tp} does not suit the quantised weights of {model.name}: {reason} "
+            f"(allowed: {possible or 'none'})"
+        )
+
+
+def quantised_obstacle(model: Model, tp: int, quantised: HowQuantised) -> str:
+    """Why a rank would hold part of a block of weights that share a scale; empty if none would."""
+    products = (op for block in model.blocks(tp) for op in block.ops if isinstance(op, Matmul))
+    reasons = (_cut(op, how, tp) for op in products if (how := quantised(op)) is not None)
+    return next(filter(None, reasons), "")
+
+
+def _cut(op: Matmul, how: Quantised, tp: int) -> str:
+    weights = how.scheme.weight_dtype
+    for columns in op.joined:
+        if columns % how.columns:
+            return f"{op.name} has {columns} columns on a rank, {weights} blocks have {how.columns}"
+    cut = isinstance(op, RowParallel) and tp > 1 and op.k % how.rows
+    if cut and not (how.cuts_experts and op.experts is not None):
+        return f"{op.name} has {op.k} rows on a rank, {weights} groups have {how.rows}"
+    return ""
 
 
 def _tp_obstacle(model: Model, tp: int) -> str:

@@ -12,6 +12,17 @@ from isotune.simulator.architecture.block import (
 )
 from isotune.simulator.architecture.parts import indivisible, uneven
 
+IN = (
+    "linear_attn.in_proj_qkv",
+    "linear_attn.in_proj_qkvz",
+    "linear_attn.in_proj_z",
+    "mixer.in_proj",
+    "mamba.in_proj",
+    "self_attn.qkv_proj",
+)
+OUT = ("linear_attn.out_proj", "mixer.out_proj", "mamba.out_proj", "self_attn.out_proj")
+"""Modules of checkpoints that hold the projections, in every family's spelling."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatedDeltaNet:
@@ -39,6 +50,7 @@ class GatedDeltaNet:
                 sublayer="attention",
                 n=columns,
                 k=hidden,
+                modules=IN,
                 parameters=columns * hidden,
             ),
             Convolution(
@@ -70,6 +82,7 @@ class GatedDeltaNet:
                 sublayer="attention",
                 n=hidden,
                 k=values,
+                modules=OUT,
                 parameters=hidden * values,
             ),
         )
@@ -114,6 +127,7 @@ class Mamba2:
                 sublayer="attention",
                 n=columns,
                 k=hidden,
+                modules=IN,
                 parameters=columns * (hidden + self.bias),
             ),
             Convolution(
@@ -140,6 +154,7 @@ class Mamba2:
                 sublayer="attention",
                 n=hidden,
                 k=inner,
+                modules=OUT,
                 parameters=hidden * (inner + self.bias),
             ),
         )
@@ -176,6 +191,7 @@ class Lightning:
                 sublayer="attention",
                 n=4 * mixed,
                 k=hidden,
+                modules=IN,
                 parameters=4 * mixed * hidden,
             ),
             Scan(
@@ -193,6 +209,7 @@ class Lightning:
                 sublayer="attention",
                 n=hidden,
                 k=mixed,
+                modules=OUT,
                 parameters=hidden * mixed,
             ),
         )

@@ -17,6 +17,8 @@ from isotune.simulator.io.number_names import (
     ActivationDtype,
     CommDtype,
     Dtype,
+    KvDtype,
+    Quant,
     WeightDtype,
 )
 from isotune.simulator.io.plain import csv_text, masked, plain_cell, printable, secrets_in
@@ -58,8 +60,10 @@ __all__ = [
     "CsvRow",
     "Dtype",
     "Flops",
+    "KvDtype",
     "NotNegative",
     "Number",
+    "Quant",
     "Schema",
     "Seconds",
     "TimedRow",

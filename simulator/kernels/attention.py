@@ -192,6 +192,7 @@ def grouped_attention_costs(
     gpu: Gpu,
     parameters: AttentionParameters,
     dtype: Dtype = "bf16",
+    kv_dtype: Dtype | None = None,
     window: int | None = None,
 ) -> list[Cost]:
     """Costs of attention of several groups of sequences in one pass; see `attention_cost`.
@@ -202,7 +203,8 @@ def grouped_attention_costs(
 
     Args:
         groups: sequences, queries per sequence and keys per sequence of each group.
-        heads, kv_heads, head_dim, gpu, parameters, dtype, window: as for `attention_cost`.
+        heads, kv_heads, head_dim, gpu, parameters, dtype, kv_dtype, window: as for
+            `attention_cost`.
 
     Returns:
         The cost of each call.
@@ -215,7 +217,9 @@ def grouped_attention_costs(
     for call in filter(None, calls):
         batch, q_len, kv_len = (np.array(sizes) for sizes in zip(*call, strict=True))
         shape = _shape((batch, q_len, kv_len, heads, kv_heads, head_dim), window)
-        found.append(_cost(shape._replace(grouped=True), gpu, parameters, dtype, dtype, False))
+        found.append(
+            _cost(shape._replace(grouped=True), gpu, parameters, dtype, kv_dtype or dtype, False)
+        )
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isotune.simulator.architecture import check_tp
+from isotune.simulator.architecture import check_tp, quantised_obstacle
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Array, Size
 from isotune.simulator.number_types import bytes_of
@@ -45,8 +45,8 @@ class GpuMemory:
 
     Activations are the residual stream of every chunk in flight (residual, block input, partial
     sum) and the widest intermediate of the largest chunk, so a plan's chunks decide, and no
-    program is expanded. Embedding and LM head are sharded over the vocabulary and stay in the
-    activation type.
+    program is expanded. Embedding and LM head are sharded over the vocabulary; the embedding is
+    in the activations' type, and so is the LM head unless the checkpoint quantises it.
     """
 
     scenario: Scenario
@@ -85,8 +85,8 @@ class GpuMemory:
         if memory.fits:
             return memory
         raise DoesNotFitError(
-            f"{scenario.model.name} ({scenario.workload.weight_dtype} weights) does not fit in "
-            f"memory: each of {scenario.workload.tp} GPUs needs {memory.needed / 1e9:.1f} GB "
+            f"{scenario.model.name} ({scenario.workload.types}) does not fit in memory: "
+            f"each of {scenario.workload.tp} GPUs needs {memory.needed / 1e9:.1f} GB "
             f"(weights {memory.weights / 1e9:.1f}, KV cache {memory.kv_cache / 1e9:.1f}, "
             f"activations {memory.activations / 1e9:.1f}, reserved {memory.reserved / 1e9:.1f}) "
             f"and has {memory.capacity / 1e9:.1f} GB; {self._way_out(plan)}"
@@ -100,16 +100,21 @@ class GpuMemory:
         tp, width = tp or workload.tp, workload.width
         chunks = [chunk.rows for chunk in how.split(work, sizes)]
         rows, largest = sum(chunks), reduce(np.maximum, chunks)
-        blocks = model.block_weight_elements(tp)
-        rest = model.embedding_weight_elements(tp)
-        weights = blocks * bytes_of(workload.weight_dtype) + rest * width
+        weights, cached = self._weights(tp), bytes_of(self.scenario.kv_dtype)
         kv_cache: Any = 0.0
         for reach, elements in model.kv_elements_by_reach(tp).items():
-            kv_cache = kv_cache + _cached(work, reach) * (elements * width)
+            kv_cache = kv_cache + _cached(work, reach) * (elements * cached)
         kv_cache = kv_cache + work.batch * model.state_bytes(tp)
         in_flight = (3 * rows * model.hidden_size + largest * model.widest(tp)) * width
         logits = work.batch * (model.vocab_size / tp * 4.0)
         return weights, kv_cache, in_flight + logits
+
+    def _weights(self, tp: int) -> float:
+        """Bytes of one rank's weights, each op's in its own type."""
+        model, width = self.scenario.model, self.scenario.weight_bytes
+        each = [sum(map(width, block.ops)) for block in model.blocks(tp)]
+        ends = (*model.head(tp), *model.tail(tp))
+        return sum(each[kind] for kind in model.pattern) + sum(map(width, ends))
 
     def _way_out(self, plan: Plan) -> str:
         scenario = self.scenario
@@ -118,11 +123,12 @@ class GpuMemory:
                 check_tp(scenario.model, tp)
             except InputError:
                 continue
-            if self.of(plan, tp).fits:
+            cut = quantised_obstacle(scenario.model, tp, scenario.quantised)
+            if not cut and self.of(plan, tp).fits:
                 gpus, name = scenario.hardware.max_ranks, scenario.hardware.name
                 beyond = f", more than the {gpus} GPUs of {name}" if tp > gpus else ""
                 return f"the smallest tp that fits is {tp}{beyond}"
-        return "no tp fits; use a shorter prompt, a smaller batch or a narrower --weight-dtype"
+        return "no tp fits; use a shorter prompt, a smaller batch or narrower weights (--quant)"
 
 
 def _cached(work: PassSizes, reach: int | None) -> Size:

@@ -5,7 +5,16 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
-from isotune.simulator.architecture import Collective, LatentAttend, Model, Op, check_tp
+from isotune.simulator.architecture import (
+    Collective,
+    LatentAttend,
+    LmHead,
+    Matmul,
+    Model,
+    Op,
+    check_divides,
+    check_tp,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     KINDS,
@@ -13,9 +22,11 @@ from isotune.simulator.kernels import (
     ElementwiseParameters,
     GemmParameters,
     LatentAttentionParameters,
+    Operands,
     Selected,
 )
 from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.number_types import Quantised, number_type
 from isotune.simulator.schedule import Workload, sm_budgets
 
 
@@ -26,8 +37,8 @@ class Scenario:
     `engine` names the software whose kernel parameters are used where the profile has them.
 
     Raises:
-        InputError: more ranks than the machine has GPUs, nodes filled in part, or heads that do
-            not divide by `tp`.
+        InputError: more ranks than the machine has GPUs, nodes filled in part, or heads or blocks
+            of quantised weights that do not divide by `tp`.
     """
 
     model: Model
@@ -47,6 +58,21 @@ class Scenario:
                 f"(allowed: 1 to {gpus}, or whole nodes)"
             )
         check_tp(self.model, tp)
+        self._note_the_checkpoint()
+        check_divides(self.model, tp, self.quantised)
+
+    def _note_the_checkpoint(self) -> None:
+        """Keep with the workload how the checkpoint is quantised, or see that it is the same."""
+        stored = None if self.model.quantisation is None else str(self.model.quantisation)
+        noted = self.workload.checkpoint
+        if noted not in (None, stored):
+            raise InputError(
+                f"workload: checkpoint: it was made for weights stored as {noted}; those of "
+                f"{self.model.name} are {stored or 'not quantised'}"
+            )
+        if stored is not None:
+            workload = self.workload.model_copy(update={"checkpoint": stored})
+            object.__setattr__(self, "workload", workload)
 
     def __repr__(self) -> str:
         work = self.workload
@@ -61,15 +87,78 @@ class Scenario:
         """Without what is remembered: a copy in another process computes it anew."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def quantised(self, op: Matmul) -> Quantised | None:
+        """How a product is quantised: as the workload asks, else as the checkpoint is."""
+        if self.workload.as_stored:
+            return op.quantised
+        return None if isinstance(op, LmHead) else self.workload.quantised
+
+    def operands(self, op: Matmul) -> Operands:
+        """Number types of a product's operands: of activations and of weights."""
+        how, travel = self.quantised(op), self.workload.travel_dtype
+        if how is None:
+            return Operands.of(travel)
+        names = (how.scheme.dtype, how.scheme.weight_dtype)
+        return Operands(
+            *(travel if number_type(name).travels_as == name else name for name in names)
+        )
+
+    def weight_bytes(self, op: Op) -> float:
+        """Bytes of an op's weights on one rank; biases, norms and routers are not quantised."""
+        width = self.workload.width
+        how = self.quantised(op) if isinstance(op, Matmul) else None
+        if how is None or not isinstance(op, Matmul):
+            return op.parameters * width
+        return op.products * how.weight_bytes + (op.parameters - op.products) * width
+
+    @cached_property
+    def kv_dtype(self) -> str:
+        """Type of the KV cache: as the workload asks, else as the checkpoint says."""
+        asked, quantisation = self.workload.kv_dtype, self.model.quantisation
+        if asked is None and quantisation is not None and self.workload.as_stored:
+            asked = quantisation.kv_cache
+        if asked is None or number_type(asked).travels_as == asked:
+            return self.workload.travel_dtype
+        return asked
+
+    @cached_property
+    def _products(self) -> dict[Matmul, int]:
+        """The products of a pass, and how many blocks have each."""
+        tp = self.workload.tp
+        blocks, pattern = self.model.blocks(tp), self.model.pattern
+        found: dict[Matmul, int] = {}
+        for kind, block in enumerate(blocks):
+            for op in block.ops:
+                if isinstance(op, Matmul):
+                    found[op] = found.get(op, 0) + pattern.count(kind)
+        return found | {op: 1 for op in self.model.tail(tp) if isinstance(op, Matmul)}
+
+    def gemm_of(self, operands: Operands) -> Selected[GemmParameters]:
+        """Parameters of matrix products of these operands."""
+        if operands not in self._gemms:
+            self._gemms[operands] = self.hardware.gemm.of(*operands, self.engine)
+        return self._gemms[operands]
+
+    @cached_property
+    def _gemms(self) -> dict[Operands, Selected[GemmParameters]]:
+        return {}
+
     @cached_property
     def gemm(self) -> Selected[GemmParameters]:
-        """Parameters of matrix products of the workload's number types."""
-        return self.hardware.gemm.of(self.workload.dtype, self.workload.weight_dtype, self.engine)
+        """Parameters of the products that hold most weights of the blocks."""
+        weights: dict[Operands, int] = {}
+        for op, blocks in self._products.items():
+            if not isinstance(op, LmHead):
+                operands = self.operands(op)
+                weights[operands] = weights.get(operands, 0) + blocks * op.products
+        return self.gemm_of(max(weights, key=lambda operands: weights[operands]))
 
     @cached_property
     def attention(self) -> Selected[AttentionParameters]:
-        """Parameters of attention in the type that activations travel in."""
-        return self.hardware.attention.of(self.workload.travel_dtype, engine=self.engine)
+        """Parameters of attention in the type that activations travel in, over its KV cache."""
+        return self.hardware.attention.of(
+            self.workload.travel_dtype, self.kv_dtype, engine=self.engine
+        )
 
     @cached_property
     def elementwise(self) -> Selected[ElementwiseParameters]:
@@ -78,8 +167,8 @@ class Scenario:
 
     @cached_property
     def latent_attention(self) -> Selected[LatentAttentionParameters]:
-        """Parameters of latent attention with a cache of the type that activations travel in."""
-        return self.hardware.latent_kernels(self.workload.travel_dtype, self.engine)
+        """Parameters of latent attention with its type of cache."""
+        return self.hardware.latent_kernels(self.kv_dtype, self.engine)
 
     @cached_property
     def _chosen(self) -> tuple[tuple[str, Selected[Any]], ...]:
@@ -88,6 +177,17 @@ class Scenario:
         if any(isinstance(op, LatentAttend) for block in blocks for op in block.ops):
             names.append("latent_attention")
         return tuple((name, getattr(self, name)) for name in names)
+
+    @cached_property
+    def _stand_ins(self) -> tuple[str, ...]:
+        operands = dict.fromkeys(map(self.operands, self._products))
+        found = [("gemm", self.gemm_of(one)) for one in operands]
+        for name, chosen in self._chosen[1:]:
+            of_cache = name == "attention" and self.kv_dtype != self.workload.travel_dtype
+            what = f"a KV cache in {self.kv_dtype}"
+            stands_in = of_cache and chosen.stands_in_for
+            found.append((name, replace(chosen, stands_in_for=what) if stands_in else chosen))
+        return self.hardware.stand_ins(*found)
 
     def section(self, name: str) -> str:
         """Path of the profile's figures behind a section: that of the set in use."""
@@ -100,6 +200,8 @@ class Scenario:
         """Path of the profile's figures behind an op; of a collective, with its kind if derived."""
         if isinstance(op, Collective) and KINDS[op.kind].source:
             return f"{op.section}.{op.kind}"
+        if isinstance(op, Matmul):
+            return self.gemm_of(self.operands(op)).path(op.section)
         return self.section(op.section)
 
     def source_of(self, section: str) -> str:
@@ -137,10 +239,12 @@ class Scenario:
     def _cautions(self) -> tuple[str, ...]:
         hardware = self.hardware
         tp = self.workload.tp
-        stand_ins = hardware.stand_ins(*self._chosen)
+        quantisation = self.model.quantisation
+        note = quantisation.note if quantisation and self.workload.as_stored else ""
         return (
             *hardware.cautions(tp),
-            *stand_ins,
+            *self._stand_ins,
+            *filter(None, (note,)),
             *self.model.left_out(tp),
             *self._beyond_the_model(),
         )

@@ -31,6 +31,7 @@ from isotune.simulator.kernels import (
     GemmParameters,
     Gpu,
     LatentSizes,
+    Operands,
     ScanSizes,
     Size,
     attention_cost,
@@ -43,7 +44,7 @@ from isotune.simulator.kernels import (
     scan_cost,
     waves,
 )
-from isotune.simulator.number_types import bytes_of
+from isotune.simulator.number_types import bytes_of, number_type
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.schedule import CommDtype, Slice, Step
 
@@ -182,18 +183,29 @@ class CostModel:
         gpu, chosen = self.scenario.hardware.gpu, self.scenario.elementwise
         return elementwise_cost(rows, row_bytes, gpu=gpu, parameters=chosen.parameters)
 
-    def gemm(self, m: Size, n: Size, k: Size) -> Cost:
+    def gemm(self, m: Size, n: Size, k: Size, operands: Operands) -> Cost:
         """A product with weights."""
-        hardware, workload = self.scenario.hardware, self.scenario.workload
         return gemm_cost(
             m,
             n,
             k,
-            gpu=hardware.gpu,
-            parameters=self.scenario.gemm.parameters,
-            dtype=workload.dtype,
-            weight_dtype=workload.weight_dtype,
+            gpu=self.scenario.hardware.gpu,
+            parameters=self.scenario.gemm_of(operands).parameters,
+            dtype=operands.dtype,
+            weight_dtype=operands.weight_dtype,
         )
+
+    def quantised(self, rows: Size, k: int, operands: Operands) -> list[Cost]:
+        """The kernel that quantises a product's activations, where there is one.
+
+        It reads them and writes them narrower. Measured sets of a type contain it: their rows
+        were taken with it. Where other figures stand in, it is added.
+        """
+        activations = number_type(operands.dtype)
+        stands_in = self.scenario.gemm_of(operands).stands_in_for
+        if not (activations.quantises_activations and str(operands) in stands_in):
+            return []
+        return [self.memory_kernel(rows, k * (self.scenario.workload.width + activations.bytes))]
 
     def attention(self, op: Attend, shape: Rows) -> list[Cost]:
         """Attention over the context and the new tokens."""
@@ -207,6 +219,7 @@ class CostModel:
                 gpu=hardware.gpu,
                 parameters=self.scenario.attention.parameters,
                 dtype=self.scenario.workload.travel_dtype,
+                kv_dtype=self.scenario.kv_dtype,
                 window=op.window,
             )
         one = attention_cost(
@@ -219,6 +232,7 @@ class CostModel:
             gpu=hardware.gpu,
             parameters=self.scenario.attention.parameters,
             dtype=self.scenario.workload.travel_dtype,
+            kv_dtype=self.scenario.kv_dtype,
             window=op.window,
         )
         return [one]
@@ -250,17 +264,21 @@ def _attend(op: Attend, costs: CostModel, shape: Rows) -> list[Cost]:
 
 @kernels_of.register
 def _matmul(op: Matmul, costs: CostModel, shape: Rows) -> list[Cost]:
+    operands = costs.scenario.operands(op)
     if op.experts is None:
-        return [costs.gemm(shape.rows, op.n, op.k)]
+        quantise = costs.quantised(shape.rows, op.k, operands)
+        return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
     # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.
     count, per_token = op.experts.count, op.experts.per_token
     routed = np.multiply(shape.rows, per_token)
     rows = np.asarray(shape.rows, dtype=np.float64)
     active = count * (1.0 - (1.0 - per_token / count) ** rows)
-    grouped = costs.gemm(routed / active, active * op.n, op.k)
+    quantise = costs.quantised(routed, op.k, operands)
+    grouped = costs.gemm(routed / active, active * op.n, op.k, operands)
     if not op.experts.routes:
-        return [grouped]
-    return [costs.gemm(shape.rows, count, op.k), costs.elementwise(routed, 4 * op.k), grouped]
+        return [*quantise, grouped]
+    router = costs.gemm(shape.rows, count, op.k, Operands.of(costs.scenario.workload.travel_dtype))
+    return [router, costs.elementwise(routed, 4 * op.k), *quantise, grouped]
 
 
 @kernels_of.register
@@ -311,7 +329,7 @@ def _latent_cost(
         sizes=LatentSizes(op.latent, op.rope, op.nope, op.value),
         gpu=scenario.hardware.gpu,
         parameters=scenario.latent_attention.parameters,
-        dtype=scenario.workload.travel_dtype,
+        dtype=scenario.kv_dtype,
     )
 
 
@@ -325,7 +343,8 @@ def _latent_up(op: LatentUp, costs: CostModel, shape: Rows) -> list[Cost]:
         )
         for part in _parts(shape)
     )
-    return [costs.gemm(rows, op.n, op.k)]
+    operands = costs.scenario.operands(op)
+    return [*costs.quantised(rows, op.k, operands), costs.gemm(rows, op.n, op.k, operands)]
 
 
 @kernels_of.register

@@ -12,8 +12,8 @@ from pydantic import (
 )
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import ActivationDtype, Schema, WeightDtype
-from isotune.simulator.number_types import bytes_of, number_type
+from isotune.simulator.io import ActivationDtype, KvDtype, Quant, Schema, WeightDtype
+from isotune.simulator.number_types import Quantised, Scheme, bytes_of, number_type, scheme
 from isotune.simulator.schedule.sequences import LONGEST, MOST_BATCH, Group, Sequences, merged
 from isotune.simulator.schedule.split import Slice
 
@@ -33,6 +33,11 @@ class Workload(Schema):
     Any other batch is given as groups of `sequences`, and its `phase` is `chunk` (all requests
     put the same tokens through after the same context) or `mixed`; `batch` is then the number of
     its requests and `prompt` the tokens that the longest holds in the end.
+
+    Matrix products have the types that the checkpoint stores, unless `quant`, or a `dtype` or
+    `weight_dtype` narrower than 16 bits, says otherwise: then all products of the blocks have
+    those, and the LM head has none. `kv_dtype` is the type of the KV cache, None for the
+    checkpoint's. `checkpoint` says how the model's checkpoint is quantised; a scenario fills it.
     """
 
     phase: Literal["prefill", "decode", "chunk", "mixed"] = "prefill"
@@ -41,6 +46,9 @@ class Workload(Schema):
     tp: int = Field(default=8, ge=1, le=MOST_TP, strict=True, description="tensor-parallel size")
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
+    quant: Quant | None = None
+    kv_dtype: KvDtype | None = None
+    checkpoint: str | None = Field(default=None, max_length=200)
     runtime: LaunchMode = "cuda_graph"
     sequences: tuple[Group, ...] = Field(default=(), max_length=4096)
 
@@ -98,11 +106,12 @@ class Workload(Schema):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_sequences_of_uniform_batches(self, plain: SerializerFunctionWrapHandler) -> Any:
+    def _without_what_is_not_asked(self, plain: SerializerFunctionWrapHandler) -> Any:
         data = plain(self)
-        if not self.sequences:
-            del data["sequences"]
-        return data
+        unasked = [
+            name for name in ("sequences", "quant", "kv_dtype", "checkpoint") if not data.get(name)
+        ]
+        return {name: value for name, value in data.items() if name not in unasked}
 
     @model_validator(mode="after")
     def _quantised_products_need_such_weights(self) -> Self:
@@ -114,6 +123,56 @@ class Workload(Schema):
                 f"{' or '.join(partners)} weights, not {self.weight_dtype}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _products_are_described_once(self) -> Self:
+        if self.quant is not None and self._types_narrower:
+            raise ValueError(
+                f"quant: {self.quant} says the types of products; leave out dtype {self.dtype} "
+                f"and weight_dtype {self.weight_dtype}"
+            )
+        return self
+
+    @property
+    def _types_narrower(self) -> bool:
+        """Whether dtype and weight_dtype are not those of a checkpoint as it was trained."""
+        wide = number_type("bf16").tensor_rate
+        return any(
+            number_type(name).tensor_rate != wide for name in (self.dtype, self.weight_dtype)
+        )
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether products have the types that the checkpoint stores."""
+        return self.quant is None and not self._types_narrower
+
+    @property
+    def types(self) -> str:
+        """Its number types in a few words, for people."""
+        parts = [self.dtype]
+        if self.weight_dtype != self.dtype:
+            parts.append(f"{self.weight_dtype} weights")
+        if self.quant is not None:
+            parts.append(f"products in {self.quant}")
+        if self.checkpoint is not None:
+            instead = "" if self.as_stored else "instead of "
+            parts.append(f"{instead}the checkpoint's {self.checkpoint}")
+        if self.kv_dtype is not None:
+            parts.append(f"KV cache in {self.kv_dtype}")
+        return ", ".join(parts)
+
+    @property
+    def quantised(self) -> Quantised | None:
+        """How the products of all blocks are quantised where it is not `as_stored`.
+
+        None: they have the type that activations travel in.
+        """
+        if self.quant is not None:
+            how = scheme(self.quant)
+            return None if how.plain else Quantised.of(self.quant)
+        label = f"{self.weight_dtype} weights, {self.dtype} activations"
+        how = Scheme(name="", dtype=self.dtype, weight_dtype=self.weight_dtype, label=label)
+        return Quantised.like(how)
 
     @property
     def travel_dtype(self) -> str:

@@ -188,6 +188,39 @@ def test_a_model_is_read_from_a_hugging_face_folder(isotune, tmp_path):
     assert found["latency_s"] > 0
 
 
+def test_a_quantised_checkpoint_is_named_in_every_result(isotune, tmp_path):
+    config = {
+        "model_type": "llama",
+        "hidden_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "intermediate_size": 2048,
+        "vocab_size": 32000,
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    case = ("--hw", "h100", "--tp", "4", "--model", str(tmp_path))
+    stored = "the checkpoint's fp8_block (fp8)"
+    assert stored in " ".join(isotune("predict", *case).out.split())
+    found = isotune("predict", *case, "--json").out
+    assert json.loads(found)["workload"]["checkpoint"] == "fp8_block (fp8)"
+    (tmp_path / "found.json").write_text(found)
+    isotune("report", str(tmp_path / "found.json"), "-o", str(tmp_path / "page.html"))
+    assert "fp8_block (fp8)" in (tmp_path / "page.html").read_text()
+    plan = tmp_path / "plan.yaml"
+    assert isotune("search", *case, "--trials", "8", "-o", str(plan)).code == 0
+    assert "checkpoint: fp8_block (fp8)" in plan.read_text()
+    shown = isotune("predict", *case, "--quant", "int4", "--kv-dtype", "fp8").out
+    asked = f"bf16, products in int4, instead of {stored}, KV cache in fp8"
+    assert asked in " ".join(shown.split())
+    trained = isotune("predict", *case, "--weight-dtype", "bf16").out
+    assert f"products in bf16, instead of {stored}" in " ".join(trained.split())
+    refused = isotune("predict", "--hw", "h100", "--tp", "8", "--model", str(tmp_path))
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "qkv has 64 columns on a rank" in refused.err
+
+
 def test_profiles_and_models_are_listed_and_shown(isotune):
     listed = isotune("hw", "list").out
     for name in ("a100", "a100-lbw", "a800", "h100", "h200", "rtx4090"):

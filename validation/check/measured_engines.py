@@ -77,7 +77,8 @@ class EngineCostModel(CostModel):
         model, workload = self.scenario.model, self.scenario.workload
         if isinstance(op, LmHead):
             rows = np.multiply(shape.requests, workload.tokens)
-            return [self.gemm(rows, model.vocab_size, model.hidden_size)]
+            operands = self.scenario.operands(op)
+            return [self.gemm(rows, model.vocab_size, model.hidden_size, operands)]
         if isinstance(op, Attend):
             return [
                 self._unfused_attention(op, shape, self.engine),

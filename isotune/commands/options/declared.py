@@ -8,7 +8,14 @@ from isotune import hw_profiles
 from isotune.commands.options.parsers import Choices, blocks, choice, option, plain, real, whole
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.io import Schema
-from isotune.simulator.number_types import ACTIVATION_DTYPES, TYPES, WEIGHT_DTYPES
+from isotune.simulator.number_types import (
+    ACTIVATION_DTYPES,
+    KV_DTYPES,
+    QUANTS,
+    SCHEMES,
+    TYPES,
+    WEIGHT_DTYPES,
+)
 from isotune.simulator.schedule import SEARCHABLE, SPD, Phase, Workload
 from isotune.validation.choices import DEVICES
 
@@ -18,6 +25,7 @@ TECHNIQUES = (*SEARCHABLE, SPD)
 
 
 DTYPE_ALIASES = {alias: entry.name for entry in TYPES for alias in entry.aliases}
+QUANT_ALIASES = {alias: entry.name for entry in SCHEMES for alias in entry.aliases}
 
 
 def allowed(schema: type[Schema], field: str) -> tuple[str, ...]:
@@ -83,6 +91,26 @@ class CaseOptions:
             "Weights",
             aliases=DTYPE_ALIASES,
             show_default="--dtype",
+        ),
+    ] = None
+    quant: Annotated[
+        str | None,
+        choice(
+            "--quant",
+            QUANTS,
+            "How the matrix products of the blocks are quantised",
+            aliases=QUANT_ALIASES,
+            show_default="as the checkpoint is",
+        ),
+    ] = None
+    kv_dtype: Annotated[
+        str | None,
+        choice(
+            "--kv-dtype",
+            KV_DTYPES,
+            "KV cache",
+            aliases=DTYPE_ALIASES,
+            show_default="the checkpoint's, else --dtype",
         ),
     ] = None
     runtime: Annotated[

@@ -130,7 +130,9 @@ class SearchCase(CaseOptions):
             prompt=self.prompt.first if self.prompt and one_length else None,
             phase=self.phase,
             dtype=self.dtype,
-            weight_dtype=self.weight_dtype or self.dtype,
+            weight_dtype=self.weight_dtype,
+            quant=self.quant,
+            kv_dtype=self.kv_dtype,
             runtime=self.runtime,
         )
 

