@@ -10,7 +10,8 @@ import isotune
 from isotune.commands.options import MODELS, HelpfulGroup, OutputOptions, command
 from isotune.present import model_section, models_section, section_view
 from isotune.results import Answer
-from isotune.simulator.architecture import Model, bundled_models
+from isotune.simulator.architecture import Model, bundled_models, model_config_file
+from isotune.validation.extra import require_validate_extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +36,25 @@ class ShowModel(OutputOptions):
         typer.Argument(help="Name, folder or config.json.", autocompletion=MODELS.complete),
     ]
 
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare every block with transformers' own model.")
+    ] = False
+
     def run(self) -> None:
-        """Print the model's fields."""
+        """Print the model's fields.
+
+        Raises:
+            InputError: the model, or with `check` no extra, or a config that transformers refuses.
+        """
         model = isotune.load_model(self.name)
         fields = model_fields(model)
+        if self.check:
+            require_validate_extra()
+            from isotune.validation.weights import differences
+
+            found = differences(model, model_config_file(self.name))
+            fields["differences"] = list(found)
+            fields["checked"] = "; ".join(found) or "every block as transformers builds it"
         self.emit(Answer.of("model", **fields), section_view(model_section(model, fields)))
 
 

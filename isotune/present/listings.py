@@ -133,7 +133,11 @@ def models_section(models: Sequence[Model]) -> Section:
 
 def model_section(model: Model, fields: Mapping[str, object]) -> Section:
     """A model's fields, one a line, and its kinds of blocks."""
-    named = {name: value for name, value in fields.items() if name not in _IN_TABLES}
+    named = {
+        name: value
+        for name, value in fields.items()
+        if name not in _IN_TABLES and value not in (None, "")
+    }
     sizes = table(
         "Fields",
         named.items(),
@@ -153,7 +157,7 @@ def model_section(model: Model, fields: Mapping[str, object]) -> Section:
     return Section(kind="listing", title="", verdict="", tables=(sizes, kinds), cautions=cautions)
 
 
-_IN_TABLES = ("pattern", "kinds", "left_out_parts")
+_IN_TABLES = ("pattern", "kinds", "left_out_parts", "differences")
 
 
 def _field_text(value: object) -> str:

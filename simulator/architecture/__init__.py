@@ -42,13 +42,17 @@ from isotune.simulator.architecture.mlp import Dense, Mixture
 from isotune.simulator.architecture.model import (
     Model,
     architectures,
-    bundled_models,
     check_divides,
     check_tp,
     load_model,
-    model_config_file,
     quantised_obstacle,
     read_model,
+)
+from isotune.simulator.architecture.names import (
+    REPOSITORIES,
+    bundled_models,
+    model_config_file,
+    split_name,
 )
 from isotune.simulator.architecture.parts import NormKind
 from isotune.simulator.architecture.pattern_text import picture
@@ -57,6 +61,7 @@ from isotune.simulator.architecture.recurrent import GatedDeltaNet, Lightning, M
 
 __all__ = [
     "HOST",
+    "REPOSITORIES",
     "Activation",
     "Attend",
     "Block",
@@ -110,4 +115,5 @@ __all__ = [
     "picture",
     "quantised_obstacle",
     "read_model",
+    "split_name",
 ]

@@ -1,6 +1,5 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,17 +14,17 @@ from isotune.simulator.architecture.hf_config import Config
 from isotune.simulator.architecture.kind import BlockKind
 from isotune.simulator.architecture.latent import LatentAttention
 from isotune.simulator.architecture.mlp import Mixture
+from isotune.simulator.architecture.names import model_config_file, name_of, split_name
 from isotune.simulator.architecture.parts import NormKind, Part
 from isotune.simulator.architecture.pattern_text import picture
 from isotune.simulator.architecture.quantisation import Kinds, Quantisation, stored_tail
 from isotune.simulator.architecture.quantisation_config import read_quantisation
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import did_you_mean, read_json, validate
+from isotune.simulator.io import read_json, validate
 from isotune.simulator.number_types import Quantised
 
 MAX_TP = 1024
 _INNER = ("text_config", "llm_config", "language_config")
-_BUNDLED = Path(__file__).with_name("bundled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +59,8 @@ class Model:
     dtype: str = "bfloat16"
     left_out_parts: tuple[str, ...] = ()
     quantisation: Quantisation | None = None
+    read_as: str = ""
+    """Says that the config is of another family than the blocks: `own read as family`."""
     note: str = ""
     source: str = ""
 
@@ -79,7 +80,13 @@ class Model:
             f"{tp} ranks need for it is left out.",
         )
         assumed = {op.assumption: 0 for block in self.blocks(tp) for op in block.ops}
-        return (*parts, *(separate if projection and tp > 1 else ()), *filter(None, assumed))
+        guess = (f"{self.name}: {self.read_as}: its blocks may be others.",) if self.read_as else ()
+        return (
+            *guess,
+            *parts,
+            *(separate if projection and tp > 1 else ()),
+            *filter(None, assumed),
+        )
 
     @property
     def pattern(self) -> tuple[int, ...]:
@@ -217,43 +224,22 @@ def architectures() -> tuple[str, ...]:
     return tuple(FAMILIES)
 
 
-def bundled_models() -> tuple[str, ...]:
-    """Names of the models that come with isotune, sorted."""
-    return tuple(sorted(path.stem for path in _BUNDLED.glob("*.json")))
-
-
 def load_model(name_or_path: str) -> Model:
-    """A bundled model by its name in any case, else the model at a path.
+    """A bundled model by its name in any case or its Hugging Face id, else the model at a path.
+
+    `NAME as FAMILY` reads the config as one of another family; see `read_model`.
 
     Raises:
         InputError: neither a bundled name nor a path (the nearest names are given), or a
             config that `read_model` refuses.
     """
-    return read_model(model_config_file(name_or_path))
+    return read_model(model_config_file(name_or_path), split_name(name_or_path)[1])
 
 
-def model_config_file(name_or_path: str) -> Path:
-    """The config.json of a bundled model, of a folder, or at a path.
-
-    Raises:
-        InputError: neither a bundled name nor a path (the nearest names are given).
-    """
-    known = bundled_models()
-    if name_or_path.lower() in known:
-        return _BUNDLED / f"{name_or_path.lower()}.json"
-    # Unlike Path.exists this is false, not an OSError, for an overlong name.
-    if os.path.exists(name_or_path):  # noqa: PTH110
-        path = Path(name_or_path)
-        return path / "config.json" if path.is_dir() else path
-    wanted = name_or_path.lower().rsplit("/", 1)[-1].removesuffix("-hf")
-    raise InputError(
-        f"model: {name_or_path!r} is neither a bundled model nor a path "
-        f"({did_you_mean(wanted, known)}bundled: {', '.join(known)})"
-    )
-
-
-def read_model(path: Path) -> Model:
+def read_model(path: Path, read_as: str | None = None) -> Model:
     """The model of a Hugging Face folder, or of the config.json inside it.
+
+    With `read_as`, a decoder of an unknown family is read as one of this one, and says so.
 
     Raises:
         InputError: unreadable file, malformed JSON (with its line), an architecture that is
@@ -262,11 +248,11 @@ def read_model(path: Path) -> Model:
     file = path / "config.json" if path.is_dir() else path
     whole = read_json(file, infinities=True)
     data, outside = _language_model(whole)
-    architecture = data.get("model_type")
+    own = data.get("model_type")
+    architecture = own if read_as is None else read_as
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise InputError(f"{file}: model_type: {_refusal(architecture)}")
-    # Only the folder is resolved: in a Hugging Face cache the file is a link to a nameless blob.
-    name = file.parent.resolve().name if file.name == "config.json" else file.stem
+    name = name_of(file)
     config = validate(FAMILIES[architecture], data, file)
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
@@ -275,6 +261,7 @@ def read_model(path: Path) -> Model:
         model,
         left_out_parts=(*outside, *model.left_out_parts),
         quantisation=read_quantisation(whole, file),
+        read_as="" if architecture == own else f"{own or 'model'} read as {architecture}",
     )
 
 

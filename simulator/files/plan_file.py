@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol, Self
 import yaml
 from pydantic import Field
 
-from isotune.simulator.architecture import Model, load_model
+from isotune.simulator.architecture import Model, load_model, split_name
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, validate, write_text
 from isotune.simulator.machine import read_profile
@@ -156,6 +156,7 @@ def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
 def locate(name: str, folder: Path) -> str:
     """A name or path in a plan file: as it is, or beside the file where only that exists."""
     # Unlike Path.exists this is false, not an OSError, for an overlong name.
-    beside = folder / name
-    found = os.path.exists(name) or not os.path.exists(beside)  # noqa: PTH110
-    return name if found else str(beside)
+    path, read_as = split_name(name)
+    beside = folder / path
+    found = os.path.exists(path) or not os.path.exists(beside)  # noqa: PTH110
+    return name if found else f"{beside} as {read_as}" if read_as else str(beside)

@@ -266,3 +266,19 @@ def test_an_interrupted_search_keeps_the_best_so_far(isotune, tmp_path, monkeypa
     assert "Interrupted" in done.out
     assert "Optuna: 16 trials" in done.out
     assert Path(out).exists()
+
+
+def test_a_model_is_checked_against_transformers_own(isotune):
+    shown = json.loads(isotune("models", "show", "llama-2-7b", "--check", "--json").out)
+    assert shown["differences"] == []
+    assert shown["pattern"] == "A x 32"
+
+
+def test_a_model_read_as_another_family_is_said_with_every_result(isotune, tmp_path):
+    config = {"model_type": "novel", "hidden_size": 1024, "num_hidden_layers": 2}
+    config |= {"num_attention_heads": 8, "intermediate_size": 2048, "vocab_size": 1000}
+    (tmp_path / "new.json").write_text(json.dumps(config))
+    asked = ("--hw", "a800", "--model", str(tmp_path / "new.json"), "--as", "llama")
+    answer = json.loads(isotune("predict", *asked, "--prompt", "1M", "--json").out)
+    assert answer["workload"]["prompt"] == 1024**2
+    assert any("novel read as llama" in text for text in answer["cautions"])

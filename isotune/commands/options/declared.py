@@ -49,7 +49,7 @@ def hardware_option(
 
 
 def model_option(
-    help: str = "Bundled name, Hugging Face folder, or config.json", **more: Any
+    help: str = "Bundled name, Hugging Face id or folder, or config.json", **more: Any
 ) -> Any:
     """`--model`."""
     settings: dict[str, Any] = {"metavar": "NAME", "autocompletion": MODELS.complete} | more
@@ -74,6 +74,10 @@ class CaseOptions:
 
     hw: Annotated[str | None, hardware_option(show_default=False)] = None
     model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
+    read_as: Annotated[
+        str | None,
+        plain("--as", "FAMILY", "Read an unknown decoder's config as one of this family."),
+    ] = None
     phase: Annotated[
         str | None, choice("--phase", get_args(Phase), "Phase", show_default="prefill")
     ] = None
@@ -122,6 +126,13 @@ class CaseOptions:
             show_default="cuda_graph",
         ),
     ] = None
+
+    def __post_init__(self) -> None:
+        """Carry the family in the model's name, which plan files and results keep."""
+        if self.read_as is not None:
+            name = f"{self.model or DEFAULT_MODEL} as {self.read_as}"
+            object.__setattr__(self, "model", name)
+            object.__setattr__(self, "read_as", None)
 
 
 DeviceOption = Annotated[

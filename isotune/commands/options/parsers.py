@@ -55,11 +55,11 @@ def real(least: float) -> Callable[[str], float]:
 
 
 def tokens(text: str) -> int:
-    """`4096` or `4k` (k = 1024) as a number of tokens."""
-    match = re.fullmatch(r"(-?[0-9]{1,12})([kK]?)", text)
+    """`4096`, `4k` (k = 1024) or `1M` (M = 1024 k) as a number of tokens."""
+    match = re.fullmatch(r"(-?[0-9]{1,12})([kKmM]?)", text)
     if match is None:
-        raise InputError(f"{text!r:.60} is not a number of tokens such as 4096 or 4k")
-    return int(match[1]) * (1024 if match[2] else 1)
+        raise InputError(f"{text!r:.60} is not a number of tokens such as 4096, 4k or 1M")
+    return int(match[1]) * {"": 1, "k": 1024, "m": 1024**2}[match[2].lower()]
 
 
 def token_range(text: str) -> TokenRange:

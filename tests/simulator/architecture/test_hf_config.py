@@ -230,6 +230,11 @@ def test_malformed_json_is_located(text: str, message: str, tmp_path: Path) -> N
     assert refusal(file).startswith(f"{file}: {message}")
 
 
+def test_infinity_in_a_field_without_a_bearing_is_no_fault(tmp_path: Path) -> None:
+    text = json.dumps(TINY)[:-1] + ', "time_step_limit": [0.0, Infinity]}'
+    assert read_model(written(tmp_path, text)).parameters > 0
+
+
 def test_a_missing_file_and_a_folder_without_config_are_named(tmp_path: Path) -> None:
     assert "absent.json: cannot read it" in refusal(tmp_path / "absent.json")
     assert f"{tmp_path / 'config.json'}: cannot read it" in refusal(tmp_path)
