@@ -31,7 +31,6 @@ EXPERTS_UP = (
     "mlp.experts.gate_up_proj",
     "feed_forward.experts.gate_up_proj",
     "mixer.experts.0.up_proj",
-    "experts.gate_up_proj",
     "block_sparse_moe.experts.0.w1",
     "block_sparse_moe.experts.0.w3",
 )
@@ -40,9 +39,10 @@ EXPERTS_DOWN = (
     "mlp.experts.down_proj",
     "feed_forward.experts.down_proj",
     "mixer.experts.0.down_proj",
-    "experts.down_proj",
     "block_sparse_moe.experts.0.w2",
 )
+APART_UP = ("experts.gate_up_proj", "experts.0.gate_proj", "experts.0.up_proj")
+APART_DOWN = ("experts.down_proj", "experts.0.down_proj")
 _SHARED = (
     "mlp.shared_experts",
     "mlp.shared_expert",
@@ -118,7 +118,8 @@ class Mixture:
     them, maybe with a gate of its own. Experts work on a projection of the hidden state to
     `latent` elements where it is given. `router_vectors` are the vectors of one element per expert
     that the router has beside its matrix, `inner_vectors` those of the hidden size that norms and
-    scales around the experts have.
+    scales around the experts have. Experts that stand `apart` are no part of the checkpoint's
+    `mlp` module, which is then the shared one.
     """
 
     experts: int
@@ -131,6 +132,7 @@ class Mixture:
     latent: int | None = None
     router_vectors: int = 0
     inner_vectors: int = 0
+    apart: bool = False
     heads: ClassVar[int] = 0
 
     def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
@@ -148,7 +150,7 @@ class Mixture:
                 sublayer="mlp",
                 n=up,
                 k=width,
-                modules=EXPERTS_UP,
+                modules=APART_UP if self.apart else EXPERTS_UP,
                 joined=(columns,),
                 experts=Experts(count=count, per_token=per_token, routes=True),
                 parameters=count * up * (width + self.bias) + router,
@@ -162,7 +164,7 @@ class Mixture:
                 sublayer="mlp",
                 n=width,
                 k=columns,
-                modules=EXPERTS_DOWN,
+                modules=APART_DOWN if self.apart else EXPERTS_DOWN,
                 experts=Experts(count=count, per_token=per_token),
                 parameters=count * width * (columns + self.bias),
             ),
@@ -178,8 +180,8 @@ class Mixture:
                 hidden,
                 tp,
                 *("shared_up", "shared_activation", "shared_down"),
-                up_of=SHARED_UP,
-                down_of=SHARED_DOWN,
+                up_of=UP if self.apart else SHARED_UP,
+                down_of=DOWN if self.apart else SHARED_DOWN,
             ),
             ExpertSum(name="shared_sum", sublayer="mlp", elements=3 * hidden, parameters=vectors),
         )

@@ -1,11 +1,12 @@
 """A derived profile from what another tool knows of a machine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import (
@@ -49,8 +50,12 @@ class _AicGpu(Schema):
 
     mem_bw: float = Field(gt=0)
     mem_capacity: float = Field(gt=0)
-    float16_tc_flops: float = Field(gt=0)
+    bfloat16_tc_flops: float = Field(
+        gt=0, validation_alias=AliasChoices("bfloat16_tc_flops", "float16_tc_flops")
+    )
     fp8_tc_flops: float | None = Field(default=None, ge=0)
+    int8_tc_flops: float | None = Field(default=None, ge=0)
+    fp4_tc_flops: float | None = Field(default=None, ge=0)
 
 
 class _AicNode(Schema):
@@ -86,8 +91,12 @@ def from_aiconfigurator(path: Path, name: str, base: HardwareProfile, nodes: int
     )
     spec = {
         "sms": base.gpu.sms,
-        "bf16": format_quantity(gpu.float16_tc_flops, FLOPS),
-        **({"fp8": format_quantity(gpu.fp8_tc_flops, FLOPS)} if gpu.fp8_tc_flops else {}),
+        "bf16": format_quantity(gpu.bfloat16_tc_flops, FLOPS),
+        **{
+            name: format_quantity(rate, FLOPS)
+            for name in ("fp8", "int8", "fp4")
+            if (rate := getattr(gpu, f"{name}_tc_flops"))
+        },
         "memory": format_quantity(gpu.mem_capacity, BYTES),
         "memory_bandwidth": format_quantity(gpu.mem_bw, BYTES_PER_SECOND),
         "l2": format_quantity(base.gpu.l2, BYTES),
@@ -147,8 +156,15 @@ def _part(table: type[Any], data: dict[str, Any], key: str, path: Path) -> Any:
     section = data.get(key)
     if not isinstance(section, dict):
         raise InputError(f"{path}: no {key!r} section (is it an aiconfigurator system file?)")
-    known = {name: section[name] for name in table.model_fields if name in section}
+    known = {key: section[key] for key in _keys(table) if key in section}
     return checked(table, known, f"{path}: {key}")
+
+
+def _keys(table: type[Any]) -> Iterator[str]:
+    """The keys of a section that we use, those of earlier years too."""
+    for name, field in table.model_fields.items():
+        alias = field.validation_alias
+        yield from map(str, alias.choices) if isinstance(alias, AliasChoices) else (name,)
 
 
 def _text(

@@ -85,6 +85,7 @@ class Gemma4(Gemma3):
             per_token=self.top_k_experts or 1,
             columns=self.moe_intermediate_size or 1,
             shared=dense,
+            apart=True,
             router_vectors=1,  # a scale per expert
             inner_vectors=4,  # three norms around the experts, and the router's scale
         )

@@ -229,6 +229,32 @@ def test_a_product_that_names_no_modules_is_no_default(tmp_path: Path) -> None:
         quantisation.of(LmHead(name="head", sublayer="head", n=1, k=1), None)
 
 
+def test_experts_beside_the_mlp_are_not_left_out_with_it(tmp_path: Path) -> None:
+    sizes = {
+        "model_type": "gemma4_text",
+        "num_hidden_layers": 2,
+        "hidden_size": 1024,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "global_head_dim": 128,
+        "intermediate_size": 2048,
+        "vocab_size": 1000,
+        "max_position_embeddings": 4096,
+        "sliding_window": 512,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "hidden_size_per_layer_input": 0,
+        "num_kv_shared_layers": 0,
+        "enable_moe_block": True,
+        "num_experts": 8,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 512,
+    }
+    left_out = ["model.language_model.layers.*.mlp*", "model.language_model.layers.*.self_attn*"]
+    found = schemes(checkpoint(tmp_path, compressed(FLOAT4, FLOAT4, ignore=left_out), sizes))
+    assert {name for _, name in found} == {"mlp_up", "mlp_down"}
+
+
 def test_scales_count_by_the_group_of_the_checkpoint() -> None:
     assert Quantised.of("int4", 32).weight_bytes == 0.5 + 2 / 32
     assert Quantised.of("int4", 128, zero_points=True).weight_bytes == 0.5 + 2.5 / 128

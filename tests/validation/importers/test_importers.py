@@ -78,6 +78,19 @@ def test_a_system_file_becomes_a_derived_profile(tmp_path, capsys):
     assert "aiconfigurator system file in.yaml" in big.source_of("gpu.bf16")
 
 
+def test_a_system_file_of_this_year_names_the_rate_of_bfloat16_and_others(tmp_path, capsys):
+    rates = "  bfloat16_tc_flops: 989000000000000\n  int8_tc_flops: 1978000000000000\n"
+    text = SYSTEM.replace("  float16_tc_flops: 989000000000000\n", rates)
+    text = text.replace("  sm_version", "  fp4_tc_flops: 9000000000000000\n  sm_version")
+    output = tmp_path / "big.yaml"
+    code, _, _ = run(
+        capsys, "import", "aiconfigurator", file(tmp_path, text), "--from", "h100", "-o", output
+    )
+    gpu = read_profile(str(output)).gpu
+    assert code == 0
+    assert (gpu.bf16, gpu.fp8, gpu.int8, gpu.fp4) == (989e12, 1979e12, 1978e12, 9e15)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
