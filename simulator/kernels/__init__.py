@@ -16,7 +16,7 @@ from isotune.simulator.kernels.collectives import (
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import ElementwiseParameters, elementwise_cost
 from isotune.simulator.kernels.experts import ExpertsParameters, ExpertsShape, experts_cost
-from isotune.simulator.kernels.gemm import GemmParameters, Size, gemm_cost, waves
+from isotune.simulator.kernels.gemm import GemmParameters, Size, Tile, gemm_cost, waves
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
 from isotune.simulator.kernels.latent_attention import (
@@ -56,6 +56,7 @@ __all__ = [
     "ScanSizes",
     "Selected",
     "Size",
+    "Tile",
     "analytic_latent",
     "attention_cost",
     "collective_cost",

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from isotune.simulator.io import BytesPerSecond, Dtype, Seconds
+from isotune.simulator.io import BytesPerSecond, Dtype, Schema, Seconds
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.parameter_sets import KernelParameters
@@ -36,6 +36,14 @@ _DEPTH = 64  # k elements a kernel loads per pipeline step
 
 WEIGHT_COPIES = 6
 """Copies of w that a microbenchmark rotates through; the public GEMM tables fit 6."""
+
+
+class Tile(Schema):
+    """A tile of y that a library takes for products of more than `above` rows."""
+
+    rows: int = Field(ge=8, le=256, description="rows of y")
+    columns: int = Field(ge=8, le=256, description="columns of y")
+    above: int = Field(default=0, ge=0, description="m from which on, exclusive, it is taken")
 
 
 class GemmParameters(KernelParameters):
@@ -78,22 +86,52 @@ class GemmParameters(KernelParameters):
     sharpness: float = Field(
         ge=2, le=20, description="exponent p: how well memory and tensor time overlap"
     )
+    tiles: tuple[Tile, ...] = Field(
+        default=(),
+        description="tiles by m where the library does not try several; empty: the best of a table",
+    )
+    most_splits: int = Field(
+        default=_SPLITS[-1], ge=1, le=_SPLITS[-1], description="most parts k is split into"
+    )
+    quantise_bytes: float = Field(
+        default=0.0,
+        ge=0,
+        le=32,
+        description="bytes per element of x that a kernel moves to quantise it before the product; "
+        "0: x comes quantised",
+    )
+    quantise_row: Seconds = Field(
+        default=0.0, ge=0, le=1e-7, description="time that kernel takes for each row beside"
+    )
     dequantisation: float = Field(
         default=0.1, ge=0, le=1, description="tensor time that unpacking narrow weights adds"
     )
 
 
 class _Candidates(NamedTuple):
-    """Tile rows, tile columns and split-K of every kernel considered, each (candidates,)."""
+    """Tile rows, tile columns and split-K of every kernel considered, each (candidates,).
+
+    It is one for more rows of y than `above`, and for at most `up_to`.
+    """
 
     rows: Array
     columns: Array
     splits: Array
+    above: Array
+    up_to: Array
 
 
 @cache
-def _candidates() -> _Candidates:
-    table = [(rows, columns, split) for rows, columns in _TILES for split in _SPLITS]
+def _candidates(tiles: tuple[Tile, ...], most_splits: int) -> _Candidates:
+    """What a library may choose from; a tile by m goes to the next larger tile's first m."""
+    sizes = [(tile.rows, tile.columns, tile.above) for tile in tiles]
+    limits = sorted({tile.above for tile in tiles})
+    table = [
+        (rows, columns, split, above, next((m for m in limits if m > above), np.inf))
+        for rows, columns, above in sizes or [(*tile, 0) for tile in _TILES]
+        for split in _SPLITS
+        if split <= most_splits
+    ]
     return _Candidates(*np.array(table, dtype=float).T)
 
 
@@ -156,6 +194,11 @@ def gemm_cost(
     p = parameters.sharpness
     longer, shorter = np.maximum(tensor, memory), np.minimum(tensor, memory)
     busy = longer * (1 + (shorter / longer) ** p) ** (1 / p)
+    if parameters.quantise_bytes:
+        quantised = parameters.quantise_bytes * rows * depth
+        busy = busy + quantised / (gpu.memory_bandwidth * parameters.memory_efficiency)
+        busy = busy + parameters.quantise_row * rows
+        mem_bytes = mem_bytes + quantised
     return Cost(
         seconds=parameters.launch + busy,
         sm_seconds=tensor,
@@ -187,7 +230,7 @@ class _Sm(NamedTuple):
 
 def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> tuple[Array, Array]:
     """Seconds, and tiles per SM, of the fastest candidate when memory is no limit."""
-    rows, columns, splits = _candidates()
+    rows, columns, splits, above, up_to = _candidates(par.tiles, par.most_splits)
     m, n, k = m[..., None], n[..., None], k[..., None]
     steps = np.ceil(k / (splits * _DEPTH))
     load = np.ceil(m / rows) * np.ceil(n / columns) * splits / sm.sms  # tiles per SM
@@ -201,6 +244,8 @@ def _tensor_time(m: Array, n: Array, k: Array, sm: _Sm, par: GemmParameters) -> 
     partials = 8 * splits * m * n / par.l2_bandwidth  # fp32, written once and read once
     reduction = np.where(splits > 1, par.split_k + partials, 0)
     times = steps * (share * step + par.step) + around + reduction
+    if par.tiles:
+        times = np.where((m > above) & (m <= up_to), times, np.inf)
     best = times.argmin(axis=-1)[..., None]
     return _pick(times, best), _pick(np.broadcast_to(load, times.shape), best)
 

@@ -67,7 +67,7 @@ def _below(key: str, section: str) -> bool:
 def _fitted(report: SectionReport, measured: str, date: str) -> str:
     error = report.error
     on = f"{error.held_back} rows held back" if error.held_back else "these rows"
-    rows = f"{error.rows} rows" + (f" ({report.left_out} left out)" if report.left_out else "")
+    rows = f"{error.rows} rows" + (f" ({report.left_out})" if report.left_out else "")
     return f"fitted to {rows} of {measured}, {date}; error on {on} {error.mape * 100:.1f} % (mean)"
 
 

@@ -135,6 +135,14 @@ def check_table(table: Table, profile: HardwareProfile, *, held_back: bool = Fal
         if reason:
             unscored[f"{group.op}: {reason}"] += len(group)
             continue
+        if group.op == "gemm":
+            shown = group.of_the_gpu(profile.gpu)
+            if not shown.all():
+                text = f"{_part(group)}: as short as the host takes to launch kernels"
+                unscored[text] += int((~shown).sum())
+            group = group.take(shown)  # noqa: PLW2901
+        if not len(group):
+            continue
         for part in split([unique(group)], seed=0)[1] if held_back else [group]:
             rows.setdefault(_part(group), []).extend(_kernels(part, profile))
     ops = tuple(Part(name=op, rows=tuple(found)) for op, found in rows.items())

@@ -18,8 +18,8 @@ from pydantic import field_validator, model_validator
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Count, CsvRow, TimedRow, read_rows
-from isotune.simulator.kernels import KINDS, Array, Operands
-from isotune.simulator.number_types import DTYPES, SCHEMES, number_type, scheme
+from isotune.simulator.kernels import KINDS, Array, Gpu, Operands
+from isotune.simulator.number_types import DTYPES, SCHEMES, bytes_of, number_type, scheme
 
 SIZES: dict[str, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
@@ -45,6 +45,10 @@ _SCHEME_NAMES = tuple(
 """What `dtype` may say beside a number type: weights of another type than the activations."""
 ENGINES = ("vllm", "sglang", "trtllm")
 """Serving engines that a `source` may name."""
+TINY = 5e-6
+"""Seconds at peak rate below which a product shows little but its launch."""
+LONGEST_LAUNCH = 20e-6
+"""Longer than the kernels of one product take to launch inside a graph."""
 BALANCED = "balanced"
 _POWER_LAW = "power_law_"
 _ALL_SIZES = frozenset(name for names in SIZES.values() for name in names)
@@ -221,6 +225,27 @@ class Rows:
             return Operands.of(self.dtype)
         found = scheme(self.dtype)
         return Operands(found.dtype, found.weight_dtype)
+
+    def of_the_gpu(self, gpu: Gpu) -> npt.NDArray[np.bool_]:
+        """Which products show the GPU's time, shape (rows,); the others the host's.
+
+        Where even tiny products take longer than a launch inside a graph does, the host launched
+        their kernels one by one (vLLM's block-scaled fp8, three of them). A product then shows the
+        GPU's time if half of that passes at the peak rate or bandwidth. Products in 16 bits are
+        single kernels: all of them count.
+        """
+        if self.operands.usual:
+            return np.ones(len(self), dtype=bool)
+        m, n, k = (self.sizes[name] for name in "mnk")
+        width, weight_width = map(bytes_of, self.operands)
+        moved = width * m * k + weight_width * n * k + 2 * m * n
+        flops = 2 * m * n * k
+        peak = np.maximum(
+            flops / gpu.tensor_rate(self.operands.dtype), moved / gpu.memory_bandwidth
+        )
+        tiny = self.latency_s[peak < TINY]
+        host = float(np.median(tiny)) if len(tiny) else 0.0
+        return np.asarray((host < LONGEST_LAUNCH) | (peak >= host / 2))
 
     def take(self, chosen: npt.NDArray[Any]) -> "Rows":
         """The rows whose place in the arrays is in `chosen` (or where it is true)."""

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import GemmParameters, Gpu, gemm_cost
+from isotune.simulator.kernels import GemmParameters, Gpu, Tile, gemm_cost
 from isotune.simulator.number_types import bytes_of
 
 GPU = Gpu(sms=108, bf16=312e12, memory=80e9, memory_bandwidth=2.039e12, l2=40e6)
@@ -154,3 +154,32 @@ def test_sizes_that_repeat_cost_what_each_costs_alone(of):
     for row, column in ((0, 0), (17, 1), (399, 2)):
         alone = gemm_cost(m[row, column], 4096, 1024, gpu=GPU, parameters=PARAMETERS)
         assert [field[row, column] for field in many] == list(alone)
+
+
+def with_figures(**figures):
+    parameters = PARAMETERS.model_copy(update=figures)
+    return lambda m, n, k: gemm_cost(m, n, k, gpu=HOPPER, parameters=parameters, dtype="fp8")
+
+
+def test_a_library_with_one_tile_for_each_range_of_m_takes_that_one():
+    small, large = Tile(rows=64, columns=64), Tile(rows=128, columns=128, above=64)
+    alone = [with_figures(tiles=(Tile(rows=s, columns=s),)) for s in (64, 128)]
+    both = with_figures(tiles=(small, large))
+    for m, one in ((1, 0), (64, 0), (65, 1), (5000, 1)):
+        assert both(m, 4096, 4096).seconds == alone[one](m, 4096, 4096).seconds
+
+
+def test_without_a_split_of_k_few_deep_tiles_take_as_long_as_their_depth():
+    never, often = with_figures(most_splits=1), with_figures()
+    assert never(16, 512, 65536).seconds > 2 * often(16, 512, 65536).seconds
+    assert never(8192, 8192, 4096).seconds == often(8192, 8192, 4096).seconds
+
+
+@given(tokens, sizes, sizes)
+def test_quantising_activations_before_a_product_moves_them_once_more(m, n, k):
+    plain, before = with_figures(), with_figures(quantise_bytes=4.0, quantise_row=1e-9)
+    cost, without = before(m, n, k), plain(m, n, k)
+    assert cost.mem_bytes - without.mem_bytes == pytest.approx(4 * m * k)
+    expected = 4 * m * k / (HOPPER.memory_bandwidth * 0.8) + m * 1e-9
+    assert cost.seconds - without.seconds == pytest.approx(expected)
+    assert cost.sm_seconds == without.sm_seconds

@@ -11,7 +11,7 @@ from isotune.simulator.machine import read_profile
 from isotune.validation.calibrate import calibrate
 from isotune.validation.tables import read_table
 
-BASE = read_profile("l40s")
+BASE = read_profile("rtx4090")
 FP8 = BASE.gemm.model_copy(update={"launch": 9e-6, "tensor_efficiency": 0.5})
 SIZES = list(product((1, 16, 256, 2048, 8192), (1024, 4096, 8192), (2048, 8192)))
 
@@ -67,9 +67,9 @@ def test_rows_of_two_types_fit_two_sets(tmp_path):
 def test_the_command_shows_and_writes_the_set(tmp_path, capsys):
     table, output = rows(tmp_path / "fp8.csv", ["fp8"], FP8), tmp_path / "mine.yaml"
     for arguments in (
-        ["calibrate", table, "--base", "l40s", "--date", "2026-01-02", "-o", output],
+        ["calibrate", table, "--base", "rtx4090", "--date", "2026-01-02", "-o", output],
         ["check", table, "--hw", output],
-        ["hw", "diff", "l40s", output],
+        ["hw", "diff", "rtx4090", output],
     ):
         with pytest.raises(SystemExit) as stopped:
             main([str(argument) for argument in arguments])
