@@ -256,6 +256,7 @@ class SharedSearch(Repairs, Result):
     mine: int | None
     pruned: int
     failed: int
+    run_again: int = 0
     why: dict[str, int] = Field(default_factory=dict)
     interrupted: bool
     latency_s: Seconds | None

@@ -13,6 +13,12 @@ from isotune.simulator.io.csv_rows import (
     read_rows,
 )
 from isotune.simulator.io.hints import check_known, did_you_mean
+from isotune.simulator.io.leftovers import (
+    remove,
+    remove_leftovers,
+    temporary_file,
+    temporary_folder,
+)
 from isotune.simulator.io.number_names import (
     ActivationDtype,
     CommDtype,
@@ -85,7 +91,11 @@ __all__ = [
     "read_rows",
     "read_text",
     "read_yaml",
+    "remove",
+    "remove_leftovers",
     "secrets_in",
+    "temporary_file",
+    "temporary_folder",
     "validate",
     "write_text",
 ]

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io.leftovers import remove_leftovers, temporary_file
 from isotune.simulator.io.schema import explain, plain
 from isotune.simulator.io.units import FROM_FILE
 
@@ -187,17 +187,12 @@ def write_text(path: Path, text: str) -> None:
         if _is_special(path):
             path.write_text(text, encoding="utf-8")
             return
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+        with temporary_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
             umask = os.umask(0)
             os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink()
-            raise
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot write it ({error.strerror})") from error
     except UnicodeEncodeError as error:
@@ -213,9 +208,8 @@ def check_writable(path: Path) -> None:
     if _is_special(path):
         return
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        Path(temporary).unlink()
+        with temporary_file(path):
+            remove_leftovers(path)
     except OSError as error:
         raise InputError(f"{path}: cannot write it ({error.strerror})") from error
     if path.is_dir():

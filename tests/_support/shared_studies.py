@@ -11,7 +11,7 @@ from isotune.simulator.architecture import load_model
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
-from isotune.tuner.search import Evaluator, SharedStudy, distributed, open_storage, work
+from isotune.tuner.search import Evaluator, SharedStudy, create, open_storage, storages, work
 from isotune.tuner.search.objectives import Judge
 from isotune.tuner.space import Space
 
@@ -50,10 +50,16 @@ def worker(url):
     work(shared(url), Evaluator(case(), slow))
 
 
+def first_start(url):
+    """Put the study up where there may be none, as others do at the same time."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    create(shared(url), [], {"what": "test", "options": {"trials": 8}})
+
+
 def deadly(url):
     """A worker that dies of one plan."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    distributed.RETRIES = 1
+    storages.RETRIES = 1
 
     def objective(plan):
         time.sleep(0.5)  # for its first beat

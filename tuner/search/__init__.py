@@ -15,12 +15,12 @@ from isotune.tuner.search.distributed import (
     SharedStudy,
     create,
     definition_of,
-    open_storage,
     work,
 )
 from isotune.tuner.search.measured import Bench, MeasuredStudy, StudyAddress, candidates_of
 from isotune.tuner.search.objectives import Evaluator
 from isotune.tuner.search.pareto import Point, accuracy_front
+from isotune.tuner.search.storages import open_storage
 from isotune.tuner.search.study import Progress, Settings, Trials, run_study
 from isotune.tuner.search.trial import Trial, study_of
 

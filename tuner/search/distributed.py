@@ -7,44 +7,50 @@ finished, and its result is not taken. So no work is lost whichever workers are 
 search that was stopped goes on when anyone joins. A trial or two more than agreed on may run, as
 several workers can begin the last one at once.
 
+A storage that is away (a server that restarts, a dropped connection, a full disk) is waited for;
+the trial that was under way is then put up again. One that stays away ends the worker with one
+line, and leaves its trial to the others.
+
 A journal file has no heartbeat: there, a trial that has run longer than the grace period is no
 longer waited for, and a new one takes its place.
 """
 
+import random
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import optuna
-from optuna.storages import (
-    BaseStorage,
-    JournalStorage,
-    RDBStorage,
-    RetryHeartbeatStaleTrialCallback,
-    fail_stale_trials,
-)
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from isotune.simulator.errors import InputError, IsotuneError
-from isotune.simulator.io import masked, secrets_in
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
 from isotune.tuner.search.samplers import sampler_of
+from isotune.tuner.search.storages import (
+    GRACE_S,
+    LOST,
+    claimed_in,
+    lost_cause,
+    put_up_again,
+    reason_of,
+)
 from isotune.tuner.search.study import Progress, Trials, limit
 from isotune.tuner.search.trial import State, Trial
 from isotune.tuner.space import Space
 
-GRACE_S = 30
-"""Seconds without a sign of life after which a worker is taken for dead."""
-RETRIES = 10
-"""Times a trial is put up again after its worker died: its plan may be what killed it."""
 PATIENCE = 10
 """Grace periods after which a trial is not waited for, although its heartbeat may tell: a worker
 that dies before its first beat is never found dead."""
+_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_RETRIED = "retry_history"
+"""Optuna's attribute of a trial that was put up again: the numbers of those before it."""
+_Found = TypeVar("_Found")
 _WHY, _PLAN, _SECONDS, _COST = "why", "plan", "seconds", "accuracy_cost"
 
 
@@ -52,7 +58,8 @@ _WHY, _PLAN, _SECONDS, _COST = "why", "plan", "seconds", "accuracy_cost"
 class SharedStudy:
     """A study in a storage: what is searched, how judged, and how many trials in all.
 
-    No trial begins after `deadline` (seconds of `time.monotonic`).
+    No trial begins after `deadline` (seconds of `time.monotonic`). A storage that is away is
+    waited for `patience_s` seconds.
     """
 
     storage: BaseStorage
@@ -64,87 +71,12 @@ class SharedStudy:
     sampler: SamplerName = "auto"
     deadline: float = float("inf")
     grace_s: float = GRACE_S
+    patience_s: float = 60.0
 
     def sampler_of(self, trial: int) -> optuna.samplers.BaseSampler:
         """The sampler of a trial: its seed does not depend on who runs it."""
         seed = self.seed * 1_000_003 + trial
         return sampler_of(self.sampler, seed, len(self.judge.objectives))
-
-
-def open_storage(url: str, grace_s: int = GRACE_S) -> BaseStorage:
-    """The storage at `postgresql://`, `sqlite:///file` or `journal:///file`.
-
-    In a database a trial fails whose worker shows no life for `grace_s` seconds.
-
-    Raises:
-        InputError: an unknown kind, a missing package, or a server or file that is not there.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    kind, _, rest = url.partition("://")
-    if kind not in ("postgresql", "sqlite", "journal") or not rest.strip("/"):
-        raise InputError(
-            f"storage: {masked(url)!r:.100} (allowed: postgresql://user@host/database, "
-            "sqlite:///file, journal:///file)"
-        )
-    if kind == "postgresql":
-        _check_url(url)
-    try:
-        if kind == "journal":
-            return JournalStorage(JournalFileBackend(rest.removeprefix("/")))
-        if kind == "postgresql":
-            return _database(f"postgresql+psycopg://{rest}", {"pool_pre_ping": True}, grace_s)
-        return _database(url, {"connect_args": {"timeout": 60}}, grace_s)
-    except ImportError as error:
-        raise InputError(
-            "storage: PostgreSQL needs psycopg (pip install 'isotune[distributed]')"
-        ) from error
-    except Exception as error:
-        reason = masked(_reason(error), secrets_in(url))
-        raise InputError(f"storage: cannot open {kind}://...: {reason}") from error
-
-
-def _check_url(url: str) -> None:
-    """Refuse what is no URL, without a word of it: a part may be of the password.
-
-    Raises:
-        InputError: say what to do with a password.
-    """
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        user = make_url(url).username or ""
-    except (ArgumentError, ValueError):
-        user = ":"
-    if ":" in user or "/" in user:
-        raise InputError(
-            "storage: postgresql://... is no URL (allowed: postgresql://user@host/database; in a "
-            "password / : @ ? # are written %2F %3A %40 %3F %23)"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, or its kind where it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
-
-
-def _put_up_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Enqueue the parameters of a trial whose worker died or was interrupted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
-
-
-def _database(url: str, engine: dict[str, Any], grace_s: int) -> RDBStorage:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
-            url,
-            engine_kwargs=engine,
-            heartbeat_interval=max(1, grace_s // 5),
-            grace_period=grace_s,
-            heartbeat_stale_trial_callback=_put_up_again,
-        )
 
 
 def create(shared: SharedStudy, starts: list[Plan], definition: dict[str, Any]) -> None:
@@ -196,32 +128,74 @@ def definition_of(storage: BaseStorage, name: str) -> dict[str, Any]:
 
 
 def work(shared: SharedStudy, evaluate: Evaluate, progress: Progress | None = None) -> Trials:
-    """Run trials until the study has `trials` of them; on Ctrl-C the current one is released."""
-    begun, own_trials, interrupted = time.perf_counter(), 0, False
-    study = optuna.load_study(study_name=shared.name, storage=shared.storage)
-    worker = _Worker(shared, evaluate)
+    """Run trials until the study has `trials` of them; on Ctrl-C the current one is released.
+
+    Raises:
+        InputError: the storage was away for too long.
+    """
+    begun, interrupted = time.perf_counter(), False
+    worker, away = _Worker(shared, evaluate), _Away(shared.patience_s)
+    study = away.retried(lambda: optuna.load_study(study_name=shared.name, storage=shared.storage))
     try:
         while time.monotonic() < shared.deadline:
-            trials = study.get_trials(deepcopy=False)
-            ended = len(_counted(trials))
-            if progress:
-                progress(min(ended, shared.trials), shared.trials)
-            if ended >= shared.trials:
+            if away.retried(lambda: _step(shared, study, worker, progress)):
                 break
-            if ended + sum(_runs(shared, trial) for trial in trials) < shared.trials:
-                own_trials += worker.run_one(study)
-            else:
-                _wait(shared, study)
     except KeyboardInterrupt:
         interrupted = True
+    ended = away.retried(lambda: study.get_trials(deepcopy=False))
     return Trials.of(
         study,
         shared.judge,
-        {trial.number: _trial(trial) for trial in _counted(study.get_trials(deepcopy=False))},
+        {trial.number: _trial(trial) for trial in _counted(ended)},
         seconds=time.perf_counter() - begun,
-        mine=own_trials,
+        mine=worker.ended,
         interrupted=interrupted,
+        run_again=sum(_died(trial) for trial in ended),
     )
+
+
+def _step(
+    shared: SharedStudy, study: optuna.Study, worker: "_Worker", progress: Progress | None
+) -> bool:
+    """Run a trial, or wait for those of others; whether the study has all its trials."""
+    worker.release(study)
+    trials = study.get_trials(deepcopy=False)
+    ended = len(_counted(trials))
+    if progress:
+        progress(min(ended, shared.trials), shared.trials)
+    if ended >= shared.trials:
+        return True
+    if ended + sum(_runs(shared, trial) for trial in trials) < shared.trials:
+        worker.run_one(study)
+    else:
+        _wait(shared, study)
+    return False
+
+
+class _Away:
+    """Patience with a storage that is away."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+
+    def retried(self, act: Callable[[], _Found]) -> _Found:
+        """What `act` returns, tried anew with growing pauses while the storage is away.
+
+        Raises:
+            InputError: it was away for too long, with what it says.
+        """
+        pause, until = _PAUSE_S, time.monotonic() + self._patience_s
+        while True:
+            try:
+                return act()
+            except LOST as error:
+                if time.monotonic() > until:
+                    raise InputError(
+                        f"storage: lost it for {self._patience_s:g} s ({reason_of(error)}); the "
+                        "trials that ended are kept, and the same command goes on from there"
+                    ) from error
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
 def _counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -232,6 +206,11 @@ def _counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         if trial.state.is_finished()
         and (trial.state is not TrialState.FAIL or _WHY in trial.user_attrs)
     ]
+
+
+def _died(trial: FrozenTrial) -> bool:
+    """Whether a trial's worker died, was interrupted or lost the storage."""
+    return trial.state is TrialState.FAIL and _WHY not in trial.user_attrs
 
 
 def _runs(shared: SharedStudy, trial: FrozenTrial) -> bool:
@@ -260,27 +239,61 @@ class _Worker:
 
     def __init__(self, shared: SharedStudy, evaluate: Evaluate) -> None:
         self._shared, self._evaluate = shared, evaluate
-        self._number = 0
+        self._number: int | None = None
+        self._lost = False
+        self._released: set[int] = set()
+        self.ended = 0
 
-    def run_one(self, study: optuna.Study) -> bool:
-        """Run one trial; False if its result was not taken, since we were thought dead.
+    def run_one(self, study: optuna.Study) -> None:
+        """Run one trial; one whose worker was thought dead does not count, and is not taken.
 
         Raises:
             KeyboardInterrupt: Ctrl-C; the trial is put up again.
         """
         expected = _FailedError, optuna.exceptions.UpdateFinishedTrialError
+        self._number, self._lost = None, True
         try:
             study.optimize(self, n_trials=1, catch=expected)
         except KeyboardInterrupt:
-            trial = study.get_trials()[self._number]
-            if trial.state is TrialState.FAIL and _WHY not in trial.user_attrs:
-                _put_up_again(study, trial)
+            self.release(study)
             raise
-        except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-            if not study.get_trials(deepcopy=False)[self._number].state.is_finished():
+        except Exception as error:
+            if lost := lost_cause(error):
+                raise lost from error
+            late = isinstance(error, (ValueError, optuna.exceptions.UpdateFinishedTrialError))
+            if not late or not self._own(study).state.is_finished():
                 raise
-            return False
-        return True
+        else:
+            self.ended += 1
+        self._lost = False
+
+    def _own(self, study: optuna.Study) -> FrozenTrial:
+        """The trial that was begun last."""
+        claimed = claimed_in(self._shared.storage)
+        trials = study.get_trials(deepcopy=False)
+        return next(t for t in trials if claimed == t._trial_id or self._number == t.number)
+
+    def release(self, study: optuna.Study) -> None:
+        """Leave the trial that did not come to its end, if there is one, to whoever is next."""
+        if not self._lost:
+            return
+        with suppress(StopIteration):  # it was not begun
+            self._leave(study, self._own(study))
+        self._lost = False
+
+    def _leave(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.number in self._released:
+            return
+        if trial.state is TrialState.RUNNING:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # thought dead just now
+                storage = self._shared.storage
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            trial = self._own(study)
+        others = study.get_trials(deepcopy=False)
+        again = {number for other in others for number in other.system_attrs.get(_RETRIED, ())}
+        if _died(trial) and trial.number not in again:
+            put_up_again(study, trial)
+        self._released.add(trial.number)
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
         """The objectives of the plan that a trial stands for."""

@@ -10,8 +10,9 @@ import numpy as np
 from isotune.simulator.predict import SERIAL, Scenario
 from isotune.simulator.schedule import Plan
 from isotune.tuner.search.best_plan import Options, exact_of, judge_of, space_of, starts
-from isotune.tuner.search.distributed import SharedStudy, open_storage, work
+from isotune.tuner.search.distributed import SharedStudy, work
 from isotune.tuner.search.objectives import Evaluator
+from isotune.tuner.search.storages import open_storage
 from isotune.tuner.search.study import Settings, run_study
 from isotune.tuner.search.trial import Trial
 

@@ -30,8 +30,9 @@ class Trials:
 
     `best` is the fastest plan within the limits, None if there is none; `front` the plans that
     no other beats in every objective. `mine` is how many trials of a shared study this process
-    ran; `distributions` the range of each parameter, in Optuna's own JSON. Two are equal
-    that found the same, however long they took.
+    ran, `run_again` how many of its trials were put up again, as their worker died, was interrupted
+    or lost the storage; `distributions` the range of each parameter, in Optuna's own JSON.
+    Two are equal that found the same, however long they took.
     """
 
     tried: tuple[Trial, ...] = field(repr=False)
@@ -42,6 +43,7 @@ class Trials:
     distributions: dict[str, Any] = field(default_factory=dict, repr=False)
     interrupted: bool = False
     mine: int | None = None
+    run_again: int = 0
     stopped_at_bound: bool = False
 
     @classmethod

@@ -5,19 +5,21 @@ few vectorised calls. Each part is written whole or not at all beside the output
 that was interrupted, however rudely, goes on where it stopped; the parts then become the output.
 """
 
+import fcntl
 import hashlib
-import json
 import math
 import os
-import shutil
+import re
 import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -27,7 +29,7 @@ from pydantic import Field, model_validator
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Schema, checked, read_yaml, validate
+from isotune.simulator.io import Schema, checked, read_yaml, remove, validate
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import (
@@ -46,6 +48,7 @@ from isotune.simulator.schedule import (
     technique_named,
 )
 from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
+from isotune.tuner.contents import contents_digest
 from isotune.tuner.exact import even_sizes
 from isotune.tuner.sweep.table_file import COLUMNS, Columns, check_table, merge, write_part
 
@@ -119,18 +122,30 @@ def sweep(
     """Write the table of a grid to `output` (.parquet or .csv).
 
     Raises:
-        InputError: unknown hardware or model, an unknown kind of file, a grid unlike that of
-            the unfinished sweep beside it, or nothing possible in the grid.
+        InputError: unknown hardware or model, an unknown kind of file, another sweep at work on
+            the same output, or nothing possible in the grid.
     """
     check_table(output)
     parts, skipped = _possible(grid)
-    folder = _folder(grid, output)
+    with _folder(grid, output) as folder:
+        return _swept(grid, output, folder, parts, skipped, jobs, progress)
+
+
+def _swept(
+    grid: Grid,
+    output: Path,
+    folder: Path,
+    parts: Sequence[Part],
+    skipped: dict[str, int],
+    jobs: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> SweepResult:
     files = [folder / f"{index:06}.npz" for index in range(len(parts))]
     waiting = [(part, file) for part, file in zip(parts, files, strict=True) if not file.exists()]
     kept = len(parts) - len(waiting)
     ready, interrupted = kept, False
     workers = jobs or os.cpu_count() or 1
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_ctrl_c) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker) as pool:
         try:
             running = [pool.submit(_compute, grid, *part_and_file) for part_and_file in waiting]
             for finished in as_completed(running):
@@ -149,7 +164,7 @@ def sweep(
     rows = 0
     if not interrupted:
         rows = merge(files, output)
-        shutil.rmtree(folder)
+        remove(folder)
     return SweepResult(
         rows=rows, parts=ready, resumed=kept, skipped=skipped, interrupted=interrupted
     )
@@ -190,28 +205,62 @@ def _possible(grid: Grid) -> tuple[list[Part], dict[str, int]]:
     return parts, dict(skipped)
 
 
-def _folder(grid: Grid, output: Path) -> Path:
-    """The folder of the parts, made for this grid alone."""
-    folder = output.with_name(f".{output.name}.parts")
-    mark = hashlib.sha256(grid.model_dump_json().encode()).hexdigest()
-    note = folder / "grid.json"
+@contextmanager
+def _folder(grid: Grid, output: Path) -> Iterator[Path]:
+    """The folder of the parts of this grid, named by what they are computed from, and locked.
+
+    Parts of other grids, or of profiles and models that have changed, are removed: the output
+    that they would have become is written anew.
+
+    Raises:
+        InputError: it cannot be written, or another sweep is at work on the same output.
+    """
+    profiles = [read_profile(name) for name in grid.hardware]
+    models = [load_model(name) for name in grid.model]
+    mark = contents_digest(profiles, models) + grid.model_dump_json()
+    digest = hashlib.sha256(mark.encode()).hexdigest()[:16]
+    folder = output.with_name(f".{output.name}.{digest}.parts")
     try:
         folder.mkdir(exist_ok=True)
-        if not note.exists():
-            note.write_text(json.dumps({"sha256": mark}), encoding="utf-8")
-        if json.loads(note.read_text(encoding="utf-8")).get("sha256") != mark:
-            raise InputError(
-                f"{output}: an unfinished sweep of another grid is beside it; remove {folder} "
-                "or write elsewhere"
-            )
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder}: cannot use it ({error})") from error
-    return folder
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot use it ({error.strerror})") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_others(folder, output)
+        yield folder
+    except BlockingIOError as error:
+        raise InputError(f"{output}: another sweep is writing it (write elsewhere)") from error
+    finally:
+        os.close(handle)
 
 
-def _leave_ctrl_c() -> None:
-    """In a worker: Ctrl-C is for the process that started it."""
+def _remove_others(folder: Path, output: Path) -> None:
+    """Remove the parts and half-written files that sweeps into this output have left."""
+    name = re.escape(f".{output.name}.")
+    for path in output.parent.iterdir():
+        if path == folder or not re.fullmatch(rf"{name}([0-9a-f]{{16}}\.parts(\..*)?)", path.name):
+            continue
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(BlockingIOError):
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path)
+        finally:
+            os.close(handle)
+
+
+def _start_worker() -> None:
+    """In a worker: Ctrl-C is for the process that started it, whose end is the worker's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _compute(grid: Grid, part: Part, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, FiniteFloat, PositiveInt, ValidationError
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import CsvRow, explain_row, plain_cell
+from isotune.simulator.io import CsvRow, explain_row, plain_cell, temporary_file
 from isotune.simulator.io import read_rows as read_csv_rows
 
 Columns = dict[str, Any]
@@ -88,18 +88,21 @@ def _arrow() -> Any:
 
 def write_part(columns: Columns, path: Path) -> None:
     """Write columns of equal length, whole or not at all, for `merge`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez(file, **columns)
-    temporary.replace(path)
+    with temporary_file(path) as temporary:
+        with temporary.open("wb") as file:
+            np.savez(file, **columns)
+        temporary.replace(path)
 
 
 def merge(parts: Iterable[Path], output: Path) -> int:
     """One table from all parts, streamed; the number of rows. NaN becomes an empty cell."""
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
     write = _write_parquet if output.suffix == ".parquet" else _write_csv
-    rows = write(map(_read_part, parts), temporary)
-    temporary.replace(output)
+    with temporary_file(output) as temporary:
+        rows = write(map(_read_part, parts), temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(output)
     return rows
 
 

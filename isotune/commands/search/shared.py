@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from isotune.commands.options import StoppedError, plain, progress
+from isotune.commands.options import StoppedError, plain, progress, say
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import (
     SharingOptions,
@@ -87,7 +87,7 @@ class JoinedSearch(StorageOptions, WrittenOptions):
         file = self.checked_file()
         if self.storage is None:
             raise InputError("--join needs --storage, where the study is")
-        storage = open_storage(self.storage)
+        storage = open_storage(self.storage, on_note=say)
         data = definition_of(storage, self.join)
         if data.get("measured"):
             raise InputError(
@@ -108,18 +108,21 @@ def create_study(
     """
     from isotune.tuner.search import create, open_storage
 
-    storage = open_storage(url)
+    storage = open_storage(url, on_note=say)
     create(_shared(job, study, storage), starts, definition(job, measured))
     return storage
 
 
 def definition(job: Job, measured: bool = False) -> dict[str, Any]:
     """What a study keeps of its search, as plain data: whoever joins it reads it back."""
+    from isotune.tuner.contents import contents_digest
+
     hardware, model = job.names
     recovery = job.options.recovery
     return {
         "hardware": hardware,
         "model": model,
+        "contents": contents_digest([job.scenario.hardware], [job.scenario.model]),
         "workload": job.scenario.workload.model_dump(mode="json"),
         "options": {name: _plain(getattr(job.options, name)) for name in _KEPT},
         "sensitivity": recovery.table.model_dump(mode="json") if recovery else None,
@@ -134,6 +137,7 @@ def job_of(data: dict[str, Any], study: str) -> Job:
         InputError: the hardware or the model is not here, or a field is malformed.
     """
     from isotune.tuner.accuracy import Recovery, Sensitivity
+    from isotune.tuner.contents import contents_digest
     from isotune.tuner.search import Options
 
     workload = checked(Workload, data["workload"], f"study {study}")
@@ -148,12 +152,18 @@ def job_of(data: dict[str, Any], study: str) -> Job:
         names = data.get("treatments")
         table = checked(Sensitivity, data["sensitivity"], f"study {study}")
         recovery = Recovery(table=table, names=None if names is None else tuple(names))
+    scenario = Scenario(
+        model=load_model(data["model"]),
+        hardware=read_profile(data["hardware"]),
+        workload=workload,
+    )
+    if data.get("contents") != contents_digest([scenario.hardware], [scenario.model]):
+        raise InputError(
+            f"study {study!r:.60}: {data['hardware']}, {data['model']} or isotune's version is not "
+            "what the study was put up with (allowed: a new --study)"
+        )
     return Job(
-        scenario=Scenario(
-            model=load_model(data["model"]),
-            hardware=read_profile(data["hardware"]),
-            workload=workload,
-        ),
+        scenario=scenario,
         options=replace(Options(**chosen), recovery=recovery),
         names=(data["hardware"], data["model"]),
     )

@@ -269,6 +269,11 @@ def shared_section(result: SharedSearch) -> Section:
         *why_notes(result.why),
         *repair_notes(result.treatments, result.treated_growth),
     ]
+    if result.run_again:
+        notes.append(
+            f"{count(result.run_again, 'trial')} put up again: workers died, were interrupted or "
+            "lost the storage."
+        )
     if result.interrupted:
         notes.append(f"Interrupted; go on with: isotune search --join {result.study} --storage URL")
     return Section(

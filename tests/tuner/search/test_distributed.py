@@ -1,5 +1,6 @@
 """One search by many workers: killing some loses no trial."""
 
+import errno
 import os
 import pwd
 import shutil
@@ -7,20 +8,25 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
+import psycopg
 import pytest
 from _support.shared_studies import (
     DEADLY,
     TRIALS,
     case,
     deadly,
+    first_start,
     shared,
     slow,
     start,
     worker,
 )
+from optuna.exceptions import StorageInternalError
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Plan
@@ -39,6 +45,28 @@ def pg_binary(name):
     found = shutil.which(name)
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return found or (str(versions[-1]) if versions else None)
+
+
+class Server(NamedTuple):
+    """A PostgreSQL server: where it is, and how it restarts without a word to its clients."""
+
+    url: str
+    restart: Callable[[], None]
+
+    def database(self, name):
+        """A new, empty database of this server."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return self.url.replace("/postgres?", f"/{name}?")
+
+    def drop_connections(self):
+        """End every other connection; how many there were."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            return ended.rowcount
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +88,13 @@ def postgres():
         subprocess.run([*before, *command], check=True, capture_output=True, cwd=folder)
 
     data = str(folder / "data")
+    start = (pg_ctl, "-D", data, "-w", "-l", str(folder / "log"))
     run(initdb, "-D", data, "-U", "isotune", "-A", "trust", "--no-sync")
     options = f"-c listen_addresses='' -c fsync=off -k {folder}"
-    run(pg_ctl, "-D", data, "-w", "-o", options, "-l", str(folder / "log"), "start")
+    run(*start, "-o", options, "start")
+    url = f"postgresql://isotune@/postgres?host={folder}"
     try:
-        yield f"postgresql://isotune@/postgres?host={folder}"
+        yield Server(url, lambda: run(*start, "-o", options, "-m", "immediate", "restart"))
     finally:
         run(pg_ctl, "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +103,7 @@ def postgres():
 @pytest.fixture(params=["postgresql", "sqlite", "journal"])
 def url(request, tmp_path):
     if request.param == "postgresql":
-        return request.getfixturevalue("postgres")
+        return request.getfixturevalue("postgres").url
     return f"{request.param}:///{tmp_path}/study.{request.param}"
 
 
@@ -170,3 +200,123 @@ def test_a_server_that_is_not_there_is_one_line():
     with pytest.raises(InputError, match="cannot open postgresql") as error:
         open_storage("postgresql://nobody@127.0.0.1:1/none")
     assert "\n" not in str(error.value)
+
+
+def test_dropped_connections_and_a_restarted_server_lose_and_double_nothing(postgres):
+    url = postgres.database("dropped")
+    there = shared(url)
+    first = list(starts(there.space, None))
+    create(there, first, DEFINITION)
+    workers = [start(worker, url) for _ in range(WORKERS)]
+    for disturb, share in (
+        (postgres.drop_connections, 0.1),
+        (postgres.restart, 0.3),
+        (postgres.drop_connections, 0.6),
+    ):
+        while len(finished(url)) < TRIALS * share:
+            assert any(process.is_alive() for process in workers), "all workers died"
+            time.sleep(0.1)
+        disturb()
+    for process in workers:
+        process.join(timeout=60)
+    assert [process.exitcode for process in workers] == [0] * WORKERS
+    study = optuna.load_study(study_name="one", storage=open_storage(url))
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state.name for trial in trials]
+    assert "RUNNING" not in states
+    assert TRIALS <= states.count("COMPLETE") < TRIALS + WORKERS
+    assert set(first) <= set(plans(study._storage))
+    again = [n for trial in trials for n in trial.system_attrs.get("retry_history", ())[-1:]]
+    assert len(again) == len(set(again)), "no trial was put up again twice"
+    found = work(shared(url), Evaluator(case(), slow))
+    assert found.run_again == states.count("FAIL")
+
+
+def finished(url):
+    """The trials with a result, asked over a connection of its own that may be dropped."""
+    try:
+        with psycopg.connect(url) as connection:
+            return connection.execute("SELECT 1 FROM trials WHERE state = 'COMPLETE'").fetchall()
+    except psycopg.Error:
+        return []
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "sqlite", "journal"])
+def test_eight_first_starts_on_nothing_all_succeed(request, tmp_path, kind):
+    if kind == "postgresql":
+        url = request.getfixturevalue("postgres").database("empty")
+    else:
+        url = f"{kind}:///{tmp_path}/study"
+    workers = [start(first_start, url) for _ in range(WORKERS)]
+    for process in workers:
+        process.join(timeout=60)
+    assert [process.exitcode for process in workers] == [0] * WORKERS
+    assert definition_of(open_storage(url), "one") == DEFINITION
+
+
+def test_a_storage_that_stays_away_ends_the_worker_in_one_line(tmp_path, monkeypatch):
+    there = shared(f"sqlite:///{tmp_path}/study.db", patience_s=0.5)
+    create(there, [], DEFINITION)
+
+    def gone(*_, **__):
+        raise StorageInternalError("gone\n") from OSError(
+            "no route to postgresql://u:S3CRET@host/d"
+        )
+
+    def goes(_):
+        monkeypatch.setattr(optuna.Study, "get_trials", gone)
+        return 1.0
+
+    words = (
+        r"storage: lost it for 0.5 s \(no route to .*u:\*\*\*@host/d\).*the same command goes on"
+    )
+    with pytest.raises(InputError, match=words) as lost:
+        work(there, Evaluator(case(), goes))
+    assert str(lost.value).isprintable()
+
+
+def test_a_torn_journal_is_cut_with_a_note_and_goes_on(tmp_path):
+    path, notes = tmp_path / "study.log", []
+    url = f"journal:///{path}"
+    create(shared(url, trials=3), [], DEFINITION)
+    work(shared(url, trials=3), Evaluator(case(), slow))
+    whole = path.read_bytes()
+    for torn in (10, 1):
+        path.write_bytes(whole[:-torn])
+        storage = open_storage(url, on_note=notes.append)
+        assert path.read_bytes() == whole[: whole[:-1].rindex(b"\n") + 1]
+        assert definition_of(storage, "one") == DEFINITION
+        found = work(shared(url, trials=3), Evaluator(case(), slow))
+        assert found.run >= 2
+    assert [str(path) in note and "torn" in note for note in notes] == [True, True]
+
+
+def test_a_disk_that_is_full_tears_no_line(tmp_path, monkeypatch):
+    url = f"journal:///{tmp_path}/study.log"
+    storage = open_storage(url)
+    study = optuna.create_study(storage=storage, study_name="one")
+    before = (tmp_path / "study.log").read_bytes()
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):  # noqa: PT012
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(full))
+        study.set_user_attr("key", "value")
+    assert (tmp_path / "study.log").read_bytes() == before
+    study.set_user_attr("key", "value")
+    assert optuna.load_study(study_name="one", storage=open_storage(url)).user_attrs == {
+        "key": "value"
+    }
+
+
+@pytest.mark.parametrize("text", ["my notes\n", "my notes", "{}\n", "[1]\n", '{"a": 1}\n', "\n\n"])
+def test_a_file_that_is_no_journal_is_refused_and_stays_as_it_is(tmp_path, text):
+    path = tmp_path / "notes.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match="is no journal of studies"):
+        open_storage(f"journal:///{path}")
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/dev/zero", "/tmp"])
+def test_a_device_or_a_folder_is_no_journal(path):
+    with pytest.raises(InputError, match="is no file"):
+        open_storage(f"journal:///{path}")

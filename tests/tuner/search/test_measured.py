@@ -9,7 +9,8 @@ from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 from isotune.tuner.search import MeasuredStudy, Options, StudyAddress, candidates_of, create
 from isotune.tuner.search.best_plan import judge_of, space_of
-from isotune.tuner.search.distributed import SharedStudy, open_storage
+from isotune.tuner.search.distributed import SharedStudy
+from isotune.tuner.search.storages import open_storage
 
 CASE = Scenario(
     model=replace(load_model("llama-2-70b"), num_hidden_layers=4),

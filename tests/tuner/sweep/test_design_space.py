@@ -4,7 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from isotune import hw_profiles
 from isotune.simulator.architecture import load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import read_profile
@@ -22,6 +24,7 @@ GRID = Grid(
     phase=("prefill", "decode"),
     strategy=("serial", "gemm_overlap", "request_overlap", "iso", "spd", "iso_spd"),
 )
+ONE = Grid(hardware=("a800",), model=("llama-2-7b",), tp=(4,), strategy=("iso",))
 
 
 def plan_of(row):
@@ -73,9 +76,9 @@ def test_a_sweep_writes_all_rows_and_counts_what_is_impossible(tmp_path):
 
 def test_an_interrupted_sweep_takes_over_what_is_done(tmp_path):
     output = tmp_path / "all.csv"
-    folder = _folder(GRID, output)
-    part = folder / "000000.npz"
-    _compute(GRID, Part("a800", "llama-2-7b", 4, "bf16"), part)
+    with _folder(GRID, output) as folder:
+        part = folder / "000000.npz"
+        _compute(GRID, Part("a800", "llama-2-7b", 4, "bf16"), part)
     with np.load(part) as columns:
         changed = dict(columns) | {"hardware": np.full_like(columns["hardware"], "kept")}
     np.savez(part, **changed)
@@ -98,10 +101,58 @@ def test_parquet_has_the_same_rows_as_csv(tmp_path):
         assert one["latency_s"] == (float(other["latency_s"]) if other["latency_s"] else None)
 
 
+def killed(grid, output):
+    """An unfinished sweep, whose first part is marked."""
+    with _folder(grid, output) as folder:
+        part = folder / "000000.npz"
+        _compute(grid, Part(grid.hardware[0], grid.model[0], grid.tp[0], "bf16"), part)
+    with np.load(part) as columns:
+        np.savez(part, **dict(columns) | {"hardware": np.full_like(columns["hardware"], "old")})
+    return folder
+
+
 def test_another_grid_does_not_mix_with_an_unfinished_one(tmp_path):
-    _folder(GRID, tmp_path / "all.csv")
-    with pytest.raises(InputError, match="unfinished sweep of another grid"):
-        sweep(GRID.model_copy(update={"batch": (2,)}), tmp_path / "all.csv")
+    output = tmp_path / "all.csv"
+    folder = killed(ONE, output)
+    (tmp_path / f"{folder.name}.x.gone").mkdir()  # killed while it was removed
+    result = sweep(ONE.model_copy(update={"batch": (2,)}), output, jobs=1)
+    assert result.resumed == 0
+    assert "old" not in output.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["all.csv"]
+
+
+def test_a_profile_that_changed_gives_new_rows(tmp_path):
+    text = (hw_profiles.FOLDER / "a800.yaml").read_text()
+    profile = tmp_path / "mine.yaml"
+    profile.write_text(text)
+    grid = ONE.model_copy(update={"hardware": (str(profile),)})
+    killed(grid, tmp_path / "all.csv")
+    profile.write_text(text.replace("sustained_clock: 0.869", "sustained_clock: 0.9"))
+    result = sweep(grid, tmp_path / "all.csv", jobs=1)
+    assert result.resumed == 0
+    assert "old" not in (tmp_path / "all.csv").read_text()
+
+
+def test_a_second_sweep_into_one_output_is_refused_while_the_first_runs(tmp_path):
+    output = tmp_path / "all.csv"
+    with _folder(ONE, output), pytest.raises(InputError, match="another sweep is writing it"):
+        sweep(ONE, output, jobs=1)
+    assert sweep(ONE, output, jobs=1).rows == 1
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"tp": ()},
+        {"strategy": ()},
+        {"tp": (2000,)},
+        {"batch": (2**64,)},
+        {"prompt": tuple(range(1, 100_001)), "batch": tuple(range(1, 10_001))},
+    ],
+)
+def test_an_axis_that_is_empty_or_beyond_any_machine_is_refused(axes):
+    with pytest.raises(ValidationError):
+        Grid.model_validate(ONE.model_dump() | axes)
 
 
 def test_a_table_of_an_unknown_kind_is_refused(tmp_path):

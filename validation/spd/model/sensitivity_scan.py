@@ -7,12 +7,14 @@ passes replace the (2 L + 1) L of as many whole evaluations.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from isotune._version import __version__
 from isotune.simulator.errors import InputError
 from isotune.validation.spd.checkpoint import PartialRun, kept_or_run
 from isotune.validation.spd.model.network import Network, perplexity
@@ -20,6 +22,8 @@ from isotune.validation.spd.model.text import Windows
 from isotune.validation.weights import weight_files
 
 Progress = Callable[[int, int], object]
+_WHOLE, _END = 1 << 30, 1 << 20
+"""Bytes of a weight file that is read whole for a digest, and of each end of a larger one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +158,25 @@ def _sums(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
 def digest_of(folder: Path, *request: object) -> str:
     """A digest of a model's folder and of the request; equal digests give equal results.
 
-    Weight files count by name, size and time of change.
+    Weight files count with their contents, large ones with size, time of change, and both ends.
     """
-    digest = hashlib.sha256(repr(request).encode())
+    digest = hashlib.sha256(repr((__version__, *request)).encode())
     try:
         digest.update((folder / "config.json").read_bytes())
         for path in weight_files(folder):
-            status = path.stat()
-            digest.update(repr((path.name, status.st_size, status.st_mtime_ns)).encode())
+            _digest_file(path, digest)
     except OSError as error:
         raise InputError(f"{folder}: cannot read it ({error.strerror})") from error
     return digest.hexdigest()
+
+
+def _digest_file(path: Path, digest: Any) -> None:
+    status = path.stat()
+    digest.update(repr((path.name, status.st_size)).encode())
+    with path.open("rb") as file:
+        if status.st_size <= _WHOLE:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+            return
+        digest.update(repr(status.st_mtime_ns).encode() + file.read(_END))
+        file.seek(-_END, os.SEEK_END)
+        digest.update(file.read(_END))

@@ -7,7 +7,6 @@ renamed when it is whole.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import remove_leftovers, temporary_folder
 from isotune.validation.executor import decoder_of
 from isotune.validation.spd.checkpoint import FOLDER, RECORD, TENSORS, Record
 from isotune.validation.spd.model import Network
@@ -36,7 +36,8 @@ def check_target(source: Path, target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise InputError(f"{target}: exists (allowed: a new folder)")
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}."):
+        remove_leftovers(target)
+        with temporary_folder(target):
             free = shutil.disk_usage(target.parent).free
         needed = sum(path.stat().st_size for path in source.iterdir() if path.is_file())
     except OSError as error:
@@ -60,8 +61,7 @@ def write_recovered(
         if not values.isfinite().all():
             raise InputError(f"{target}: {name} would not be finite; nothing was written")
     try:
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        try:
+        with temporary_folder(target) as temporary:
             _copy(source, temporary, changed)
             (temporary / FOLDER).mkdir()
             (temporary / FOLDER / RECORD).write_text(record.model_dump_json(indent=2) + "\n")
@@ -72,9 +72,6 @@ def write_recovered(
                 shutil.copymode(temporary / FOLDER / RECORD, temporary / FOLDER / TENSORS)
             shutil.copymode(source, temporary)
             temporary.rename(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{target}: cannot write it ({reason}); nothing was written") from error
