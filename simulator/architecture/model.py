@@ -272,8 +272,8 @@ def _language_model(data: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ..
     if inside is None and not (isinstance(wrapper, str) and wrapper in WRAPPERS):
         return data, ()
     known = {"model_type": WRAPPERS.get(str(wrapper)), "architectures": data.get("architectures")}
-    if "tie_word_embeddings" in data:
-        known["tie_word_embeddings"] = data["tie_word_embeddings"]
+    shared = ("tie_word_embeddings", "note", "source")
+    known |= {key: data[key] for key in shared if key in data}
     named = {key: value for key, value in (inside or data).items() if value is not None}
     if inside is None:
         named["model_type"] = known["model_type"]

@@ -43,6 +43,37 @@ REPOSITORIES: dict[str, tuple[str, ...]] = {
     "opt-66b": ("facebook/opt-66b",),
     "qwen2.5-72b": ("Qwen/Qwen2.5-72B",),
     "qwen3-32b": ("Qwen/Qwen3-32B",),
+    "deepseek-v3": (
+        "deepseek-ai/DeepSeek-V3",
+        "deepseek-ai/DeepSeek-V3-0324",
+        "deepseek-ai/DeepSeek-R1",
+        "deepseek-ai/DeepSeek-R1-0528",
+    ),
+    "deepseek-v3.2": ("deepseek-ai/DeepSeek-V3.2",),
+    "devstral-2-123b": ("mistralai/Devstral-2-123B-Instruct-2512",),
+    "gemma-2-9b": ("google/gemma-2-9b", "google/gemma-2-9b-it"),
+    "gemma-3-27b": ("google/gemma-3-27b-pt", "google/gemma-3-27b-it"),
+    "gemma-4-31b": ("google/gemma-4-31B", "google/gemma-4-31B-it"),
+    "glm-5.1": ("zai-org/GLM-5.1",),
+    "gpt-oss-120b": ("openai/gpt-oss-120b",),
+    "gpt-oss-20b": ("openai/gpt-oss-20b",),
+    "kimi-k2.5": ("moonshotai/Kimi-K2.5",),
+    "llama-4-maverick": (
+        "meta-llama/Llama-4-Maverick-17B-128E",
+        "meta-llama/Llama-4-Maverick-17B-128E-Instruct",
+    ),
+    "llama-4-scout": (
+        "meta-llama/Llama-4-Scout-17B-16E",
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+    ),
+    "minimax-m2.5": ("MiniMaxAI/MiniMax-M2.5",),
+    "nemotron-3-nano-30b-a3b": ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",),
+    "qwen3-235b-a22b": ("Qwen/Qwen3-235B-A22B",),
+    "qwen3-30b-a3b": ("Qwen/Qwen3-30B-A3B",),
+    "qwen3-8b": ("Qwen/Qwen3-8B",),
+    "qwen3-coder-480b-a35b": ("Qwen/Qwen3-Coder-480B-A35B-Instruct",),
+    "qwen3.5-27b": ("Qwen/Qwen3.5-27B",),
+    "qwen3.5-397b-a17b": ("Qwen/Qwen3.5-397B-A17B",),
 }
 """Hugging Face repositories whose config.json has the sizes of a bundled model."""
 
