@@ -144,14 +144,19 @@ class Scenario:
         return {}
 
     @cached_property
-    def gemm(self) -> Selected[GemmParameters]:
-        """Parameters of the products that hold most weights of the blocks."""
+    def usual_operands(self) -> Operands:
+        """Number types of the products that hold most weights of the blocks."""
         weights: dict[Operands, int] = {}
         for op, blocks in self._products.items():
             if not isinstance(op, LmHead):
                 operands = self.operands(op)
                 weights[operands] = weights.get(operands, 0) + blocks * op.products
-        return self.gemm_of(max(weights, key=lambda operands: weights[operands]))
+        return max(weights, key=lambda operands: weights[operands])
+
+    @cached_property
+    def gemm(self) -> Selected[GemmParameters]:
+        """Parameters of the products that hold most weights of the blocks."""
+        return self.gemm_of(self.usual_operands)
 
     @cached_property
     def attention(self) -> Selected[AttentionParameters]:

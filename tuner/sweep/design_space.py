@@ -195,7 +195,8 @@ def _possible(grid: Grid) -> tuple[list[Part], dict[str, int]]:
     for part in map(Part._make, product(grid.hardware, grid.model, grid.tp, grid.weight_dtype)):
         profile, model = read_profile(part.hardware), load_model(part.model)
         try:
-            Scenario(model=model, hardware=profile, workload=Workload(tp=part.tp))
+            workload = Workload(tp=part.tp, weight_dtype=part.weight_dtype)
+            Scenario(model=model, hardware=profile, workload=workload)
         except InputError as error:
             skipped[str(error)] += each
         else:
@@ -267,6 +268,13 @@ def _compute(grid: Grid, part: Part, path: Path) -> None:
     write_part(rows_of(grid, part), path)
 
 
+def _weights(scenario: Scenario) -> str:
+    """The type of the blocks' weights: the checkpoint's where it is priced as it is stored."""
+    work = scenario.workload
+    stored = work.checkpoint is not None and work.as_stored
+    return scenario.usual_operands.weight_dtype if stored else work.weight_dtype
+
+
 def rows_of(grid: Grid, part: Part) -> Columns:
     """All rows of a part, as columns."""
     profile, model = read_profile(part.hardware), load_model(part.model)
@@ -282,6 +290,7 @@ def rows_of(grid: Grid, part: Part) -> Columns:
             latency = _latency(scenario, strategy, comm_dtype, batch, prompt)
             needed = _needed(scenario, strategy, batch, prompt)
             columns = part._asdict() | {
+                "weight_dtype": _weights(scenario),
                 "phase": phase,
                 "comm_dtype": comm_dtype,
                 "strategy": strategy,

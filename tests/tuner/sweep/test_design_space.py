@@ -1,6 +1,7 @@
 """A sweep's rows are predictions, and an interrupted sweep goes on where it stopped."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_a_sweep_writes_all_rows_and_counts_what_is_impossible(tmp_path):
     assert sum(result.skipped.values()) == GRID.rows - result.rows
     assert all("tp: 3" in why for why in result.skipped)
     assert list(tmp_path.iterdir()) == [tmp_path / "all.csv"]
+
+
+def test_rows_of_a_quantised_checkpoint_name_its_weights(tmp_path):
+    config = {
+        "model_type": "llama",
+        "hidden_size": 1024,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "intermediate_size": 2048,
+        "vocab_size": 32000,
+        "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    grid = Grid(hardware=("h100",), model=(str(tmp_path),), tp=(4,), weight_dtype=("bf16", "int4"))
+    rows = [rows_of(grid, Part("h100", str(tmp_path), 4, name)) for name in grid.weight_dtype]
+    assert [set(row["weight_dtype"]) for row in rows] == [{"fp8_block"}, {"int4"}]
 
 
 def test_an_interrupted_sweep_takes_over_what_is_done(tmp_path):
