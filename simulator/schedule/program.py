@@ -21,6 +21,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from isotune.simulator.architecture import Block, Collective, Model, Op, Segment
+from isotune.simulator.errors import InputError
 from isotune.simulator.schedule.plan import Plan
 from isotune.simulator.schedule.split import Chunk, PassSizes
 from isotune.simulator.schedule.strategies import Strategy
@@ -41,6 +42,8 @@ class Lane(NamedTuple):
     queue: Queue
 
 
+_MOST_PASSES = 128_000
+"""Passes of a chunk through a block in one program; it has a few steps for each."""
 COMPUTE: Final = Lane(0, Queue.COMPUTE)
 COMM: Final = Lane(0, Queue.COMM)
 
@@ -111,7 +114,17 @@ class Program:
 
 
 def expand(model: Model, workload: Workload, plan: Plan) -> Program:
-    """The program of a plan that `check_plan` accepted."""
+    """The program of a plan that `check_plan` accepted.
+
+    Raises:
+        InputError: more blocks and chunks than are simulated in seconds.
+    """
+    passes = model.num_hidden_layers * max(1, len(plan.chunks))
+    if passes > _MOST_PASSES:
+        raise InputError(
+            f"plan: {model.num_hidden_layers} blocks in {len(plan.chunks)} chunks are {passes} "
+            f"passes of a block (allowed: up to {_MOST_PASSES})"
+        )
     return expand_sizes(model, workload.tp, workload, plan.how, plan.chunks, plan.dropped)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotune.simulator.architecture import Attend, LmHead
+from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import COMM, COMPUTE, Lane, Plan, Program, Step, expand
 
@@ -286,3 +287,9 @@ def test_no_step_reads_what_is_not_computed_and_synced_yet(
                 and steps[other].chunk.start < step.chunk.start
             }
             assert before[index] >= earlier, "attention needs the keys of the earlier chunks"
+
+
+def test_a_program_of_too_many_passes_is_refused(make_scenario: MakeScenario) -> None:
+    scenario = make_scenario(blocks=10_000, prompt=256 * 64)
+    with pytest.raises(InputError, match="640000 passes of a block"):
+        program(scenario, strategy="iso", chunks=(256,) * 64)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,6 +88,22 @@ def test_code_that_comes_with_a_tokenizer_never_runs(tmp_path, monkeypatch, answ
         read_tokenizer(folder, None, 256)
     assert str(error.value).isprintable()
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "huge"])
+def test_a_text_is_a_regular_file_of_a_texts_size(tmp_path, kind):
+    path = tmp_path / "text"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as sparse:
+            sparse.truncate(2_000_000_000)
+    with pytest.raises(InputError, match="larger than" if kind == "huge" else "not a file"):
+        read_corpus([path], read_tokenizer(tmp_path, "bytes", 256))
 
 
 def test_text_and_tokenizer_errors_are_one_line(words, file, tmp_path):

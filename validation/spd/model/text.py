@@ -1,6 +1,7 @@
 """Text as windows of tokens, for calibration and evaluation."""
 
 import hashlib
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from isotune.simulator.errors import InputError
 
 BYTES = "bytes"
+_MOST_BYTES = 1_000_000_000
 _FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -139,7 +141,7 @@ def read_corpus(paths: Sequence[Path], tokenizer: Tokenizer) -> Corpus:
     digest, files = hashlib.sha256(tokenizer.name.encode()), []
     for path in paths:
         try:
-            content = path.read_bytes()
+            content = _content(path)
         except OSError as error:
             raise InputError(f"{path}: cannot read it ({error.strerror})") from error
         digest.update(hashlib.sha256(content).digest())
@@ -148,6 +150,20 @@ def read_corpus(paths: Sequence[Path], tokenizer: Tokenizer) -> Corpus:
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
     return Corpus(files=tuple(files), digest=digest.hexdigest(), bos=tokenizer.bos)
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a regular file of a text's size: a pipe or a device may never end.
+
+    Raises:
+        InputError: it is something else, or larger.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a file (allowed: a regular file of UTF-8 text)")
+    if status.st_size > _MOST_BYTES:
+        raise InputError(f"{path}: larger than {_MOST_BYTES} bytes (give a part of the text)")
+    return path.read_bytes()
 
 
 def read_tokenizer(folder: Path, name: str | None, vocab_size: int) -> Tokenizer:
