@@ -189,6 +189,11 @@ def _check_types(scenario: Scenario) -> None:
             f"weight_dtype: real runs hold weights in the activations' type, not in "
             f"{workload.weight_dtype} (allowed: {workload.dtype})"
         )
+    if {*scenario.usual_operands, scenario.kv_dtype} != {workload.travel_dtype}:
+        raise InputError(
+            f"quant, kv_dtype: real runs compute and cache in {workload.travel_dtype}, the plan is "
+            f"for {workload.types} (allowed: quant bf16 and kv_dtype bf16)"
+        )
 
 
 def _weights_beside(config: Path, name: str) -> Path | None:

@@ -139,6 +139,8 @@ def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):
         (PLAN, {}, ("--check-dtype", "fp8"), ["--check-dtype", "float32"]),
         (PLAN, {}, ("--trace", "no/such/folder/t.json"), ["no/such/folder/t.json"]),
         (PLAN, {"weight_dtype": "int8"}, (), ["weight_dtype", "int8", "bf16"]),
+        (PLAN, {"quant": "int4"}, (), ["quant", "products in int4", "allowed: quant bf16"]),
+        (PLAN, {"kv_dtype": "fp8"}, (), ["kv_dtype", "KV cache in fp8"]),
         (PLAN | {"dropped": [2]}, {}, (), ["blocks 0 to 1", "2"]),
         (PLAN | {"chunks": [40, 25]}, {}, (), ["add up to 65", "64"]),
         (PLAN, {"tp": 3}, (), ["tp: 3 does not suit", "num_attention_heads 8"]),
