@@ -201,8 +201,8 @@ class SelectedLatentAttend(LatentAttend):
     """Latent attention of every query over the `keys` that an indexer chose, absorbed."""
 
     assumption = (
-        "sparse attention is assumed to read exactly the keys that its index selects, each query "
-        "its own."
+        "sparse attention is assumed to work on exactly the keys that its index selects, which the "
+        "queries of a prompt find in the L2."
     )
 
     keys: int

@@ -308,12 +308,24 @@ def _latent(op: LatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
 
 @kernels_of.register
 def _selected(op: SelectedLatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
-    """Every query is a sequence of one token that sees the keys chosen for it."""
+    """Absorbed attention to the keys chosen; queries of one prompt find each other's in the L2."""
+    gpu = costs.scenario.hardware.gpu
+    prefill = costs.scenario.latent_attention.parameters.prefill
     found = []
     for part in _parts(shape):
         seen = _mean_seen(part, op.keys)
-        rows = np.multiply(part.requests, part.tokens)
-        found.append(_latent_cost(op, costs, rows, 1, seen - 1))
+        queries = np.multiply(part.requests, part.tokens, dtype=np.float64)
+        cached = np.multiply(part.requests, np.add(part.start, part.tokens))
+        absorbed = 2 * op.latent + op.rope
+        flops = 2.0 * queries * seen * op.heads * absorbed
+        touched = 2.0 * (cached * op.cache_elements + queries * op.heads * absorbed)
+        busy = flops / (gpu.bf16 * prefill.tensor_efficiency)
+        moved = touched / (gpu.memory_bandwidth * prefill.bandwidth_efficiency)
+        seconds = prefill.launch + np.maximum(busy, moved)
+        many = Cost(seconds, busy, touched, flops, np.zeros_like(seconds))
+        one = _latent_cost(op, costs, part.requests, 1, seen - 1)
+        single = np.equal(part.tokens, 1)
+        found.append(Cost(*(np.where(single, a, b) for a, b in zip(one, many, strict=True))))
     return found
 
 

@@ -1,6 +1,7 @@
 """Every family: its blocks can be priced, sharded and held in memory, and add up."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from isotune.simulator.architecture import (
     RowParallel,
     architectures,
     check_tp,
+    load_model,
     read_model,
 )
 from isotune.simulator.machine import read_profile
@@ -110,6 +112,17 @@ def test_sparse_attention_does_not_grow_with_the_context_beyond_what_it_selects(
         answer = predict(Scenario(model=model, hardware=hardware, workload=workload))
         seconds.append(answer.op_seconds["attention"])
     assert seconds[0] == pytest.approx(seconds[1])
+
+
+def test_a_prompt_within_the_keys_selected_costs_about_what_dense_attention_does() -> None:
+    hardware, workload = read_profile("h100"), Workload.prefill(1, 2048, tp=8)
+    seconds = []
+    for name in ("deepseek-v3", "deepseek-v3.2"):
+        model = replace(load_model(name), num_hidden_layers=4)
+        answer = predict(Scenario(model=model, hardware=hardware, workload=workload))
+        seconds.append(answer.op_seconds["attention"])
+    # The absorbed form has 3.4 times the FLOPs of the expanded one.
+    assert seconds[0] < seconds[1] < 4 * seconds[0]
 
 
 def test_an_absorbed_decode_reads_the_latent_cache_once_for_all_heads(tmp_path: Path) -> None:
