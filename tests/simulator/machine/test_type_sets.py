@@ -60,3 +60,13 @@ def test_fp8_weights_alone_still_mean_storage_and_say_that_nobody_measured_them(
     weights = at(weight_dtype="fp8")
     assert weights.section("gemm") == "gemm"
     assert "fp8 weights times bf16 activations" in weights.cautions()[0]
+
+
+@pytest.mark.parametrize("name", ["h100", "h200", "b200", "rtxpro6000"])
+def test_machines_with_measured_experts_have_a_section_and_sets_with_their_errors(name):
+    machine = read_profile(name)
+    for dtype, weight_dtype in (("bf16", "bf16"), ("fp8", "fp8"), ("bf16", "int4")):
+        found = machine.expert_kernels(dtype, weight_dtype)
+        assert found.stands_in_for == ""
+        assert 0 < found.error < 0.25
+        assert "rows held back" in machine.source_of(found.path("experts"))

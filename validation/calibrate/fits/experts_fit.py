@@ -24,6 +24,9 @@ START = ExpertsParameters(
 )
 """Where a fit starts on a machine that has none: round figures of no machine."""
 
+_OTHER_KERNELS = {f"experts.{name}": getattr(START, name) for name in _FITTED}
+"""Where the fit of a type starts too: its kernels may have little in common with bf16's."""
+
 
 def experts_sections(groups: tuple[Rows, ...], _base: HardwareProfile) -> list[Section]:
     """The parameters of `experts`: the default set's, and one set for each other number type."""
@@ -32,6 +35,7 @@ def experts_sections(groups: tuple[Rows, ...], _base: HardwareProfile) -> list[S
             key="experts",
             groups=of_type,
             paths=paths_of("experts", _FITTED),
+            choices=({},) if name is None else ({}, _OTHER_KERNELS),
             set_name=name,
         )
         for name, of_type in by_type(groups)
