@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from isotune.results._result import Interval, NotNegative, Part, Result, Seconds, Word
 from isotune.results.timeline import Block
@@ -35,6 +35,13 @@ class Times(Part):
     bound_s: Seconds
     op_seconds: dict[Word, NotNegative] = Field(min_length=1)
     op_sections: dict[Word, str]
+
+    @model_validator(mode="after")
+    def _every_operation_has_a_section(self) -> Self:
+        missing = [op for op in self.op_seconds if op not in self.op_sections]
+        if missing:
+            raise ValueError(f"op_sections: {missing[0]} is missing")
+        return self
 
     @property
     def saving_is_certain(self) -> bool:
