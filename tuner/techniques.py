@@ -66,7 +66,7 @@ def techniques(
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
         plans += _overlapped(scenario, name, best)
-    if spd:
+    if spd and (dropped or drop_costs is not None):
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     plans.append(("int8 transfer", Plan(comm_dtype="int8")))
     alone = [plan for _, plan in plans if plan is not None]

@@ -134,6 +134,11 @@ class Model:
         """One decoder block of one of `tp` ranks, of the first kind."""
         return self.blocks(tp)[0]
 
+    def droppable(self, tp: int) -> tuple[int, ...]:
+        """Blocks whose first collective can be dropped (SPD), on `tp` ranks."""
+        kinds = self.blocks(tp)
+        return tuple(at for at, kind in enumerate(self.pattern) if kinds[kind].droppable)
+
     def head(self, tp: int) -> tuple[Op, ...]:
         """What a rank runs before the first block: the embedding."""
         return decoder.head(self, tp)

@@ -73,12 +73,15 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
             f"plan: dropped: {model.name} has blocks 0 to {blocks - 1}, not "
             f"{plan.dropped[0] if plan.dropped[0] < 0 else plan.dropped[-1]}"
         )
-    kinds = model.blocks(workload.tp)
-    without = [block for block in plan.dropped if not kinds[model.pattern[block]].droppable]
-    if without and workload.tp > 1:
-        raise InputError(
-            f"plan: dropped: block {without[0]} of {model.name} has no attention all-reduce to drop"
-        )
+    if plan.dropped and workload.tp > 1:
+        alone = set(plan.dropped).difference(model.droppable(workload.tp))
+        if alone:
+            raise InputError(
+                f"plan: dropped: block {min(alone)} of {model.name} has no second all-reduce that "
+                "would complete the sum"
+            )
+    if (unsuited := plan.how.unsuited(model, workload.tp)) is not None:
+        raise InputError(f"plan: strategy: {unsuited}")
     if plan.comm_sms is not None and not plan.overlaps:
         raise InputError(
             f"plan: comm_sms: a {plan.how.label} plan has nothing to share SMs with (allowed: null)"

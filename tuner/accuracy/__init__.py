@@ -11,22 +11,20 @@ from isotune.tuner.accuracy.recovery import (
     with_check,
 )
 from isotune.tuner.accuracy.sensitivity import (
-    ASSUMED_SHARE,
     Measured,
     Sensitivity,
-    assumed_order,
+    assumed_drops,
     read_sensitivity,
 )
 
 __all__ = [
-    "ASSUMED_SHARE",
     "DropCosts",
     "Measured",
     "RecoveredDrops",
     "Recovery",
     "Sensitivity",
     "Thresholds",
-    "assumed_order",
+    "assumed_drops",
     "by_class",
     "corrected",
     "names_of",

@@ -135,7 +135,11 @@ def read_sensitivity(path: Path, model: Model, tps: Collection[int] = ()) -> Sen
     return table
 
 
-def assumed_order(blocks: int) -> tuple[int, ...]:
-    """Order in which blocks are dropped where nothing is known: from the last to the first,
-    the order of the paper's scan."""
-    return tuple(reversed(range(blocks)))
+def assumed_drops(model: Model, tp: int) -> tuple[int, ...]:
+    """The drop set that is shown where nothing is known: the last `ASSUMED_SHARE` of the blocks.
+
+    The paper's scan goes from the last block to the first. Only blocks count whose all-reduce can
+    be dropped at all.
+    """
+    blocks = model.droppable(tp)
+    return blocks[len(blocks) - round(ASSUMED_SHARE * len(blocks)) :]

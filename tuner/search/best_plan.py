@@ -7,7 +7,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_known
 from isotune.simulator.predict import SERIAL, GpuMemory, Prediction, Scenario, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, CommDtype, Plan, strategy_named
-from isotune.tuner.accuracy import ASSUMED_SHARE, DropCosts, Recovery, assumed_order
+from isotune.tuner.accuracy import DropCosts, Recovery, assumed_drops
 from isotune.tuner.choices import SAMPLERS, ObjectiveName, SamplerName
 from isotune.tuner.exact import Best, best_split, joint_optimum, most_chunks
 from isotune.tuner.search.objectives import (
@@ -250,12 +250,10 @@ def _usable(scenario: Scenario, strategies: tuple[str, ...]) -> tuple[str, ...]:
 
 def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Blocks that may be dropped in order of cost, and the drop set to show (maybe assumed)."""
-    blocks = scenario.model.num_hidden_layers
     if not options.spd or scenario.workload.tp == 1:
         return (), ()
     if options.drop_costs is None:
-        share = round(ASSUMED_SHARE * blocks)
-        return (), tuple(sorted(assumed_order(blocks)[:share]))
+        return (), assumed_drops(scenario.model, scenario.workload.tp)
     order = options.drop_costs.affordable(options.accuracy_budget)[-1]
     return order, tuple(sorted(order))
 

@@ -47,7 +47,7 @@ from isotune.simulator.schedule import (
     Workload,
     technique_named,
 )
-from isotune.tuner.accuracy import ASSUMED_SHARE, assumed_order
+from isotune.tuner.accuracy import assumed_drops
 from isotune.tuner.contents import contents_digest
 from isotune.tuner.exact import even_sizes
 from isotune.tuner.sweep.table_file import COLUMNS, Columns, check_table, merge, write_part
@@ -337,15 +337,17 @@ def _latency(
 ) -> Array:
     """Seconds [rows]; NaN where the technique cannot run so, or there is no sync."""
     work = _passes(scenario, batch, prompt)
-    how, _ = technique_named(name)
-    sizes = _even(how, work)
+    how, drops = technique_named(name)
+    sizes, dropped = _even(how, work), _dropped(scenario, name)
     able = np.flatnonzero((sizes > 0).all(axis=1))
-    alone = scenario.workload.tp == 1 and name != "serial"
-    if alone or (comm_dtype != "bf16" and not how.quantised):
+    tp = scenario.workload.tp
+    nothing = (tp == 1 and name != "serial") or (drops and not dropped)
+    unsuited = how.unsuited(scenario.model, tp) is not None
+    if nothing or unsuited or (comm_dtype != "bf16" and not how.quantised):
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
     if len(able):
-        plan = Plan(strategy=how.name, comm_dtype=comm_dtype, dropped=_dropped(scenario, name))
+        plan = Plan(strategy=how.name, comm_dtype=comm_dtype, dropped=dropped)
         splits = Splits(
             batch=batch[able],
             tokens=work.tokens[able],
@@ -357,9 +359,8 @@ def _latency(
 
 
 def _dropped(scenario: Scenario, name: str) -> tuple[int, ...]:
-    blocks = scenario.model.num_hidden_layers
-    share = round(ASSUMED_SHARE * blocks) if technique_named(name)[1] else 0
-    return tuple(sorted(assumed_order(blocks)[:share]))
+    drops = technique_named(name)[1]
+    return assumed_drops(scenario.model, scenario.workload.tp) if drops else ()
 
 
 def swept_plan(scenario: Scenario, name: str, comm_dtype: CommDtype) -> Plan:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from isotune.simulator.architecture import Block, Op, Segment
+from isotune.simulator.architecture import Block, Model, Op, Segment
 from isotune.simulator.schedule.split import Chunk, PassSizes, Slice, added, granularity
 from isotune.simulator.schedule.workload import Workload
 
@@ -37,6 +37,7 @@ class Strategy(ABC):
         drops: whether attention all-reduces of single blocks can be dropped under it.
         most_parts: chunks up to which even splits are worth comparing.
         swept_parts: chunks of the even split that stands for it in a sweep.
+        takes_one_of_two: whether it takes one of two collectives of each block away.
         needs_retraining: whether the model must be trained for it.
         caveat: what its results must be read with; empty where the model's numbers stay.
     """
@@ -57,6 +58,7 @@ class Strategy(ABC):
     drops: ClassVar[bool] = False
     most_parts: ClassVar[int] = 2
     swept_parts: ClassVar[int] = 2
+    takes_one_of_two: ClassVar[bool] = False
     needs_retraining: ClassVar[bool] = False
     caveat: ClassVar[str] = ""
 
@@ -90,6 +92,18 @@ class Strategy(ABC):
         """Why no plan of the strategy can run a workload; None where one can."""
         del workload
         return None
+
+    def unsuited(self, model: Model, tp: int) -> str | None:
+        """Why it cannot run the blocks of a model on `tp` ranks; None where it can."""
+        if not self.takes_one_of_two or tp == 1:
+            return None
+        alone = model.num_hidden_layers - len(model.droppable(tp))
+        if not alone:
+            return None
+        return (
+            f"{self.label} takes one of two all-reduces of each block away; "
+            f"{alone} of {model.num_hidden_layers} blocks of {model.name} have one"
+        )
 
     def obstacle(self, workload: Workload) -> str | None:
         """Why the strategy can gain nothing on a workload; None where it can."""

@@ -10,6 +10,7 @@ class DropMlpSync(Unsplit):
     name = "drop_mlp_sync"
     label = "dropped MLP all-reduces"
     overlaps = False
+    takes_one_of_two = True
     needs_retraining = True
     caveat = "the model must be trained without its MLP all-reduces"
 

@@ -10,6 +10,7 @@ class ParallelBlock(Unsplit):
     name = "parallel_block"
     label = "parallel blocks"
     overlaps = False
+    takes_one_of_two = True
     needs_retraining = True
     caveat = "the model must be trained with parallel blocks"
 

@@ -14,6 +14,7 @@ class SpdAll(Unsplit):
     name = "spd_all"
     label = "SPD everywhere"
     overlaps = False
+    takes_one_of_two = True
     caveat = "every attention all-reduce is dropped"
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isotune.simulator.architecture import load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import Scenario
-from isotune.tuner.accuracy import DropCosts, assumed_order, read_sensitivity
+from isotune.tuner.accuracy import DropCosts, assumed_drops, read_sensitivity
 
 COSTS = st.lists(st.floats(-0.01, 0.05), min_size=1, max_size=7)
 
@@ -32,8 +34,9 @@ def test_blocks_are_ordered_from_the_least_to_the_most_sensitive() -> None:
     assert [len(drops.affordable(budget)[-1]) for budget in (0.0, 0.005, 0.04)] == [3, 3, 4]
 
 
-def test_without_a_sensitivity_blocks_are_dropped_from_the_last_to_the_first() -> None:
-    assert assumed_order(4) == (3, 2, 1, 0)
+def test_without_a_sensitivity_the_last_blocks_are_dropped() -> None:
+    model = replace(load_model("llama-2-7b"), num_hidden_layers=10)
+    assert assumed_drops(model, 8) == (3, 4, 5, 6, 7, 8, 9)
 
 
 def write(folder: Path, **fields: Any) -> Path:
