@@ -107,7 +107,12 @@ def _check_chunks(plan: Plan, workload: Workload) -> None:
             raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")
         return
     total = how.total(workload)
-    if not chunks or sum(chunks) != total:
+    if not chunks:
+        raise InputError(
+            f"plan: chunks: {plan.strategy} needs chunks that add up to {total} ({how.unit_text}), "
+            f"such as {total - total // 2},{total // 2}"
+        )
+    if sum(chunks) != total:
         raise InputError(
             f"plan: chunks: {list(chunks)} add up to {sum(chunks)}; {plan.strategy} "
             f"needs chunks that add up to {total} ({how.unit_text})"

@@ -88,7 +88,7 @@ def check_strategies(names: Sequence[str]) -> None:
         if not strategy_named(name).searchable:
             raise InputError(
                 f"strategies: a search never chooses {name} "
-                f"({STRATEGIES[name].caveat or 'no engine runs it'}; allowed: "
+                f"({STRATEGIES[name].never_chosen}; allowed: "
                 f"{', '.join(SEARCHABLE)})"
             )
 

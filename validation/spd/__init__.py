@@ -1,7 +1,6 @@
-"""SPD on real weights: what each dropped sync costs a checkpoint, and winning it back.
+"""SPD on real weights, in three rooms.
 
-text -> windows of tokens; network -> a model run block by block; block -> one block on virtual
-ranks; scan -> the sensitivity of every block; recover -> all dropped blocks in turn (repair:
-one block; sample, grouping, permute, distil: its steps); folder, record, corrections -> the
-repaired checkpoint; resume -> what an interrupted recovery keeps.
+`model` runs a checkpoint block by block on virtual ranks and measures what each dropped all-reduce
+costs its perplexity; `recover` wins it back, step by step; `checkpoint` is the recovered folder,
+its record, and what an interrupted run keeps.
 """

@@ -222,7 +222,7 @@ class Techniques(Choices):
         """One of them."""
         if text in STRATEGIES and text not in self.allowed:
             raise InputError(
-                f"{text}: a search never chooses it ({STRATEGIES[text].caveat or 'no engine'}; "
+                f"{text}: a search never chooses it ({STRATEGIES[text].never_chosen}; "
                 f"isotune predict --strategy {text} predicts it)"
             )
         return super().one(text)

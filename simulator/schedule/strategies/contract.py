@@ -93,6 +93,11 @@ class Strategy(ABC):
         del workload
         return None
 
+    @property
+    def never_chosen(self) -> str:
+        """Why no search chooses it; empty where one may."""
+        return "" if self.searchable else self.caveat or "it has no splits to search"
+
     def unsuited(self, model: Model, tp: int) -> str | None:
         """Why it cannot run the blocks of a model on `tp` ranks; None where it can."""
         if not self.takes_one_of_two or tp == 1:
