@@ -265,8 +265,11 @@ def cpu_profile(
     from compute it takes in copies through memory. What no measurement says stays as `like`.
     """
     fields = like.model_dump(mode="json", exclude_none=True)
-    for inherited in ("calibration", "derived_from", "collectives_from"):
-        fields.pop(inherited, None)
+    inherited = ("calibration", "derived_from", "collectives_from")
+    for name in (*inherited, "latent_attention", "experts"):
+        fields.pop(name, None)
+    for rate in ("fp8", "int8", "fp4"):
+        fields["gpu"].pop(rate, None)
     fields["name"], fields["description"] = "cpu-gloo", f"{ranks} CPU ranks over gloo"
     fields["gpu"] = fields["gpu"] | {
         "sms": 1,
@@ -290,8 +293,9 @@ def cpu_profile(
     one |= {"bandwidth": "100 MB/s", "bandwidth_many": "100 MB/s", "pattern": "ring"}
     gloo = nccl | {"protocols": [one], "sms": 0, "traffic": CROSSINGS, "interference": 1.0}
     fields["collectives"] = {"default": "gloo", "algorithms": {"gloo": gloo}}
+    sections = dict.fromkeys(path.split(".")[0] for path in like.figures())
     fields["sources"] = dict.fromkeys(
-        dict.fromkeys(path.split(".")[0] for path in like.figures()),
+        (section for section in sections if section in fields),
         "assumed until calibrated: best rows of this machine, and the shape of a100",
     )
     return fields

@@ -137,12 +137,13 @@ def test_plans_in_any_order_and_number_find_their_own_cut_and_drop_set():
 @settings(max_examples=40)
 @given(data=st.data())
 def test_it_equals_the_reference_on_any_plan(make_scenario, plans, strategy, data):
+    hardware = read_profile(data.draw(st.sampled_from(hw_profiles.names())))
     scenario = make_scenario(
         data.draw(st.sampled_from(["llama-2-7b", "llama-2-70b", "opt-13b", "mixtral-8x22b"])),
-        data.draw(st.sampled_from(hw_profiles.names())),
+        hardware,
         blocks=2,
         phase=data.draw(st.sampled_from(["prefill", "prefill", "decode"])),
-        tp=data.draw(st.sampled_from([1, 2, 8])),
+        tp=data.draw(st.sampled_from([1, 2, hardware.node.gpus])),
         prompt=data.draw(st.integers(1, 6000)),
         batch=data.draw(st.integers(1, 5)),
         weight_dtype=data.draw(st.sampled_from(["bf16", "int4"])),

@@ -21,7 +21,7 @@ from isotune.simulator.architecture import (
 )
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Cost, Gpu
-from isotune.simulator.machine import HardwareProfile
+from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.predict import CostModel, ProgramCosts, Rows, Scenario, StepCost, predict
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, expand
 
@@ -35,12 +35,13 @@ TWO_CHUNKS = Plan(strategy="iso", chunks=(300, 700))
 
 @st.composite
 def scenarios(draw: st.DrawFn, make: MakeScenario, tp: tuple[int, ...] = (2, 4, 8)) -> Scenario:
+    hardware = read_profile(draw(st.sampled_from(hw_profiles.names())))
     return make(
         draw(st.sampled_from(DENSE)),
-        draw(st.sampled_from(hw_profiles.names())),
+        hardware,
         blocks=2,
         phase=draw(st.sampled_from(["prefill", "prefill", "decode"])),
-        tp=draw(st.sampled_from(tp)),
+        tp=draw(st.sampled_from([ranks for ranks in tp if ranks <= hardware.max_ranks])),
         prompt=draw(st.integers(1, 9000)),
         batch=draw(st.integers(1, 4)),
         runtime=draw(st.sampled_from(["cuda_graph", "eager"])),
