@@ -74,7 +74,9 @@ def test_chunks_must_add_up_in_the_strategys_own_unit(
 ) -> None:
     scenario = make_scenario(prompt=1000, batch=4)
     check(scenario, strategy=strategy, chunks=(1, total - 1))
-    for wrong in ((1, total), (total - 2, 1), ()):
+    with pytest.raises(InputError, match=rf"needs chunks that add up to {total} .* such as"):
+        check(scenario, strategy=strategy, chunks=())
+    for wrong in ((1, total), (total - 2, 1)):
         with pytest.raises(InputError, match=rf"chunks: .*add up to {sum(wrong)}; .* to {total} "):
             check(scenario, strategy=strategy, chunks=wrong)
 
