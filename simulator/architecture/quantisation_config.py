@@ -4,6 +4,7 @@ One class per method, with the field names of the files. What a method may say a
 is refused, never read as something else.
 """
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,18 +18,18 @@ from isotune.simulator.number_types import Quantised
 Modules = Annotated[tuple[StrictStr, ...], Field(max_length=100_000)]
 
 
-class _Method(BaseModel):
+class _Method(BaseModel, ABC):
     """What a method says; fields without a bearing on speed or size are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
+    @abstractmethod
     def read(self) -> Quantisation:
         """What it means.
 
         Raises:
             ValueError: it says what we cannot price.
         """
-        raise NotImplementedError
 
 
 class _Layer(BaseModel):

@@ -1,10 +1,12 @@
 """One plan on one scenario, explained: latency, parts, memory, interval."""
 
+from isotune.simulator.predict.contention import slowdowns
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import ProgramCosts, SimulatedRun
-from isotune.simulator.predict.step_cost import CostModel, Rows, StepCost, rows_of, slowdowns
+from isotune.simulator.predict.step_cost import CostModel
+from isotune.simulator.predict.step_shape import Rows, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import (
     Z80,
     Factors,

@@ -27,7 +27,8 @@ from isotune.simulator.automaton import (
 )
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.step_cost import CostModel, StepCost, rows_of
+from isotune.simulator.predict.step_cost import CostModel
+from isotune.simulator.predict.step_shape import StepCost, rows_of
 from isotune.simulator.predict.uncertainty import Factors, classes_of
 from isotune.simulator.schedule import (
     COMPUTE,

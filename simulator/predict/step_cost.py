@@ -1,90 +1,35 @@
-"""What a step costs: which kernels the ops of a rank run, on how many rows, and their times.
-
-Every type of op has its kernels (`kernels_of`); a type without is a TypeError.
-"""
+"""What a step costs: the kernels of its ops inside a running engine, or its collective."""
 
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import NamedTuple
 
 import numpy as np
 
 from isotune.simulator.architecture import (
     HOST,
     Attend,
-    ChunkedAttend,
     Collective,
-    Elementwise,
-    IndexScores,
-    LatentAttend,
-    LatentUp,
     LmHead,
-    Matmul,
     Op,
-    Scan,
-    SelectedLatentAttend,
 )
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     Array,
     Cost,
-    GemmParameters,
-    Gpu,
-    LatentSizes,
     Operands,
-    ScanSizes,
     Size,
     attention_cost,
     collective_cost,
     elementwise_cost,
     gemm_cost,
     grouped_attention_costs,
-    latent_attention_cost,
     quantised_all_reduce,
-    scan_cost,
-    waves,
 )
 from isotune.simulator.number_types import bytes_of, number_type
+from isotune.simulator.predict.contention import slowdowns
+from isotune.simulator.predict.op_kernels import kernels_of
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.schedule import CommDtype, Slice, Step
-
-
-class Rows(NamedTuple):
-    """Shape of the activations an op works on; ints or arrays of one common shape.
-
-    `rows` rows of a chunk: `tokens` tokens of each of `requests` requests, after `start`
-    tokens of context. A chunk of a mixed batch has several such slices: `requests` are then all
-    of them, and `slices` says what each has.
-    """
-
-    rows: Size
-    requests: Size
-    tokens: Size
-    start: Size
-    slices: tuple[Slice, ...] = ()
-
-
-def rows_of(step: Step) -> Rows:
-    """The rows a step works on."""
-    chunk = step.chunk
-    if len(chunk.slices) > 1:
-        return Rows(step.rows, chunk.requests, 0, 0, chunk.slices)
-    return Rows(step.rows, chunk.requests, chunk.tokens, chunk.start)
-
-
-class StepCost(NamedTuple):
-    """Price of a step; every field an array of the shape of its rows (`parts` by op).
-
-    `seconds` with the GPU to itself, as part of a running engine; `sms` the SMs a sync
-    holds; `mem_rate` the share of device-memory bandwidth it uses; `interference` the
-    factor a sync's time grows by beside compute.
-    """
-
-    seconds: Array
-    parts: tuple[tuple[Op, Cost], ...]
-    sms: Array
-    mem_rate: Array
-    interference: Array
+from isotune.simulator.predict.step_shape import Rows, StepCost
+from isotune.simulator.schedule import CommDtype
 
 
 @dataclass(frozen=True)
@@ -240,214 +185,3 @@ class CostModel:
     def kernels(self, op: Op, shape: Rows) -> list[Cost]:
         """Costs of an op's kernels in a short burst."""
         return kernels_of(op, self, shape)
-
-
-@singledispatch
-def kernels_of(op: Op, costs: CostModel, shape: Rows) -> list[Cost]:  # noqa: ARG001 (see below)
-    """Costs of an op's kernels in a short burst, by the type of the op.
-
-    Raises:
-        TypeError: nothing is known of the type.
-    """
-    raise TypeError(f"no cost is known for an op of type {type(op).__name__}")
-
-
-@kernels_of.register
-def _elementwise(op: Elementwise, costs: CostModel, shape: Rows) -> list[Cost]:
-    return [costs.elementwise(shape.rows, op.elements)]
-
-
-@kernels_of.register
-def _attend(op: Attend, costs: CostModel, shape: Rows) -> list[Cost]:
-    return costs.attention(op, shape)
-
-
-@kernels_of.register
-def _matmul(op: Matmul, costs: CostModel, shape: Rows) -> list[Cost]:
-    operands = costs.scenario.operands(op)
-    if op.experts is None:
-        quantise = costs.quantised(shape.rows, op.k, operands)
-        return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
-    # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.
-    count, per_token = op.experts.count, op.experts.per_token
-    routed = np.multiply(shape.rows, per_token)
-    rows = np.asarray(shape.rows, dtype=np.float64)
-    active = count * (1.0 - (1.0 - per_token / count) ** rows)
-    quantise = costs.quantised(routed, op.k, operands)
-    grouped = costs.gemm(routed / active, active * op.n, op.k, operands)
-    if not op.experts.routes:
-        return [*quantise, grouped]
-    router = costs.gemm(shape.rows, count, op.k, Operands.of(costs.scenario.workload.travel_dtype))
-    return [router, costs.elementwise(routed, 4 * op.k), *quantise, grouped]
-
-
-@kernels_of.register
-def _chunked(op: ChunkedAttend, costs: CostModel, shape: Rows) -> list[Cost]:
-    """Whole pieces of a sequence as sequences of their own; a decode reads half a piece."""
-    window = op.window
-    if window is None:
-        return costs.attention(op, shape)
-    found = []
-    for part in _parts(shape):
-        tokens, start = np.asarray(part.tokens), np.asarray(part.start)
-        long = start + tokens > window
-        pieces = np.where(long, np.maximum(1, tokens / window), 1)
-        queries = np.minimum(tokens, window)
-        earlier = np.where(long, np.where(tokens < window, window // 2, 0), start)
-        piece = Rows(shape.rows, part.requests * pieces, queries, np.minimum(earlier, start))
-        found += costs.attention(op, piece)
-    return found
-
-
-@kernels_of.register
-def _latent(op: LatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
-    return [
-        _latent_cost(op, costs, part.requests, part.tokens, part.start) for part in _parts(shape)
-    ]
-
-
-@kernels_of.register
-def _selected(op: SelectedLatentAttend, costs: CostModel, shape: Rows) -> list[Cost]:
-    """Absorbed attention to the keys chosen; queries of one prompt find each other's in the L2."""
-    gpu = costs.scenario.hardware.gpu
-    prefill = costs.scenario.latent_attention.parameters.prefill
-    found = []
-    for part in _parts(shape):
-        seen = _mean_seen(part, op.keys)
-        queries = np.multiply(part.requests, part.tokens, dtype=np.float64)
-        cached = np.multiply(part.requests, np.add(part.start, part.tokens))
-        absorbed = 2 * op.latent + op.rope
-        flops = 2.0 * queries * seen * op.heads * absorbed
-        touched = 2.0 * (cached * op.cache_elements + queries * op.heads * absorbed)
-        busy = flops / (gpu.bf16 * prefill.tensor_efficiency)
-        moved = touched / (gpu.memory_bandwidth * prefill.bandwidth_efficiency)
-        seconds = prefill.launch + np.maximum(busy, moved)
-        many = Cost(seconds, busy, touched, flops, np.zeros_like(seconds))
-        one = _latent_cost(op, costs, part.requests, 1, seen - 1)
-        single = np.equal(part.tokens, 1)
-        found.append(Cost(*(np.where(single, a, b) for a, b in zip(one, many, strict=True))))
-    return found
-
-
-def _latent_cost(
-    op: LatentAttend, costs: CostModel, requests: Size, tokens: Size, context: Size
-) -> Cost:
-    scenario = costs.scenario
-    return latent_attention_cost(
-        requests,
-        tokens,
-        context,
-        op.heads,
-        sizes=LatentSizes(op.latent, op.rope, op.nope, op.value),
-        gpu=scenario.hardware.gpu,
-        parameters=scenario.latent_attention.parameters,
-        dtype=scenario.kv_dtype,
-    )
-
-
-@kernels_of.register
-def _latent_up(op: LatentUp, costs: CostModel, shape: Rows) -> list[Cost]:
-    """The latent vectors of earlier context are expanded again, except in decode."""
-    rows = sum(
-        np.multiply(
-            part.requests,
-            np.where(np.equal(part.tokens, 1), 1, np.add(part.start, part.tokens)),
-        )
-        for part in _parts(shape)
-    )
-    operands = costs.scenario.operands(op)
-    return [*costs.quantised(rows, op.k, operands), costs.gemm(rows, op.n, op.k, operands)]
-
-
-@kernels_of.register
-def _index(op: IndexScores, costs: CostModel, shape: Rows) -> list[Cost]:
-    """Scores of all visible keys at the tensor cores' rate; scores are written and read once."""
-    gpu, attention = costs.scenario.hardware.gpu, costs.scenario.attention.parameters.prefill
-    found = []
-    for part in _parts(shape):
-        queries = np.multiply(part.requests, part.tokens, dtype=np.float64)
-        pairs = queries * _mean_seen(part, None)
-        keys = np.multiply(part.requests, np.add(part.start, part.tokens))
-        flops = 2.0 * pairs * op.heads * op.width
-        touched = 8 * pairs + 2 * (keys + queries * op.heads) * op.width
-        busy = flops / (gpu.bf16 * attention.tensor_efficiency)
-        moved = touched / (gpu.memory_bandwidth * attention.bandwidth_efficiency)
-        seconds = 2 * attention.launch + np.maximum(busy, moved)
-        found.append(Cost(seconds, busy, touched, flops, np.zeros_like(seconds)))
-    return found
-
-
-@kernels_of.register
-def _scan(op: Scan, costs: CostModel, shape: Rows) -> list[Cost]:
-    scenario = costs.scenario
-    return [
-        scan_cost(
-            part.requests,
-            part.tokens,
-            ScanSizes(op.heads, op.key_heads, op.key_dim, op.value_dim, op.delta),
-            gpu=scenario.hardware.gpu,
-            parameters=scenario.attention.parameters,
-            width=scenario.workload.width,
-        )
-        for part in _parts(shape)
-    ]
-
-
-def _parts(shape: Rows) -> tuple[Rows, ...]:
-    """The groups of equal sequences among the rows."""
-    if not shape.slices:
-        return (shape,)
-    return tuple(
-        Rows(np.multiply(part.requests, part.tokens), part.requests, part.tokens, part.start)
-        for part in shape.slices
-    )
-
-
-def _mean_seen(part: Rows, most: int | None) -> Array:
-    """Keys that a query sees on average, itself included, of `most` at most."""
-    tokens, start = (np.asarray(size, np.float64) for size in (part.tokens, part.start))
-    if most is None:
-        return np.asarray(start + (tokens + 1) / 2)
-    below = np.clip(most - start, 0, tokens)  # queries that see less than `most`
-    return np.asarray((below * (start + (below + 1) / 2) + (tokens - below) * most) / tokens)
-
-
-def slowdowns(
-    compute: StepCost,
-    sync: StepCost,
-    *,
-    gpu: Gpu,
-    gemm: GemmParameters,
-    memory_interference: float,
-) -> tuple[Array, Array]:
-    """How many times longer a compute step and a sync take while both are in flight.
-
-    Every kernel runs on the SMs the collective leaves (see `_on_fewer_sms`) and slows by
-    `memory_interference` times the share of memory bandwidth that the collective takes. The
-    collective slows by its measured interference. Where the traffic of both exceeds the
-    bandwidth, each slows by the excess at least.
-    """
-    left = 1.0 - np.minimum(sync.sms / gpu.sms, 0.95)
-    disturbed = 1.0 + memory_interference * sync.mem_rate
-    longer: Array = np.zeros(())
-    for _, cost in compute.parts:
-        streamed = cost.mem_bytes / gpu.memory_bandwidth
-        shared_memory = streamed + sync.mem_rate * cost.seconds
-        slower = _on_fewer_sms(cost, left, gemm) * disturbed
-        longer = longer + np.maximum(slower, shared_memory)
-    shared = compute.mem_rate + sync.mem_rate
-    return longer / compute.seconds, np.maximum(sync.interference, shared)
-
-
-def _on_fewer_sms(cost: Cost, left: Array, par: GemmParameters) -> Array:
-    """Seconds of a kernel on a share `left` of the SMs.
-
-    The library chose its tiles for the whole GPU; fewer SMs take them in more waves, which
-    costs nothing where they still fit and a whole wave where they just filled the GPU. The
-    SM-bound time enters the whole as in the roofline with a rounded ridge.
-    """
-    more_waves = waves(cost.load / left, par) / waves(cost.load, par)
-    growth = np.where(cost.load > 0, more_waves, 1.0 / left)
-    p = par.sharpness
-    added = cost.sm_seconds**p * (growth**p - 1.0)
-    return np.asarray((cost.seconds**p + added) ** (1 / p))
