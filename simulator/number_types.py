@@ -160,6 +160,15 @@ def number_type(name: str) -> NumberType:
     return _BY_NAME[name]
 
 
+def loses(transfer: str) -> bool:
+    """Whether an all-reduce that sends this type changes the sums.
+
+    Raises:
+        InputError: no such type.
+    """
+    return bool(number_type(transfer).transfer)
+
+
 def bytes_of(name: str) -> float:
     """Bytes of one element.
 

@@ -99,7 +99,7 @@ def _assumed(plan: Plan, drop_costs: DropCosts | None) -> bool:
     """Whether a plan loses accuracy in a way that no measurement backs."""
     if drop_costs is None:
         return plan.lossy
-    return plan.comm_dtype != "bf16" and plan.comm_dtype not in drop_costs.transfer
+    return plan.quantised and plan.comm_dtype not in drop_costs.transfer
 
 
 def _tuned(scenario: Scenario, best: Plan) -> Plan | None:

@@ -112,7 +112,7 @@ def lost_everywhere(source: Source) -> list[str]:
             f"the drop set ({len(dropped)} blocks): the engine runs every all-reduce, so SPD's "
             "saving is not had and the numbers stay the model's"
         )
-    types = sorted({plan.comm_dtype for plan in plans} - {"bf16"})
+    types = sorted({plan.comm_dtype for plan in plans if plan.quantised})
     if types:
         found.append(f"{', '.join(types)} transfer: the engine's all-reduce sends its own type")
     return found

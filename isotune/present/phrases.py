@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, get_args
 
+from isotune.simulator.architecture import CollectiveKind
 from isotune.simulator.io import printable
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import TILE, Plan, Workload, technique_label
@@ -172,6 +173,13 @@ def gap_text(gap: float) -> str:
     return f"Optuna's gap {gap * 100:+.2f} %"
 
 
+def op_text(name: str) -> str:
+    """An operation's or a step's name as people write it: `mlp_all_reduce` is `mlp all-reduce`."""
+    for kind in get_args(CollectiveKind):
+        name = name.replace(kind, kind.replace("_", "-"))
+    return name.replace("_", " ")
+
+
 def verdict(prediction: Timed) -> str:
     """One plan in one sentence, with its interval."""
     now, before = milliseconds(prediction.latency_s), milliseconds(prediction.serial_latency_s)
@@ -195,10 +203,7 @@ def loss_text(plan: Plan) -> str:
     """What a sentence about a plan must add: whether the model's numbers change, and by what."""
     if not plan.lossy:
         return ""
-    parts = [count(len(plan.dropped), "dropped sync")] if plan.dropped else []
-    parts += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
-    parts += [plan.how.caveat] if plan.how.caveat else []
-    return f"; the model's numbers change ({', '.join(parts)})"
+    return f"; the model's numbers change ({', '.join(plan.changes)})"
 
 
 def saving_interval(prediction: Timed) -> str:

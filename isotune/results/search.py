@@ -191,9 +191,7 @@ def _curves(scenario: Scenario, plan: Plan) -> Iterable[Curve]:
 
     choices = {"ISO": best_iso()}
     if plan.lossy:
-        parts = [f"{plan.comm_dtype} transfer"] * (plan.comm_dtype != "bf16")
-        parts += [f"{len(plan.dropped)} syncs dropped"] * bool(plan.dropped)
-        choices["ISO, " + ", ".join(parts)] = best_iso(plan.comm_dtype, plan.dropped)
+        choices[", ".join(("ISO", *plan.changes))] = best_iso(plan.comm_dtype, plan.dropped)
     return [Curve.of(name, by_length(scenario, choice)) for name, choice in choices.items()]
 
 

@@ -100,4 +100,4 @@ class BlockKind:
 
 
 def _all_reduce(sublayer: str, hidden: int) -> Collective:
-    return Collective(name=f"{sublayer}_sync", sublayer=sublayer, elements=hidden)
+    return Collective(name=f"{sublayer}_all_reduce", sublayer=sublayer, elements=hidden)

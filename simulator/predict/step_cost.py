@@ -24,7 +24,7 @@ from isotune.simulator.kernels import (
     grouped_attention_costs,
     quantised_all_reduce,
 )
-from isotune.simulator.number_types import bytes_of, number_type
+from isotune.simulator.number_types import bytes_of, loses, number_type
 from isotune.simulator.predict.contention import slowdowns
 from isotune.simulator.predict.op_kernels import kernels_of
 from isotune.simulator.predict.scenario import Scenario
@@ -89,7 +89,7 @@ class CostModel:
     def _sync(self, op: Collective, shape: Rows) -> StepCost:
         hardware, tp = self.scenario.hardware, self.scenario.workload.tp
         elements = np.asarray(shape.rows, dtype=np.float64) * op.elements
-        if self.comm_dtype == "bf16":
+        if not loses(self.comm_dtype):
             cost = collective_cost(
                 op.kind,
                 elements * bytes_of("bf16"),

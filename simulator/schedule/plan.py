@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import CommDtype, Schema
+from isotune.simulator.number_types import loses
 from isotune.simulator.schedule.strategies import STRATEGIES, Strategy, StrategyName
 from isotune.simulator.schedule.workload import Workload
 
@@ -48,7 +49,20 @@ class Plan(Schema):
     @property
     def lossy(self) -> bool:
         """Whether the model's numbers change: by SPD, a quantised transfer, or the strategy."""
-        return bool(self.dropped or self.how.caveat) or self.comm_dtype != "bf16"
+        return bool(self.changes)
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What changes the model's numbers, in words; empty where nothing does."""
+        dropped = len(self.dropped)
+        said = f"{dropped} dropped all-reduce" + "s" * (dropped > 1) if dropped else ""
+        transfer = f"{self.comm_dtype} transfer" if self.quantised else ""
+        return tuple(filter(None, (said, transfer, self.how.caveat)))
+
+    @property
+    def quantised(self) -> bool:
+        """Whether its all-reduces send a narrower type than the activations have."""
+        return loses(self.comm_dtype)
 
     @property
     def overlaps(self) -> bool:
@@ -86,7 +100,7 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         raise InputError(
             f"plan: comm_sms: a {plan.how.label} plan has nothing to share SMs with (allowed: null)"
         )
-    if plan.comm_dtype != "bf16" and not plan.how.quantised:
+    if plan.quantised and not plan.how.quantised:
         raise InputError(
             f"plan: comm_dtype: the collectives of {plan.strategy} send bf16, not "
             f"{plan.comm_dtype} (allowed: bf16)"

@@ -89,7 +89,7 @@ def test_frames_have_the_rows_of_the_results(scenario, found, swept):
     pytest.importorskip("pandas")
     ops = isotune.predict(scenario, ISO).to_frame()
     assert ops["share"].sum() == pytest.approx(1)
-    assert set(ops["op"]) >= {"qkv", "attention", "mlp_sync"}
+    assert set(ops["op"]) >= {"qkv", "attention", "mlp_all_reduce"}
     plans = found.to_frame()
     assert plans["plan"].iloc[0] == "serial"
     assert plans["plan"].iloc[-1] == "best"

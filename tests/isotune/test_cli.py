@@ -60,7 +60,7 @@ def test_search_for_people_has_everything_the_main_job_promises(isotune, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--drop", "3,4"), "the model's numbers change (2 dropped syncs)."),
+        (("--drop", "3,4"), "the model's numbers change (2 dropped all-reduces)."),
         (("--comm-dtype", "int8"), "the model's numbers change (int8 transfer)."),
         (("--strategy", "iso", "--chunks", "1024,1024"), None),
     ],

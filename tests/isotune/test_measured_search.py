@@ -60,7 +60,7 @@ def test_the_best_measured_plan_wins_within_the_budget(arguments, capsys, tmp_pa
     saving = 1 - found["measured_s"] / found["serial_measured_s"]
     assert found["measured_saving"] == pytest.approx(saving)
     assert -1 <= found["rank_correlation"] <= 1
-    assert set(found["kinds"]) >= {"attention", "attention_sync", "mlp", "mlp_sync"}
+    assert set(found["kinds"]) >= {"attention", "attention_all_reduce", "mlp", "mlp_all_reduce"}
     assert found["plan"]["strategy"] in (tmp_path / "plan.yaml").read_text()
 
 

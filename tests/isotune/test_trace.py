@@ -44,7 +44,7 @@ def test_blocks_chunks_and_streams_are_named(make_scenario):
     found = trace(predicted(predict(make_scenario(prompt=1024), ISO)))
     names = {e["name"] for e in slices(found, 2)}
     assert "block 2: mlp_norm .. mlp_down, chunk 1" in names
-    assert "block 0: attention_sync, chunk 0" in names
+    assert "block 0: attention_all_reduce, chunk 0" in names
     meta = [e["args"].get("name") for e in found["traceEvents"] if e["ph"] == "M"]
     assert {"serial, predicted", "plan, predicted"} <= set(meta)
     assert {"compute stream", "communication stream"} <= set(meta)

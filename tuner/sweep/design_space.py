@@ -31,6 +31,7 @@ from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, remove, validate
 from isotune.simulator.machine import read_profile
+from isotune.simulator.number_types import loses
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import (
     LONGEST,
@@ -343,7 +344,7 @@ def _latency(
     tp = scenario.workload.tp
     nothing = (tp == 1 and name != "serial") or (drops and not dropped)
     unsuited = how.unsuited(scenario.model, tp) is not None
-    if nothing or unsuited or (comm_dtype != "bf16" and not how.quantised):
+    if nothing or unsuited or (loses(comm_dtype) and not how.quantised):
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
     if len(able):

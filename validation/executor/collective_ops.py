@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from isotune.simulator.number_types import loses
 from isotune.simulator.schedule import CommDtype
 
 GROUP = 128
@@ -187,6 +188,6 @@ def collective_of(kind: str, ranks: int, group: Any = None) -> InPlace:
 
 def collectives_of(transfer: CommDtype, ranks: int, group: Any = None) -> Collectives:
     """The collectives of a transfer type; `bf16` stands for the activations' own type."""
-    if transfer != "bf16":
+    if loses(transfer):
         return {"all_reduce": QuantisedAllReduce(QUANTISERS[transfer], ranks, group)}
     return {kind: collective_of(kind, ranks, group) for kind in _PLAIN}

@@ -192,9 +192,8 @@ def _reference_name(setup: Setup) -> str:
     plan = setup.plan
     if not plan.lossy:
         return f"transformers {transformers.__version__}, unsharded"
-    kinds = [f"{len(plan.dropped)} syncs dropped"] if plan.dropped else []
-    kinds += [f"{plan.comm_dtype} transfer"] if plan.comm_dtype != "bf16" else []
-    return f"the plan's mathematics ({', '.join(kinds)}) in one process, on transformers' layers"
+    changes = ", ".join(plan.changes)
+    return f"the plan's mathematics ({changes}) in one process, on transformers' layers"
 
 
 def _peak_bytes(device: torch.device) -> float:

@@ -11,7 +11,7 @@ from isotune.present.figures.scatter import Point, savings_figure, scatter_figur
 from isotune.present.figures.sensitivity import sensitivity_figure
 from isotune.present.figures.sweep import heat_figure
 from isotune.present.figures.timeline import timeline_figure
-from isotune.present.phrases import plan_text, strategy_text
+from isotune.present.phrases import op_text, plan_text, strategy_text
 from isotune.present.section import Figure
 from isotune.present.sections import (
     compared,
@@ -144,7 +144,7 @@ def _sweep(result: Sweep) -> list[Figure | None]:
 def _measured(done: MeasuredSearch) -> list[Figure | None]:
     points = [(origin(t), plan_text(t.plan), t.predicted_s, t.measured_s) for t in done.tried]
     kinds: list[Point] = [
-        ("kind of step", kind.replace("_", " "), pair.predicted_s, pair.measured_s)
+        ("kind of step", op_text(kind), pair.predicted_s, pair.measured_s)
         for kind, pair in done.kinds.items()
         if pair.measured_s and pair.predicted_s > 0
     ]

@@ -19,17 +19,13 @@ from isotune.present.figures.style import (
     shown,
     time_text,
 )
+from isotune.present.phrases import op_text
 from isotune.present.section import Figure, Json, Table, View, ms, number, table, text
 from isotune.results import Block, Step
 
-_COLOURS = {
-    "attention": BLUE,
-    "mlp": GREEN,
-    "attention_sync": ORANGE,
-    "mlp_sync": RED,
-    "embed": SKY,
-    "head": SKY,
-}
+_COLOURS = {"attention": BLUE, "mlp": GREEN, "embed": SKY, "head": SKY}
+_TRANSFERS = {"attention": ORANGE, "mlp": RED}
+"""Colours of the collectives at the end of a sublayer."""
 _BESIDE = 0.4
 """How faint a neighbour's step is."""
 _NOTHING = 1e-9
@@ -98,18 +94,28 @@ def _traces(
         for name, block in blocks.items()
         for step in block.steps
     ]
-    names = dict.fromkeys(bar.step.name for bar in placed)
-    kinds = sorted(names, key=lambda kind: [*_COLOURS, kind].index(kind))
-    traces = [
-        _bars(
-            kind.replace("_", " "),
-            _COLOURS.get(kind, PURPLE),
-            [b for b in placed if b.step.name == kind],
-        )
-        for kind in kinds
-    ]
+    kinds: dict[str, list[_Bar]] = {}
+    for bar in sorted(placed, key=_place):
+        kinds.setdefault(bar.step.name, []).append(bar)
+    traces = [_bars(op_text(kind), _colour(bars[0].step), bars) for kind, bars in kinds.items()]
     slowed = [bar for bar in placed if bar.step.lost_s > _NOTHING]
     return [*traces, *([_hatched(slowed)] if slowed else [])]
+
+
+def _sublayer(step: Step) -> str:
+    """`mlp` of a step `mlp_all_reduce`; its row says what it sends."""
+    return step.name.partition("_")[0] if step.stream == "communication" else step.name
+
+
+def _colour(step: Step) -> str:
+    colours = _TRANSFERS if step.stream == "communication" else _COLOURS
+    return colours.get(_sublayer(step), PURPLE)
+
+
+def _place(bar: _Bar) -> tuple[bool, int]:
+    """Where its kind stands in the legend: compute first, in the order of a block."""
+    order = [*_COLOURS, _sublayer(bar.step)]
+    return bar.step.stream == "communication", order.index(_sublayer(bar.step))
 
 
 def _bars(name: str, colour: str, bars: list[_Bar]) -> Json:
@@ -165,7 +171,7 @@ def _chunk(step: Step) -> str:
 
 def _label(bar: _Bar) -> str:
     step = bar.step
-    parts = [step.name.removesuffix("_sync")]
+    parts = [_sublayer(step)]
     if max(other.chunk for other in bar.block.steps) > 0:
         parts.append(_chunk(step))
     if step.tile is not None:
@@ -176,7 +182,7 @@ def _label(bar: _Bar) -> str:
 def _hover(step: Step) -> str:
     took = step.end_s - step.start_s
     lines = [
-        f"<b>{step.name.replace('_', ' ')}</b>, block {step.block}, chunk {_chunk(step)}",
+        f"<b>{op_text(step.name)}</b>, block {step.block}, chunk {_chunk(step)}",
         f"starts {time_text(step.start_s)}, ends {time_text(step.end_s)}",
         f"takes {time_text(took)}",
     ]
@@ -191,7 +197,7 @@ def _table(blocks: Mapping[str, Block]) -> Table:
         "Steps",
         [(name, step) for name, block in blocks.items() for step in block.steps],
         text("run", lambda name, _: name),
-        text("step", lambda _, step: step.name.replace("_", " ")),
+        text("step", lambda _, step: op_text(step.name)),
         text("row", lambda _, step: _ROWS[step.stream]),
         number("block", lambda _, step: step.block),
         text("chunk", lambda _, step: _chunk(step)),

@@ -97,7 +97,7 @@ def _short(plan: Plan) -> str:
     parts = [plan.how.label]
     sizes = "+".join(map(str, plan.chunks[:5])) + ("+..." if len(plan.chunks) > 5 else "")
     parts += [sizes] if plan.chunks else []
-    parts += [plan.comm_dtype] if plan.comm_dtype != "bf16" else []
+    parts += [plan.comm_dtype] if plan.quantised else []
     parts += [f"{plan.comm_sms} SMs"] if plan.comm_sms is not None else []
     parts += [f"{len(plan.dropped)} dropped"] if plan.dropped else []
     return ", ".join(parts)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from isotune.present.phrases import plan_text, serial_misfit, verdict, workload_text
+from isotune.present.phrases import op_text, plan_text, serial_misfit, verdict, workload_text
 from isotune.present.section import Cell, Column, Section, Table, ms, share, table, text
 from isotune.results import Predicted, Prediction, Times
 
@@ -73,7 +73,7 @@ def ops_table(result: Predicted, plans: Mapping[str, Times]) -> Table:
         for item in plans.values():
             seconds = item.op_seconds.get(op, 0.0)
             cells += [seconds * 1e3, seconds / (item.compute_s + item.comm_s) * 100]
-        rows.append((op.replace("_", " "), *cells, seconds / longest, section))
+        rows.append((op_text(op), *cells, seconds / longest, section))
     times = [
         column
         for name in plans

@@ -8,6 +8,7 @@ from isotune.present.phrases import percent, strategy_text
 from isotune.present.section import Section, Table, ms, number, share, table, text
 from isotune.results import Sweep, SweepRow
 from isotune.simulator.errors import IsotuneError
+from isotune.simulator.number_types import loses
 from isotune.simulator.schedule import technique_named
 
 _MOST_LINES, _MOST_LISTED = 40, 400
@@ -65,7 +66,7 @@ def _verdict(best: SweepRow | None, rows: Sequence[SweepRow], number: int) -> st
 
 def _lossy(row: SweepRow) -> bool:
     strategy, drops = technique_named(row["strategy"])
-    return drops or bool(strategy.caveat) or row["comm_dtype"] != "bf16"
+    return drops or bool(strategy.caveat) or loses(row["comm_dtype"])
 
 
 def _interval(row: SweepRow) -> str:

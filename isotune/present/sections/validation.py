@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from isotune.present.phrases import count, percent, plan_text, workload_text
+from isotune.present.phrases import count, op_text, percent, plan_text, workload_text
 from isotune.present.section import Section, Table, ms, share, table, text
 from isotune.results import Pair, Quality, Validation
 
@@ -121,10 +121,7 @@ def compared(done: Validation) -> list[Compared]:
 
 
 def _kinds(run: str, kinds: dict[str, Pair]) -> list[Compared]:
-    return [
-        (run, kind.replace("_", " "), pair.predicted_s, pair.measured_s)
-        for kind, pair in kinds.items()
-    ]
+    return [(run, op_text(kind), pair.predicted_s, pair.measured_s) for kind, pair in kinds.items()]
 
 
 def _table(done: Validation) -> Table:

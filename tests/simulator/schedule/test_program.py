@@ -19,7 +19,7 @@ ATTENTION = ("attention_norm", "qkv", "rope", "attention", "attention_out")
 MLP = ("mlp_norm", "mlp_up", "activation", "mlp_down")
 MLP_AFTER_DROP = (*MLP[:-1], "partial_add", "mlp_down")
 HEAD = ("final_norm", "lm_head")
-SYNCS = {"attention_sync", "mlp_sync"}
+SYNCS = {"attention_all_reduce", "mlp_all_reduce"}
 SHORT = {
     ("embed",): "embed",
     ATTENTION: "attn",
@@ -30,8 +30,8 @@ SHORT = {
     MLP_AFTER_DROP: "mlp",
     MLP_AFTER_DROP[:-1]: "mlp-",
     ("mlp_down",): "down",
-    ("attention_sync",): "AR",
-    ("mlp_sync",): "AR'",
+    ("attention_all_reduce",): "AR",
+    ("mlp_all_reduce",): "AR'",
     HEAD: "head",
 }
 
@@ -233,7 +233,7 @@ def test_every_token_of_every_block_is_computed_and_synced_exactly_once(
     ]
     wanted = Counter(("embed", -1, cell) for cell in rows)
     for block in range(blocks):
-        dropped = {"attention_sync"} if block in plan.dropped else set()
+        dropped = {"attention_all_reduce"} if block in plan.dropped else set()
         mlp = MLP_AFTER_DROP if dropped and workload.tp > 1 else MLP
         names = (*ATTENTION, *mlp, *(SYNCS - dropped if workload.tp > 1 else ()))
         wanted.update((op, block, cell) for op in names for cell in rows)

@@ -26,7 +26,7 @@ def scenario(tmp_path):
 def test_a_copy_takes_the_profiles_time_and_moves_the_bytes_of_a_ring(scenario):
     message = message_of(scenario, Plan(), 96)
     assert message.sent == 2 * 3 / 4 * 96 * 64 * 2
-    syncs = predict(scenario).op_seconds["mlp_sync"]
+    syncs = predict(scenario).op_seconds["mlp_all_reduce"]
     assert message.seconds == pytest.approx(syncs / scenario.model.num_hidden_layers)
     assert message_of(scenario, Plan(comm_dtype="int8"), 96).sent == message.sent / 2
 
@@ -70,8 +70,8 @@ def test_one_process_plays_one_rank_of_four_and_says_that_it_is_an_emulation(tmp
     assert found["notes"][0].startswith("EMULATION: one device plays rank 0 of 4")
     assert len(found["memory"]["peak_bytes"]) == 1
     # Six all-reduces of a millisecond each: two chunks of a whole and of a dropped block.
-    assert found["time"]["kinds"]["mlp_sync"]["measured_s"] >= 4e-3
-    assert found["time"]["kinds"]["attention_sync"]["measured_s"] >= 2e-3
+    assert found["time"]["kinds"]["mlp_all_reduce"]["measured_s"] >= 4e-3
+    assert found["time"]["kinds"]["attention_all_reduce"]["measured_s"] >= 2e-3
     names = [
         e["args"]["name"]
         for e in json.loads(trace.read_text())["traceEvents"]

@@ -45,7 +45,14 @@ def test_a_clocked_prediction_is_the_prediction(prediction):
     assert again.overlapped == pytest.approx(times.overlapped)
     assert exposed_comm_s(program, again) == pytest.approx(prediction.exposed_comm_s)
     kinds = kind_seconds(program, again)
-    assert list(kinds) == ["embed", "attention", "attention_sync", "mlp", "mlp_sync", "head"]
+    assert list(kinds) == [
+        "embed",
+        "attention",
+        "attention_all_reduce",
+        "mlp",
+        "mlp_all_reduce",
+        "head",
+    ]
     busy = sum(end - start for start, end in zip(times.starts, times.ends, strict=True))
     assert sum(kinds.values()) == pytest.approx(busy)
 

@@ -64,9 +64,9 @@ def test_a_plan_runs_on_its_own_ranks_with_the_numbers_and_a_measured_timeline(
     assert set(time["kinds"]) == {
         "embed",
         "attention",
-        "attention_sync",
+        "attention_all_reduce",
         "mlp",
-        "mlp_sync",
+        "mlp_all_reduce",
         "head",
     }
     assert all(kind["measured_s"] > 0 for kind in time["kinds"].values())
