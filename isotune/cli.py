@@ -119,9 +119,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     given = sys.argv[1:] if arguments is None else arguments
     invoked.set(tuple(given))
-    keep_interrupts()
-    hide_arguments(secret for argument in given for secret in secrets_in(argument))
     try:
+        keep_interrupts()  # within: from here on Ctrl-C is an exception
+        hide_arguments(secret for argument in given for secret in secrets_in(argument))
         _check_text(given)
         code = app(args=given, prog_name="isotune", standalone_mode=False) or 0
         if code == _INTERRUPTED:  # what Typer makes of Ctrl-C
