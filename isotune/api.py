@@ -80,6 +80,8 @@ def scenario(
     hardware: str | HardwareProfile,
     *,
     tp: int | None = None,
+    ep: int | None = None,
+    dp: int | None = None,
     batch: int | None = None,
     prompt: int | None = None,
     phase: str | None = None,
@@ -95,8 +97,10 @@ def scenario(
     Args:
         model: bundled name, Hugging Face folder or config.json, or a model.
         hardware: bundled name or path of a profile, or a profile.
-        tp: tensor-parallel size; the whole node unless given.
-        batch: requests.
+        tp: tensor-parallel size; what `dp` leaves of the node unless given.
+        ep: ranks that whole experts are divided over: 1 (every expert is sharded) or all.
+        dp: groups of `tp` ranks that share the requests (attention data parallelism).
+        batch: requests of all groups together.
         prompt: tokens of each request.
         phase: prefill or decode.
         dtype: activations: bf16, fp16, or fp8 (in matrix products; bf16 between them).
@@ -117,7 +121,9 @@ def scenario(
     if weight_dtype in PLAIN_DTYPES and quant is None and shape.quantisation is not None:
         quant = "bf16"
     asked = {
-        "tp": profile.node.gpus if tp is None else tp,
+        "tp": max(1, profile.node.gpus // (dp or 1)) if tp is None else tp,
+        "ep": ep,
+        "dp": dp,
         "batch": batch,
         "prompt": prompt,
         "phase": phase,

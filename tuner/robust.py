@@ -84,7 +84,7 @@ def robust_choice(
     batches = [batch_of(scenario, plain)] if GpuMemory(scenario).of(plain).fits else []
     if also is not None and also.overlaps:
         batches.append(batch_of(scenario, also))
-    if overlap and scenario.workload.tp > 1:
+    if overlap and scenario.workload.parallelism.communicates:
         for batch in spaces(scenario, 2, (base.comm_dtype,)):
             plan = batch.plan.model_copy(update={"dropped": base.dropped})
             batches.append(replace(batch, plan=plan))

@@ -61,14 +61,16 @@ def techniques(
         strategies: overlap strategies to show.
         spd: whether dropping is among the techniques to show.
     """
-    if scenario.workload.tp == 1:
+    ranks = scenario.workload.parallelism
+    if not ranks.communicates:
         return []
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
         plans += _overlapped(scenario, name, best)
     if spd and (dropped or drop_costs is not None):
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
-    plans.append(("int8 transfer", Plan(comm_dtype="int8")))
+    if scenario.model.only_sums(ranks):
+        plans.append(("int8 transfer", Plan(comm_dtype="int8")))
     alone = [plan for _, plan in plans if plan is not None]
     candidates = [best, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
     candidates = [plan for plan in candidates if GpuMemory(scenario).of(plan).fits]
@@ -170,7 +172,7 @@ class IsoGains:
     @cached_property
     def _at(self) -> tuple["Gain", ...]:
         workload = self._scenario.workload
-        if workload.phase != "prefill" or workload.tp == 1:
+        if workload.phase != "prefill" or not workload.parallelism.communicates:
             return ()
         return gains(self._scenario, LENGTHS)
 

@@ -9,7 +9,9 @@ from isotune.commands.options import (
     DEFAULT_MODEL,
     DTYPE_ALIASES,
     CaseOptions,
+    DataGroups,
     DropOption,
+    ExpertRanks,
     OutputOptions,
     TraceFile,
     application,
@@ -38,6 +40,8 @@ class _Case(CaseOptions):
         int | None,
         option("--tp", whole(1), "N", "Tensor-parallel size.", show_default="the whole node"),
     ] = None
+    ep: ExpertRanks = None
+    dp: DataGroups = None
     batch: Annotated[
         int | None, option("--batch", whole(1), "N", "Requests of a batch.", show_default="1")
     ] = None
@@ -159,6 +163,8 @@ class Predict(_PlanOptions, _Case, OutputOptions):
         """The fields of a workload that are given."""
         return _given(
             tp=self.tp,
+            ep=self.ep,
+            dp=self.dp,
             batch=self.batch,
             prompt=self.prompt,
             phase=self.phase,

@@ -29,7 +29,15 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("vllm", lengths)
-    flags = [f"--tensor-parallel-size {source.workload.tp}"]
+    ranks = source.workload.parallelism
+    flags = [f"--tensor-parallel-size {ranks.tp}"]
+    flags += [f"--data-parallel-size {ranks.dp}"] * (ranks.dp > 1)
+    flags += ["--enable-expert-parallel"] * (ranks.ep > 1)
+    if ranks.dp > 1 and ranks.ep == 1 and source.model.num_experts > 1:
+        raise InputError(
+            f"export: vLLM shards experts over all {ranks.gpus} GPUs where --data-parallel-size is "
+            f"above 1, not over {ranks.tp} (allowed: ep {ranks.gpus}, or dp 1)"
+        )
     overlapped = _overlapped("vllm", source)
     if overlapped is None:
         return _exported(flags, lost_everywhere(source))
@@ -41,8 +49,8 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         return _exported(flags, [lost, *lost_everywhere(source)])
     phase = source.workload.phase
     backend = "deepep_low_latency" if phase == "decode" else "deepep_high_throughput"
+    flags += ["--enable-expert-parallel"] * (ranks.ep == 1)
     flags += [
-        "--enable-expert-parallel",
         f"--all2all-backend {backend}",
         "--enable-dbo",
         f"--dbo-{phase}-token-threshold {overlapped}",
@@ -64,7 +72,12 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("sglang", lengths)
-    flags = [f"--tensor-parallel-size {source.workload.tp}"]
+    ranks = source.workload.parallelism
+    # SGLang counts all GPUs as tensor-parallel where attention is data-parallel under them.
+    flags = [f"--tensor-parallel-size {ranks.tp if ranks.ep == 1 else ranks.gpus}"]
+    flags += [f"--data-parallel-size {ranks.dp}"] * (ranks.dp > 1)
+    flags += ["--enable-dp-attention"] * (ranks.dp > 1 and ranks.ep > 1)
+    flags += [f"--expert-parallel-size {ranks.ep}"] * (ranks.ep > 1)
     overlapped = _overlapped("sglang", source)
     if overlapped is None:
         return _exported(flags, lost_everywhere(source))

@@ -60,6 +60,10 @@ def _lengths(source: Source) -> tuple[int, ...]:
 
 def _entry(plan: Plan, workload: Workload) -> tuple[int, _Entry]:
     """Tokens of the whole batch, and the entry that cuts it as the plan does."""
+    if workload.parallelism.gpus != workload.tp or workload.ep > 1:
+        raise InputError(
+            f"export: TokenWeave runs tensor parallelism only, not {workload.parallelism.text}"
+        )
     tokens, first = _cut(plan, workload)
     if tokens < FEWEST_TOKENS:
         raise InputError(

@@ -135,8 +135,11 @@ def _each(work: Workload) -> str:
 def workload_text(model: str, hardware: str, work: Workload) -> str:
     """What is asked of which model and machine, in one line."""
     what = f"batch {work.batch}, " + _each(work)
+    ranks = work.parallelism
+    shared = "" if ranks.gpus == ranks.tp and ranks.ep == 1 else f" ({ranks.text})"
     return printable(
-        f"{model} on {count(work.tp, 'GPU')} of {hardware}: {work.phase}, {what}, {work.types}"
+        f"{model} on {count(ranks.gpus, 'GPU')} of {hardware}{shared}: {work.phase}, {what}, "
+        f"{work.types}"
     )
 
 

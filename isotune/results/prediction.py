@@ -185,8 +185,9 @@ class Predicted(Times, Result):
         return self.simulated.timeline
 
     def __repr__(self) -> str:
+        gpus = self.workload.parallelism.gpus
         return (
-            f"<{type(self).__name__} {self.model} on {self.workload.tp} x {self.hardware}, "
+            f"<{type(self).__name__} {self.model} on {gpus} x {self.hardware}, "
             f"{self.plan.strategy}: {self.latency_s:.6g} s, saving {self.saving:.4g}>"
         )
 

@@ -26,10 +26,12 @@ from isotune.simulator.architecture.block import (
     Norm,
     Op,
     PartialAdd,
+    Permute,
     PostNorm,
     Qkv,
     Replicated,
     Rope,
+    Router,
     RowParallel,
     Scan,
     Segment,
@@ -54,16 +56,19 @@ from isotune.simulator.architecture.names import (
     model_config_file,
     split_name,
 )
+from isotune.simulator.architecture.parallelism import AXES, Axis, Parallelism, Ranks
 from isotune.simulator.architecture.parts import NormKind
 from isotune.simulator.architecture.pattern_text import picture
 from isotune.simulator.architecture.quantisation import Quantisation
 from isotune.simulator.architecture.recurrent import GatedDeltaNet, Lightning, Mamba2
 
 __all__ = [
+    "AXES",
     "HOST",
     "REPOSITORIES",
     "Activation",
     "Attend",
+    "Axis",
     "Block",
     "BlockKind",
     "ChunkedAttend",
@@ -95,12 +100,16 @@ __all__ = [
     "Norm",
     "NormKind",
     "Op",
+    "Parallelism",
     "PartialAdd",
+    "Permute",
     "PostNorm",
     "Qkv",
     "Quantisation",
+    "Ranks",
     "Replicated",
     "Rope",
+    "Router",
     "RowParallel",
     "Scan",
     "Segment",

@@ -12,6 +12,7 @@ merges them into one.
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from isotune.simulator.architecture.parallelism import Axis
 from isotune.simulator.number_types import Quantised
 
 CollectiveKind = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "send"]
@@ -67,12 +68,19 @@ class Experts:
     """A mixture: `per_token` of `count` experts work on a row.
 
     Where it `routes`, the op that has it also runs the router and brings the rows of each expert
-    together.
+    together. The experts are divided over `ep` ranks, and the rows of `gathered` ranks reach them.
     """
 
     count: int
     per_token: int
     routes: bool = False
+    ep: int = 1
+    gathered: int = 1
+
+    @property
+    def held(self) -> int:
+        """Experts of one rank."""
+        return self.count // self.ep
 
 
 _EVEN_EXPERTS = (
@@ -109,7 +117,7 @@ class Matmul(Op):
     @property
     def products(self) -> int:
         """Elements of w on this rank: `parameters` less biases, routers and tied tables."""
-        count = 1 if self.experts is None else self.experts.count
+        count = 1 if self.experts is None else self.experts.held
         return min(self.parameters, count * self.n * self.k)
 
 
@@ -127,6 +135,10 @@ class Qkv(ColumnParallel):
 
 class Replicated(Matmul):
     """Every rank holds all of w."""
+
+
+class Router(Replicated):
+    """The scores of all experts, where they must be known before the rows travel."""
 
 
 class LatentUp(ColumnParallel):
@@ -315,6 +327,10 @@ class ExpertSum(Elementwise):
     """The sum of the routed experts' results and those of the shared expert."""
 
 
+class Permute(Elementwise):
+    """The rows of each expert are brought together."""
+
+
 class Activation(Elementwise):
     """The nonlinearity of an MLP, times its gate where it has one."""
 
@@ -328,16 +344,18 @@ class PartialAdd(Elementwise):
 
 @dataclass(frozen=True, kw_only=True)
 class Collective(Op):
-    """A collective over the tensor-parallel group; `elements` per row is its message.
+    """A collective over the ranks that share `group`; `elements` per row is its message.
 
-    The message is that of one rank before an all-reduce or a reduce-scatter and after an
-    all-gather, so that a reduce-scatter and an all-gather of one message make its all-reduce.
+    The message is that of one rank before an all-reduce, a reduce-scatter or an all-to-all and
+    after an all-gather, so that a reduce-scatter and an all-gather of one message make its
+    all-reduce.
     """
 
     section = "collectives"
 
     kind: CollectiveKind = "all_reduce"
     elements: int
+    group: Axis = "tp"
 
 
 class Host(Op):
@@ -375,7 +393,8 @@ class Block:
     @property
     def droppable(self) -> bool:
         """Whether its first collective can be dropped: another follows, which completes the sum."""
-        return len(self.segments) > 1 and self.segments[0].collective is not None
+        both = [segment.collective for segment in self.segments[:2]]
+        return len(both) == 2 and all(one is not None and one.kind == "all_reduce" for one in both)
 
     def without_collective(self, index: int = 0) -> "Block":
         """The block whose collective after segment `index` is dropped; unchanged if there is none.

@@ -6,12 +6,15 @@ from typing import Literal
 from isotune.simulator.architecture.block import (
     Block,
     Collective,
+    CollectiveKind,
     Norm,
     Op,
     PartialAdd,
     PostNorm,
     Segment,
 )
+from isotune.simulator.architecture.mlp import Mixture
+from isotune.simulator.architecture.parallelism import Parallelism, Ranks
 from isotune.simulator.architecture.parts import NORM_VECTORS, NormKind, Part
 
 NormPlaces = Literal["pre", "post", "sandwich"]
@@ -46,32 +49,67 @@ class BlockKind:
         sides = " beside " if self.parallel != "no" else "; "
         return sides.join(part.text for part in self.parts)
 
-    def block(self, hidden: int, tp: int) -> Block:
-        """The block of one of `tp` ranks."""
+    def block(self, hidden: int, tp: Ranks) -> Block:
+        """The block of one rank."""
+        how = Parallelism.of(tp)
         if self.parallel != "no":
-            return self._side_by_side(hidden, tp)
+            return self._side_by_side(hidden, how)
         return Block(
             tuple(
-                Segment(
-                    sublayers=((*self._norms(name, hidden), *part.ops(hidden, tp)),),
-                    collective=_all_reduce(name, hidden),
-                )
+                segment
                 for name, part in self._named
+                for segment in self._segments(name, part, hidden, how)
             )
         )
 
-    def _side_by_side(self, hidden: int, tp: int) -> Block:
+    def _segments(
+        self, name: str, part: Part, hidden: int, how: Parallelism
+    ) -> tuple[Segment, ...]:
+        """A sublayer with its norms, up to the collectives that its rows need."""
+        norms = self._norms(name, hidden)
+        if isinstance(part, Mixture) and how.dispatches:
+            return part.dispatched(hidden, how, norms)
+        # The rows of a sum go to the rank that sends them on where tokens travel to their experts.
+        travel = how.dispatches and part is self.attention and isinstance(self.mlp, Mixture)
+        return (
+            Segment(
+                sublayers=((*norms, *_ops(part, hidden, how)),),
+                collective=_sum(name, hidden, "reduce_scatter" if travel else "all_reduce"),
+            ),
+        )
+
+    @property
+    def sums_once(self) -> bool:
+        """Whether attention and experts share one sum, so that no rows travel between them."""
+        return self.parallel != "no" and isinstance(self.mlp, Mixture)
+
+    def obstacle(self, how: Parallelism) -> str:
+        """Why its ranks cannot share it so; empty where they can."""
+        shares = (
+            part.obstacle(how) if isinstance(part, Mixture) else part.obstacle(how.tp)
+            for part in self.parts
+        )
+        return next(filter(None, shares), "")
+
+    def widest(self, how: Parallelism) -> float:
+        """Elements per row of the widest intermediates, on one rank."""
+        return max(
+            part.widest(how) if isinstance(part, Mixture) else part.widest(how.tp)
+            for part in self.parts
+        )
+
+    def _side_by_side(self, hidden: int, how: Parallelism) -> Block:
         """Attention and MLP, whose partial sums are added before one all-reduce."""
         (_, attention), (_, mlp) = self._named
-        *ops, down = mlp.ops(hidden, tp)
+        *ops, down = _ops(mlp, hidden, how)
         add = PartialAdd(name="partial_add", sublayer="mlp", elements=3 * hidden)
         second = self._norms("mlp", hidden) if self.parallel == "two_norms" else ()
-        before = (*self._norms("attention", hidden), *attention.ops(hidden, tp))
+        before = (*self._norms("attention", hidden), *_ops(attention, hidden, how))
         return Block(
             (
                 Segment(
                     sublayers=(before, (*second, *ops, add, down)),
-                    collective=_all_reduce("mlp", hidden),
+                    collective=_sum("mlp", hidden),
                 ),
             )
         )
@@ -99,5 +137,11 @@ class BlockKind:
         return after, norm
 
 
-def _all_reduce(sublayer: str, hidden: int) -> Collective:
-    return Collective(name=f"{sublayer}_all_reduce", sublayer=sublayer, elements=hidden)
+def _ops(part: Part, hidden: int, how: Parallelism) -> tuple[Op, ...]:
+    """What a rank that has all tokens runs of a sublayer."""
+    return part.ops(hidden, how) if isinstance(part, Mixture) else part.ops(hidden, how.tp)
+
+
+def _sum(sublayer: str, hidden: int, kind: CollectiveKind = "all_reduce") -> Collective:
+    """What completes the partial sums of a sublayer: for every rank, or for its share of rows."""
+    return Collective(name=f"{sublayer}_{kind}", sublayer=sublayer, kind=kind, elements=hidden)

@@ -1,17 +1,23 @@
 """MLPs: dense, and mixtures of experts."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from isotune.simulator.architecture.block import (
     Activation,
+    Collective,
     ColumnParallel,
     Experts,
     ExpertSum,
     Op,
+    Permute,
     Replicated,
+    Router,
     RowParallel,
+    Segment,
 )
+from isotune.simulator.architecture.parallelism import Parallelism, Ranks
 from isotune.simulator.architecture.parts import indivisible
 
 Modules = tuple[str, ...]
@@ -112,7 +118,9 @@ class Dense:
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture:
-    """`per_token` of `experts` MLPs work on a row, chosen by a router; all of them are sharded.
+    """`per_token` of `experts` MLPs work on a row, chosen by a router.
+
+    All of them are sharded, or whole experts are divided over the ranks (expert parallelism).
 
     `columns` is the intermediate size of one expert. A `shared` MLP works on every row beside
     them, maybe with a gate of its own. Experts work on a projection of the hidden state to
@@ -135,16 +143,76 @@ class Mixture:
     apart: bool = False
     heads: ClassVar[int] = 0
 
-    def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
-        """What a rank does with its share of the columns of every expert."""
-        count, per_token, columns = self.experts, self.per_token, self.columns // tp
-        projections, width = 2 if self.gated else 1, self.latent or hidden
-        up = projections * columns
-        router = count * (hidden + self.router_vectors)
+    def ops(self, hidden: int, tp: Ranks) -> tuple[Op, ...]:
+        """What a rank that has all tokens does with its share of the experts."""
+        how = Parallelism.of(tp)
+        up, activation, down = self._routed(hidden, how, routes=True)
         first, last = self._latent(hidden)
+        return (*self._shared(hidden, how.tp), *first, up, activation, *last, down)
+
+    def dispatched(
+        self, hidden: int, how: Parallelism, before: Sequence[Op]
+    ) -> tuple[Segment, ...]:
+        """What a rank does whose tokens travel to the ranks of their experts, after `before`.
+
+        A token travels once to each rank that has one of its experts, on average
+        ep (1 - (1 - 1/ep)^per_token) of them if experts are chosen evenly, and its results come
+        back summed (DeepEP). The ranks of a tensor-parallel group send a share of the rows each,
+        and hold the shared expert whole.
+        """
+        ranks, width = how.ep, self.latent or hidden
+        copies = ranks * (1.0 - (1.0 - 1.0 / ranks) ** self.per_token)
+        elements = -(-round(copies * width) // how.tp)
+        router = self.experts * (hidden + self.router_vectors)
+        first, last = self._latent(hidden)
+        scores = Router(name="router", sublayer="mlp", n=self.experts, k=hidden, parameters=router)
+        permute = Permute(name="permute", sublayer="mlp", elements=4 * self.per_token * width)
+        combined = round((copies + 1) * hidden)
+        total = ExpertSum(name="expert_sum", sublayer="mlp", elements=combined)
+        pieces = (
+            ((*before, scores, *first), "dispatch"),
+            ((permute, *self._routed(hidden, how, routes=False)), "combine"),
+        )
+        travelling = tuple(
+            Segment(
+                sublayers=(ops,),
+                collective=Collective(
+                    name=f"{name}_all_to_all",
+                    sublayer="mlp",
+                    kind="all_to_all",
+                    elements=elements,
+                    group="ep",
+                ),
+                sharded=True,
+            )
+            for ops, name in pieces
+        )
+        gather = Collective(
+            name="mlp_all_gather", sublayer="mlp", kind="all_gather", elements=hidden
+        )
+        end = Segment(
+            sublayers=((*self._shared(hidden, 1), total, *last),), collective=gather, sharded=True
+        )
+        return (*travelling, end)
+
+    def _routed(
+        self, hidden: int, how: Parallelism, *, routes: bool
+    ) -> tuple[ColumnParallel, Activation, RowParallel]:
+        """The products of one rank's routed experts: of a share of the columns, or whole ones."""
+        columns = self.columns // (how.tp if how.ep == 1 else 1)
+        projections, width = 2 if self.gated else 1, self.latent or hidden
+        gathered = how.ep if how.dispatches else 1
+        experts = Experts(
+            count=self.experts,
+            per_token=self.per_token,
+            routes=routes,
+            ep=how.ep,
+            gathered=gathered,
+        )
+        up, held = projections * columns, experts.held
+        router = self.experts * (hidden + self.router_vectors) * routes
+        activated = self.per_token * (projections + 1) * columns * gathered // how.ep
         return (
-            *self._shared(hidden, tp),
-            *first,
             ColumnParallel(
                 name="mlp_up",
                 sublayer="mlp",
@@ -152,21 +220,18 @@ class Mixture:
                 k=width,
                 modules=APART_UP if self.apart else EXPERTS_UP,
                 joined=(columns,),
-                experts=Experts(count=count, per_token=per_token, routes=True),
-                parameters=count * up * (width + self.bias) + router,
+                experts=experts,
+                parameters=held * up * (width + self.bias) + router,
             ),
-            Activation(
-                name="activation", sublayer="mlp", elements=per_token * (projections + 1) * columns
-            ),
-            *last,
+            Activation(name="activation", sublayer="mlp", elements=activated),
             RowParallel(
                 name="mlp_down",
                 sublayer="mlp",
                 n=width,
                 k=columns,
                 modules=APART_DOWN if self.apart else EXPERTS_DOWN,
-                experts=Experts(count=count, per_token=per_token),
-                parameters=count * width * (columns + self.bias),
+                experts=replace(experts, routes=False),
+                parameters=held * width * (columns + self.bias),
             ),
         )
 
@@ -200,15 +265,20 @@ class Mixture:
         )
         return (down,), (up,)
 
-    def obstacle(self, tp: int) -> str:
-        """The columns of every expert are shared."""
-        shared = self.shared.obstacle(tp) if self.shared else ""
-        return indivisible(self.columns, "intermediate_size", tp) or shared
+    def obstacle(self, tp: Ranks) -> str:
+        """The columns of every expert are shared, or whole experts are divided."""
+        how = Parallelism.of(tp)
+        shared = self.shared.obstacle(how.tp) if self.shared and not how.dispatches else ""
+        if how.ep > 1:
+            return shared or indivisible(self.experts, "the number of experts", how.ep)
+        return indivisible(self.columns, "intermediate_size", how.tp) or shared
 
-    def widest(self, tp: int) -> float:
+    def widest(self, tp: Ranks) -> float:
         """Both projections and their product, of the experts that a row visits."""
-        shared = self.shared.widest(tp) if self.shared else 0
-        return max(self.columns / tp * (3 if self.gated else 2) * self.per_token, shared)
+        how = Parallelism.of(tp)
+        shared = self.shared.widest(1 if how.dispatches else how.tp) if self.shared else 0
+        share = how.tp if how.ep == 1 else 1 if how.dispatches else how.ep
+        return max(self.columns / share * (3 if self.gated else 2) * self.per_token, shared)
 
     @property
     def text(self) -> str:

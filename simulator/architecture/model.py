@@ -15,6 +15,7 @@ from isotune.simulator.architecture.kind import BlockKind
 from isotune.simulator.architecture.latent import LatentAttention
 from isotune.simulator.architecture.mlp import Mixture
 from isotune.simulator.architecture.names import model_config_file, name_of, split_name
+from isotune.simulator.architecture.parallelism import Parallelism, Ranks
 from isotune.simulator.architecture.parts import NormKind, Part
 from isotune.simulator.architecture.pattern_text import picture
 from isotune.simulator.architecture.quantisation import Kinds, Quantisation, stored_tail
@@ -37,7 +38,7 @@ class Model:
     Per-GPU figures are for tensor parallelism as vLLM shards it: heads, MLP columns (of each
     expert) and vocabulary split over `tp` GPUs; norms, routers, row-parallel biases and learned
     positions replicated; KV heads replicated where there are fewer than GPUs. They need a `tp`
-    that `check_tp` accepts.
+    that `check_tp` accepts. Where a `Parallelism` is given instead, its experts are divided too.
     """
 
     name: str
@@ -69,8 +70,9 @@ class Model:
         """Parameters of the whole model, a tied head counted once."""
         return self.weight_elements(1)
 
-    def left_out(self, tp: int) -> tuple[str, ...]:
-        """What a prediction for `tp` ranks does not contain, and what it assumes."""
+    def left_out(self, how: Ranks) -> tuple[str, ...]:
+        """What a prediction for these ranks does not contain, and what it assumes."""
+        tp = Parallelism.of(how).tp
         parts = (f"{self.name}: {part} is left out." for part in self.left_out_parts)
         projection = any(
             part.qk_norm == "projection" for part in self._parts if isinstance(part, GroupedQuery)
@@ -79,7 +81,7 @@ class Model:
             f"{self.name} norms queries and keys over all heads: the small collective that "
             f"{tp} ranks need for it is left out.",
         )
-        assumed = {op.assumption: 0 for block in self.blocks(tp) for op in block.ops}
+        assumed = {op.assumption: 0 for block in self.blocks(how) for op in block.ops}
         guess = (f"{self.name}: {self.read_as}: its blocks may be others.",) if self.read_as else ()
         return (
             *guess,
@@ -104,18 +106,18 @@ class Model:
         """The pattern in letters, A for the first of `kinds`: `(AAB) x 10, A x 2`."""
         return picture(self._layers)
 
-    def blocks(self, tp: int) -> tuple[Block, ...]:
-        """A block of each kind, of one of `tp` ranks; see `pattern`.
+    def blocks(self, tp: Ranks) -> tuple[Block, ...]:
+        """A block of each kind, of one rank; see `pattern`.
 
         Blocks of one of `kinds` that the checkpoint stores differently are of several kinds.
         """
-        known = self._blocks
-        if tp not in known:
-            trained = self._trained(tp)
-            known[tp] = trained if self._stored is None else self._stored.blocks(trained)
-        return known[tp]
+        known, how = self._blocks, Parallelism.of(tp)
+        if how not in known:
+            trained = self._trained(how)
+            known[how] = trained if self._stored is None else self._stored.blocks(trained)
+        return known[how]
 
-    def _trained(self, tp: int) -> tuple[Block, ...]:
+    def _trained(self, tp: Ranks) -> tuple[Block, ...]:
         """A block of each of `kinds`, not quantised."""
         return tuple(kind.block(self.hidden_size, tp) for kind in self.kinds)
 
@@ -127,15 +129,20 @@ class Model:
         return Kinds(self.quantisation, self._trained(1), self._layers)
 
     @cached_property
-    def _blocks(self) -> dict[int, tuple[Block, ...]]:
+    def _blocks(self) -> dict[Parallelism, tuple[Block, ...]]:
         return {}
 
-    def block(self, tp: int) -> Block:
-        """One decoder block of one of `tp` ranks, of the first kind."""
+    def block(self, tp: Ranks) -> Block:
+        """One decoder block of one rank, of the first kind."""
         return self.blocks(tp)[0]
 
-    def droppable(self, tp: int) -> tuple[int, ...]:
-        """Blocks whose first collective can be dropped (SPD), on `tp` ranks."""
+    def only_sums(self, tp: Ranks) -> bool:
+        """Whether all-reduces are the only collectives of its blocks."""
+        found = (segment.collective for block in self.blocks(tp) for segment in block.segments)
+        return all(one is None or one.kind == "all_reduce" for one in found)
+
+    def droppable(self, tp: Ranks) -> tuple[int, ...]:
+        """Blocks whose first collective can be dropped (SPD), on these ranks."""
         kinds = self.blocks(tp)
         return tuple(at for at, kind in enumerate(self.pattern) if kinds[kind].droppable)
 
@@ -174,19 +181,19 @@ class Model:
         """Most experts of a block's MLP; 1 where no block has experts."""
         return max((p.experts for p in self._parts if isinstance(p, Mixture)), default=1)
 
-    def widest(self, tp: int) -> float:
+    def widest(self, tp: Ranks) -> float:
         """Elements per row of the widest intermediates in a block, per GPU."""
-        return max(part.widest(tp) for part in self._parts)
+        return max(kind.widest(Parallelism.of(tp)) for kind in self.kinds)
 
-    def kv_elements_per_token(self, tp: int) -> int:
+    def kv_elements_per_token(self, tp: Ranks) -> int:
         """KV-cache elements of one token in all blocks, per GPU."""
         return self._in_all_blocks(self.kv_elements_by_kind(tp))
 
-    def kv_elements_by_kind(self, tp: int) -> tuple[int, ...]:
+    def kv_elements_by_kind(self, tp: Ranks) -> tuple[int, ...]:
         """KV-cache elements of one token in a block of each kind, per GPU."""
         return tuple(sum(op.cache_elements for op in block.ops) for block in self.blocks(tp))
 
-    def kv_elements_by_reach(self, tp: int) -> dict[int | None, int]:
+    def kv_elements_by_reach(self, tp: Ranks) -> dict[int | None, int]:
         """KV-cache elements of one token in all blocks, per GPU, by the tokens that they keep.
 
         None is all tokens; see `Op.reach`.
@@ -199,7 +206,7 @@ class Model:
                     found[op.reach] = found.get(op.reach, 0) + op.cache_elements
         return found
 
-    def state_bytes(self, tp: int) -> int:
+    def state_bytes(self, tp: Ranks) -> int:
         """Bytes of the recurrent states of one request in all blocks, per GPU."""
         blocks = self.blocks(tp)
         return self._in_all_blocks(sum(op.state_bytes for op in block.ops) for block in blocks)
@@ -208,7 +215,7 @@ class Model:
         """Weight elements of the whole model, per GPU."""
         return self.block_weight_elements(tp) + self.embedding_weight_elements(tp)
 
-    def block_weight_elements(self, tp: int) -> int:
+    def block_weight_elements(self, tp: Ranks) -> int:
         """Weight elements of all decoder blocks, per GPU."""
         return self._in_all_blocks(
             sum(op.parameters for op in block.ops) for block in self.blocks(tp)
@@ -329,23 +336,26 @@ def _model(config: Config, name: str, architecture: str, file: Path) -> Model:
     )
 
 
-def check_tp(model: Model, tp: int) -> None:
-    """Refuse a tensor-parallel size over which the model cannot be sharded.
+def check_tp(model: Model, tp: Ranks) -> None:
+    """Refuse ranks over which the model cannot be sharded.
 
     Raises:
-        InputError: the size, the reason, and the sizes that are possible.
+        InputError: the size, the reason, and the sizes that are possible; or what of a parallelism
+            cannot be combined.
     """
-    reason = _tp_obstacle(model, tp)
+    how = Parallelism.of(tp)
+    _check_parallelism(model, how)
+    reason = _tp_obstacle(model, how)
     if reason:
         sizes = range(1, min(model.num_attention_heads, MAX_TP) + 1)
         possible = ", ".join(str(size) for size in sizes if not _tp_obstacle(model, size))
-        raise InputError(f"tp: {tp} does not suit {model.name}: {reason} (allowed: {possible})")
+        raise InputError(f"tp: {how.tp} does not suit {model.name}: {reason} (allowed: {possible})")
 
 
 HowQuantised = Callable[[Matmul], Quantised | None]
 
 
-def check_divides(model: Model, tp: int, quantised: HowQuantised) -> None:
+def check_divides(model: Model, ranks: Ranks, quantised: HowQuantised) -> None:
     """Refuse a tensor-parallel size that cuts through blocks of quantised weights, as vLLM does.
 
     Every matrix that a column-parallel product joins keeps whole blocks of columns on a rank, and
@@ -354,7 +364,7 @@ def check_divides(model: Model, tp: int, quantised: HowQuantised) -> None:
     Raises:
         InputError: the size, the product, and the sizes that are possible.
     """
-    reason = quantised_obstacle(model, tp, quantised)
+    tp, reason = Parallelism.of(ranks).tp, quantised_obstacle(model, ranks, quantised)
     if reason:
         sizes = range(1, min(model.num_attention_heads, MAX_TP) + 1)
         possible = ", ".join(
@@ -368,9 +378,10 @@ def check_divides(model: Model, tp: int, quantised: HowQuantised) -> None:
         )
 
 
-def quantised_obstacle(model: Model, tp: int, quantised: HowQuantised) -> str:
+def quantised_obstacle(model: Model, ranks: Ranks, quantised: HowQuantised) -> str:
     """Why a rank would hold part of a block of weights that share a scale; empty if none would."""
-    products = (op for block in model.blocks(tp) for op in block.ops if isinstance(op, Matmul))
+    tp = Parallelism.of(ranks).tp
+    products = (op for block in model.blocks(ranks) for op in block.ops if isinstance(op, Matmul))
     reasons = (_cut(op, how, tp) for op in products if (how := quantised(op)) is not None)
     return next(filter(None, reasons), "")
 
@@ -386,8 +397,25 @@ def _cut(op: Matmul, how: Quantised, tp: int) -> str:
     return ""
 
 
-def _tp_obstacle(model: Model, tp: int) -> str:
-    if tp <= 0:
+def _check_parallelism(model: Model, how: Parallelism) -> None:
+    """Refuse what cannot be combined, or what the model has nothing to divide by."""
+    if how.contradiction:
+        raise InputError(how.contradiction)
+    if how.ep > 1 and model.num_experts == 1:
+        raise InputError(f"ep: {model.name} has no experts to divide (allowed: 1)")
+    if how.ep > 1 and model.num_experts % how.ep:
+        raise InputError(
+            f"ep: {how.ep} ranks do not divide the {model.num_experts} experts of {model.name}"
+        )
+    if how.dispatches and any(kind.sums_once for kind in model.kinds):
+        raise InputError(
+            f"ep: attention and experts of {model.name} share one all-reduce: its rows cannot "
+            "travel between them (allowed with dp: 1)"
+        )
+
+
+def _tp_obstacle(model: Model, tp: Ranks) -> str:
+    how = Parallelism.of(tp)
+    if how.tp <= 0:
         return "it must be positive"
-    kinds = (part for kind in model.kinds for part in kind.parts)
-    return next(filter(None, (part.obstacle(tp) for part in kinds)), "")
+    return next(filter(None, (kind.obstacle(how) for kind in model.kinds)), "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import lru_cache
 
-from isotune.simulator.architecture.block import Block, LmHead, Matmul, Op, Segment
+from isotune.simulator.architecture.block import Block, LmHead, Matmul, Op, Router
 from isotune.simulator.number_types import Quantised
 
 _BLOCK_PREFIXES = (
@@ -146,16 +146,17 @@ class Kinds:
     def __init__(
         self, quantisation: Quantisation, blocks: tuple[Block, ...], pattern: tuple[int, ...]
     ) -> None:
-        found: dict[tuple[int, tuple[Quantised | None, ...]], int] = {}
+        found: dict[tuple[int, tuple[tuple[str, Quantised | None], ...]], int] = {}
         places = []
         for layer, kind in enumerate(pattern):
-            how = tuple(quantisation.of(op, layer) for op in _products(blocks[kind].ops))
+            products = _products(blocks[kind].ops)
+            how = tuple((op.name, quantisation.of(op, layer)) for op in products)
             places.append(found.setdefault((kind, how), len(found)))
         self.pattern = tuple(places)
         self._kinds = tuple(found)
 
     def blocks(self, plain: tuple[Block, ...]) -> tuple[Block, ...]:
-        """A block of each kind, from those before they are quantised (maybe of another tp)."""
+        """A block of each kind, from those before they are quantised (shared in any way)."""
         return tuple(_stored(plain[kind], how) for kind, how in self._kinds)
 
 
@@ -163,21 +164,20 @@ def _products(ops: Iterable[Op]) -> tuple[Matmul, ...]:
     return tuple(op for op in ops if isinstance(op, Matmul))
 
 
-def _stored(block: Block, how: tuple[Quantised | None, ...]) -> Block:
-    """A block whose products are stored so, one after the other."""
-    left = iter(how)
+def _stored(block: Block, how: tuple[tuple[str, Quantised | None], ...]) -> Block:
+    """A block whose products are stored so, each by its name."""
+    known = dict(how)
+
+    def stored(op: Op) -> Op:
+        if isinstance(op, Matmul) and not isinstance(op, Router):
+            return replace(op, quantised=known[op.name])
+        return op
+
     return Block(
         tuple(
-            Segment(
-                sublayers=tuple(
-                    tuple(
-                        replace(op, quantised=next(left)) if isinstance(op, Matmul) else op
-                        for op in ops
-                    )
-                    for ops in segment.sublayers
-                ),
-                collective=segment.collective,
-                sharded=segment.sharded,
+            replace(
+                segment,
+                sublayers=tuple(tuple(map(stored, ops)) for ops in segment.sublayers),
             )
             for segment in block.segments
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from isotune.simulator.architecture import Model
+from isotune.simulator.architecture import Model, Ranks
 from isotune.simulator.automaton.walk import BLOCK, Index, Layout
 from isotune.simulator.schedule import (
     COMM,
@@ -44,7 +44,7 @@ class Structure:
     roles_of: tuple[frozenset[int], ...]
     times: Index
     model: Model
-    tp: int
+    ranks: Ranks
     how: Strategy
 
     def steps(self, work: PassSizes, sizes: Sequence[Any]) -> dict[int, Step]:
@@ -55,7 +55,9 @@ class Structure:
         kinds = range(max(self.model.pattern) + 1)
         twice = [kind for kind in kinds for _ in range(2)]
         dropped = tuple(range(1, len(twice), 2)) if self.how.drops else ()
-        program = expand_sizes(self.model, self.tp, work, self.how, sizes, dropped, pattern=twice)
+        program = expand_sizes(
+            self.model, self.ranks, work, self.how, sizes, dropped, pattern=twice
+        )
         number = {role: index for index, role in enumerate(self.roles)}
         return {number[step.role]: step for step in program.steps if step.role in number}
 
@@ -73,7 +75,7 @@ class _Part:
 
 
 @lru_cache(maxsize=512)
-def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure | None:
+def structure(model: Model, ranks: Ranks, strategy: str, chunks: int) -> Structure | None:
     """The structure of all programs that differ in their sizes and drop set only.
 
     None where they are no small automata and the reference timeline must run them: a strategy
@@ -86,7 +88,7 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure | 
 
     def expanded(kinds: Sequence[int], dropped: tuple[int, ...] = ()) -> Program:
         sizes = (1,) * chunks
-        return expand_sizes(model, tp, Workload(tp=tp), how, sizes, dropped, pattern=kinds)
+        return expand_sizes(model, ranks, Workload(), how, sizes, dropped, pattern=kinds)
 
     pattern = model.pattern
     kinds = range(max(pattern) + 1)
@@ -112,7 +114,7 @@ def structure(model: Model, tp: int, strategy: str, chunks: int) -> Structure | 
         roles_of=tuple(frozenset(part.compute) | frozenset(part.syncs) for part in parts),
         times=np.stack([_times(part, len(roles.known)) for part in parts]),
         model=model,
-        tp=tp,
+        ranks=ranks,
         how=how,
     )
 

@@ -140,7 +140,8 @@ def run_with(
 
 
 def _structure(scenario: Scenario, plan: Plan, splits: Splits) -> Structure | None:
-    return structure(scenario.model, scenario.workload.tp, plan.strategy, splits.sizes.shape[1])
+    ranks, parts = scenario.workload.parallelism, splits.sizes.shape[1]
+    return structure(scenario.model, ranks, plan.strategy, parts)
 
 
 def _costs(

@@ -147,7 +147,9 @@ class Timer:
             self._known.clear()
         scenario = self.scenario
         sizes = _neighbours(key)
-        repeating = structure(scenario.model, scenario.workload.tp, key.strategy, sizes.shape[1])
+        repeating = structure(
+            scenario.model, scenario.workload.parallelism, key.strategy, sizes.shape[1]
+        )
         if repeating is None:
             return None
         cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)

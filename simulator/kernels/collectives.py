@@ -171,12 +171,15 @@ class Kind(NamedTuple):
     `sent` is the bytes a rank sends per message byte, by pattern and ranks. `share` is its part
     of the all-reduce's device-memory traffic and of its time between nodes. `adds` says whether
     numbers are added up on the way, `source` where its figures come from if not from the profile.
+    `own` says that every GPU has rows of its own for the other nodes, not a shard of a common
+    message.
     """
 
     sent: Callable[[Pattern, int], float]
     share: float
     adds: bool
     source: str = ""
+    own: bool = False
 
 
 _DERIVED = "derived from the all-reduce's lines: their latency, (n-1)/n of the message sent"
@@ -191,6 +194,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "all_reduce": Kind(sent=sent_per_byte, share=1.0, adds=True),
     "reduce_scatter": Kind(sent=_half_ring, share=0.5, adds=True, source=_DERIVED),
     "all_gather": Kind(sent=_half_ring, share=0.5, adds=False, source=_DERIVED),
+    "all_to_all": Kind(sent=_half_ring, share=0.5, adds=False, source=_DERIVED, own=True),
 }
 """The kinds that have a cost."""
 
@@ -208,9 +212,9 @@ def collective_cost(
 ) -> CollectiveCost:
     """Cost of a collective of `message_bytes` (any shape) among `ranks` ranks.
 
-    The message is what a rank has before an all-reduce or a reduce-scatter, and after an
-    all-gather. Nothing is launched, and nothing paid, for one rank or an empty message. `sms` is
-    a budget: an algorithm holds at most that many SMs, and its busbw is at most
+    The message is what a rank has before an all-reduce, a reduce-scatter or an all-to-all, and
+    after an all-gather. Nothing is launched, and nothing paid, for one rank or an empty message.
+    `sms` is a budget: an algorithm holds at most that many SMs, and its busbw is at most
     `sms * sm_bandwidth`. Ranks beyond one node of `network` run it within each node and between
     nodes in turn.
 
@@ -233,7 +237,7 @@ def collective_cost(
             dtype=dtype,
             sms=sms,
         )
-        return _across_nodes(inside, size, ranks, network, how.share)
+        return _across_nodes(inside, size, ranks, network, how)
     sent = (size > 0) & (ranks > 1)
     lanes = [
         (a, min(sms or a.sms, a.sms), p)
@@ -260,16 +264,13 @@ def collective_cost(
 
 
 def _across_nodes(
-    inside: CollectiveCost, size: Array, ranks: int, network: Network, share: float
+    inside: CollectiveCost, size: Array, ranks: int, network: Network, how: Kind
 ) -> CollectiveCost:
-    """A collective inside each node with one between nodes, on every GPU's shard, amid it.
-
-    `share` is its part of an all-reduce.
-    """
-    shard = size / network.gpus
-    seconds = share * network.inter_node.seconds(shard, ranks // network.gpus)
+    """A collective inside each node with one between nodes, on every GPU's shard, amid it."""
+    shard = size / (1 if how.own else network.gpus)
+    seconds = how.share * network.inter_node.seconds(shard, ranks // network.gpus)
     between = np.where(size > 0, seconds, 0.0)
-    moved = share * NETWORK_TRAFFIC * shard
+    moved = how.share * NETWORK_TRAFFIC * shard
     return inside._replace(seconds=inside.seconds + between, mem_bytes=inside.mem_bytes + moved)
 
 

@@ -217,10 +217,19 @@ class HardwareProfile(Schema):
         """GPUs of all its nodes."""
         return self.node.gpus * (self.inter_node.nodes if self.inter_node else 1)
 
+    def network_of(self, stride: int) -> Network | None:
+        """What joins several nodes for groups of every `stride`-th rank, or nothing if one is all.
+
+        Such a group has the GPUs of a node that are so far apart.
+        """
+        if self.inter_node is None:
+            return None
+        return Network(max(1, self.node.gpus // stride), self.inter_node)
+
     @property
     def network(self) -> Network | None:
-        """What joins several nodes, or nothing if there is one."""
-        return Network(self.node.gpus, self.inter_node) if self.inter_node else None
+        """What joins several nodes for ranks that stand side by side."""
+        return self.network_of(1)
 
     def stand_ins(self, *chosen: tuple[str, Selected[Any]]) -> tuple[str, ...]:
         """What the default sets of some sections stand in for, one sentence each."""

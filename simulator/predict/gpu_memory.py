@@ -1,14 +1,14 @@
 """Does it fit: weights, KV cache and activations of one GPU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from isotune.simulator.architecture import check_tp, quantised_obstacle
+from isotune.simulator.architecture import Parallelism, check_tp, quantised_obstacle
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.kernels import Array, Size
 from isotune.simulator.number_types import bytes_of
@@ -51,10 +51,10 @@ class GpuMemory:
 
     scenario: Scenario
 
-    def of(self, plan: Plan, tp: int | None = None) -> Memory:
-        """The memory of a plan, whether it fits or not, maybe as if sharded over another `tp`."""
+    def of(self, plan: Plan, ranks: Parallelism | None = None) -> Memory:
+        """The memory of a plan, whether it fits or not, maybe as if shared by other ranks."""
         workload = self.scenario.workload
-        weights, kv_cache, activations = self._parts(plan.how, workload, plan.chunks, tp)
+        weights, kv_cache, activations = self._parts(plan.how, workload, plan.chunks, ranks)
         return Memory(
             weights=weights,
             kv_cache=float(kv_cache),
@@ -86,53 +86,61 @@ class GpuMemory:
             return memory
         raise DoesNotFitError(
             f"{scenario.model.name} ({scenario.workload.types}) does not fit in memory: "
-            f"each of {scenario.workload.tp} GPUs needs {memory.needed / 1e9:.1f} GB "
+            f"each of {scenario.workload.parallelism.gpus} GPUs needs {memory.needed / 1e9:.1f} GB "
             f"(weights {memory.weights / 1e9:.1f}, KV cache {memory.kv_cache / 1e9:.1f}, "
             f"activations {memory.activations / 1e9:.1f}, reserved {memory.reserved / 1e9:.1f}) "
             f"and has {memory.capacity / 1e9:.1f} GB; {self._way_out(plan)}"
         )
 
     def _parts(
-        self, how: Strategy, work: PassSizes, sizes: Sequence[Size], tp: int | None = None
+        self,
+        how: Strategy,
+        work: PassSizes,
+        sizes: Sequence[Size],
+        ranks: Parallelism | None = None,
     ) -> tuple[float, Size, Size]:
         """Bytes of weights, KV cache and activations; sizes may be arrays of one shape."""
         model, workload = self.scenario.model, self.scenario.workload
-        tp, width = tp or workload.tp, workload.width
-        chunks = [chunk.rows for chunk in how.split(work, sizes)]
+        ranks, width = ranks or workload.parallelism, workload.width
+        chunks = [chunk.shared(ranks.dp).rows for chunk in how.split(work, sizes)]
         rows, largest = sum(chunks), reduce(np.maximum, chunks)
-        weights, cached = self._weights(tp), bytes_of(self.scenario.kv_dtype)
+        weights, cached = self._weights(ranks), bytes_of(self.scenario.kv_dtype)
+        requests: Any = -(-work.batch // ranks.dp)
         kv_cache: Any = 0.0
-        for reach, elements in model.kv_elements_by_reach(tp).items():
-            kv_cache = kv_cache + _cached(work, reach) * (elements * cached)
-        kv_cache = kv_cache + work.batch * model.state_bytes(tp)
-        in_flight = (3 * rows * model.hidden_size + largest * model.widest(tp)) * width
-        logits = work.batch * (model.vocab_size / tp * 4.0)
+        for reach, elements in model.kv_elements_by_reach(ranks).items():
+            kv_cache = kv_cache + _cached(work, reach, ranks.dp) * (elements * cached)
+        kv_cache = kv_cache + requests * model.state_bytes(ranks)
+        in_flight = (3 * rows * model.hidden_size + largest * model.widest(ranks)) * width
+        logits = requests * (model.vocab_size / ranks.tp * 4.0)
         return weights, kv_cache, in_flight + logits
 
-    def _weights(self, tp: int) -> float:
+    def _weights(self, ranks: Parallelism) -> float:
         """Bytes of one rank's weights, each op's in its own type."""
         model, width = self.scenario.model, self.scenario.weight_bytes
-        each = [sum(map(width, block.ops)) for block in model.blocks(tp)]
-        ends = (*model.head(tp), *model.tail(tp))
+        each = [sum(map(width, block.ops)) for block in model.blocks(ranks)]
+        ends = (*model.head(ranks.tp), *model.tail(ranks.tp))
         return sum(each[kind] for kind in model.pattern) + sum(map(width, ends))
 
     def _way_out(self, plan: Plan) -> str:
-        scenario = self.scenario
-        for tp in range(scenario.workload.tp + 1, scenario.model.num_attention_heads + 1):
+        scenario, now = self.scenario, self.scenario.workload.parallelism
+        for tp in range(now.tp + 1, scenario.model.num_attention_heads + 1):
+            ranks = replace(now, tp=tp, ep=tp * now.dp if now.ep > 1 else 1)
             try:
-                check_tp(scenario.model, tp)
+                check_tp(scenario.model, ranks)
             except InputError:
                 continue
-            cut = quantised_obstacle(scenario.model, tp, scenario.quantised)
-            if not cut and self.of(plan, tp).fits:
+            cut = quantised_obstacle(scenario.model, ranks, scenario.quantised)
+            if not cut and self.of(plan, ranks).fits:
                 gpus, name = scenario.hardware.max_ranks, scenario.hardware.name
-                beyond = f", more than the {gpus} GPUs of {name}" if tp > gpus else ""
+                beyond = f", more than the {gpus} GPUs of {name}" if ranks.gpus > gpus else ""
                 return f"the smallest tp that fits is {tp}{beyond}"
         return "no tp fits; use a shorter prompt, a smaller batch or narrower weights (--quant)"
 
 
-def _cached(work: PassSizes, reach: int | None) -> Size:
+def _cached(work: PassSizes, reach: int | None, shares: int) -> Size:
     """Tokens in the cache of a block that looks `reach` tokens back, at the end of a pass.
+
+    `shares` groups of ranks share the requests; the tokens are those of the busiest.
 
     Those that no later token sees are freed, but not before the pass that wrote them ends.
     """
@@ -141,5 +149,7 @@ def _cached(work: PassSizes, reach: int | None) -> Size:
         return start if reach is None else np.minimum(start, reach - 1)
 
     groups = work.groups
-    tokens: Size = added(one.requests * (kept(one.start) + one.tokens) for one in groups)
+    tokens: Size = added(
+        -(-one.requests // shares) * (kept(one.start) + one.tokens) for one in groups
+    )
     return tokens

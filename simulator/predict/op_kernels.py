@@ -64,9 +64,9 @@ def _matmul(op: Matmul, costs: "CostModel", shape: Rows) -> list[Cost]:
         return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
     # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.
     count, per_token = op.experts.count, op.experts.per_token
-    routed = np.multiply(shape.rows, per_token)
-    rows = np.asarray(shape.rows, dtype=np.float64)
-    active = count * (1.0 - (1.0 - per_token / count) ** rows)
+    rows = np.asarray(shape.rows, dtype=np.float64) * op.experts.gathered
+    routed = rows * per_token / op.experts.ep
+    active = op.experts.held * (1.0 - (1.0 - per_token / count) ** rows)
     quantise = costs.quantised(routed, op.k, operands)
     grouped = costs.gemm(routed / active, active * op.n, op.k, operands)
     if not op.experts.routes:

@@ -12,6 +12,7 @@ from isotune.simulator.architecture import (
     Matmul,
     Model,
     Op,
+    Router,
     check_divides,
     check_tp,
 )
@@ -47,19 +48,22 @@ class Scenario:
     engine: str | None = None
 
     def __post_init__(self) -> None:
-        tp, gpus, most = self.workload.tp, self.hardware.node.gpus, self.hardware.max_ranks
-        if tp > most:
+        gpus, most = self.hardware.node.gpus, self.hardware.max_ranks
+        ranks = self.workload.parallelism
+        asked = "tp" if ranks.gpus == ranks.tp else ranks.text
+        if ranks.gpus > most:
             raise InputError(
-                f"tp: {self.hardware.name} has {most} GPUs, not {tp} (allowed: 1 to {most})"
+                f"{asked}: {self.hardware.name} has {most} GPUs, not {ranks.gpus} "
+                f"(allowed: 1 to {most})"
             )
-        if tp > gpus and tp % gpus:
+        if ranks.gpus > gpus and ranks.gpus % gpus:
             raise InputError(
-                f"tp: {tp} does not fill nodes of {gpus} GPUs "
+                f"{asked}: {ranks.gpus} does not fill nodes of {gpus} GPUs "
                 f"(allowed: 1 to {gpus}, or whole nodes)"
             )
-        check_tp(self.model, tp)
+        check_tp(self.model, ranks)
         self._note_the_checkpoint()
-        check_divides(self.model, tp, self.quantised)
+        check_divides(self.model, ranks, self.quantised)
 
     def _note_the_checkpoint(self) -> None:
         """Keep with the workload how the checkpoint is quantised, or see that it is the same."""
@@ -76,7 +80,8 @@ class Scenario:
 
     def __repr__(self) -> str:
         work = self.workload
-        return f"<Scenario {self.model.name} on {work.tp} x {self.hardware.name}, {work.text}>"
+        gpus = work.parallelism.gpus
+        return f"<Scenario {self.model.name} on {gpus} x {self.hardware.name}, {work.text}>"
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:
@@ -91,7 +96,7 @@ class Scenario:
         """How a product is quantised: as the workload asks, else as the checkpoint is."""
         if self.workload.as_stored:
             return op.quantised
-        return None if isinstance(op, LmHead) else self.workload.quantised
+        return None if isinstance(op, LmHead | Router) else self.workload.quantised
 
     def operands(self, op: Matmul) -> Operands:
         """Number types of a product's operands: of activations and of weights."""
@@ -124,14 +129,13 @@ class Scenario:
     @cached_property
     def _products(self) -> dict[Matmul, int]:
         """The products of a pass, and how many blocks have each."""
-        tp = self.workload.tp
-        blocks, pattern = self.model.blocks(tp), self.model.pattern
+        blocks, pattern = self.model.blocks(self.workload.parallelism), self.model.pattern
         found: dict[Matmul, int] = {}
         for kind, block in enumerate(blocks):
             for op in block.ops:
                 if isinstance(op, Matmul):
                     found[op] = found.get(op, 0) + pattern.count(kind)
-        return found | {op: 1 for op in self.model.tail(tp) if isinstance(op, Matmul)}
+        return found | {op: 1 for op in self.model.tail(self.workload.tp) if isinstance(op, Matmul)}
 
     def gemm_of(self, operands: Operands) -> Selected[GemmParameters]:
         """Parameters of matrix products of these operands."""
@@ -178,7 +182,7 @@ class Scenario:
     @cached_property
     def _chosen(self) -> tuple[tuple[str, Selected[Any]], ...]:
         names = ["gemm", "attention", "elementwise"]
-        blocks = self.model.blocks(self.workload.tp)
+        blocks = self.model.blocks(self.workload.parallelism)
         if any(isinstance(op, LatentAttend) for block in blocks for op in block.ops):
             names.append("latent_attention")
         return tuple((name, getattr(self, name)) for name in names)
@@ -243,16 +247,33 @@ class Scenario:
     @cached_property
     def _cautions(self) -> tuple[str, ...]:
         hardware = self.hardware
-        tp = self.workload.tp
+        ranks = self.workload.parallelism
         quantisation = self.model.quantisation
         note = quantisation.note if quantisation and self.workload.as_stored else ""
         return (
-            *hardware.cautions(tp),
+            *hardware.cautions(ranks.gpus),
             *self._stand_ins,
             *filter(None, (note,)),
-            *self.model.left_out(tp),
+            *self.model.left_out(ranks),
+            *self._of_layout(),
             *self._beyond_the_model(),
         )
+
+    def _of_layout(self) -> tuple[str, ...]:
+        """What is assumed about ranks that do not all have the same tokens."""
+        ranks = self.workload.parallelism
+        found = []
+        if ranks.dispatches and self.model.num_experts > 1:
+            found.append(
+                "experts are assumed to be chosen evenly, also between ranks; all-to-alls are "
+                "derived from the all-reduce, and no dispatch kernel was measured."
+            )
+        if ranks.dp > 1 and self.workload.batch % ranks.dp:
+            found.append(
+                f"{self.workload.batch} requests do not divide by dp {ranks.dp}: the times are "
+                "those of the busiest group."
+            )
+        return tuple(found)
 
     def _beyond_the_model(self) -> tuple[str, ...]:
         """What is asked of the model that its config does not provide for."""

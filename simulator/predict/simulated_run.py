@@ -295,8 +295,8 @@ class SimulatedRun:
 
     @cached_property
     def _pass(self) -> _Pass:
-        tp, chunks = self.scenario.workload.tp, len(self.plan.chunks)
-        repeating = structure(self.scenario.model, tp, self.plan.strategy, chunks)
+        ranks, chunks = self.scenario.workload.parallelism, len(self.plan.chunks)
+        repeating = structure(self.scenario.model, ranks, self.plan.strategy, chunks)
         if repeating is not None:
             return _RepeatingBlocks(repeating, self.plan, self._cost_model, self._contention)
         return _AnyProgram(self.program, self.costs, self.timeline)

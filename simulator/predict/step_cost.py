@@ -87,28 +87,29 @@ class CostModel:
         return Cost(seconds, nothing, nothing, nothing, nothing)
 
     def _sync(self, op: Collective, shape: Rows) -> StepCost:
-        hardware, tp = self.scenario.hardware, self.scenario.workload.tp
+        hardware, shared = self.scenario.hardware, self.scenario.workload.parallelism
+        ranks, network = shared.size(op.group), hardware.network_of(shared.stride(op.group))
         elements = np.asarray(shape.rows, dtype=np.float64) * op.elements
         if not loses(self.comm_dtype):
             cost = collective_cost(
                 op.kind,
                 elements * bytes_of("bf16"),
-                tp,
+                ranks,
                 parameters=hardware.collectives,
                 sms=self.comm_sms,
-                network=hardware.network,
+                network=network,
             )
         else:
             if op.kind != "all_reduce":
                 raise InputError(f"comm_dtype: {op.kind} sends bf16, not {self.comm_dtype}")
             cost = quantised_all_reduce(
                 elements,
-                tp,
+                ranks,
                 parameters=hardware.collectives,
                 memory_pass=self._memory_pass,
                 transfer=self.comm_dtype,
                 sms=self.comm_sms,
-                network=hardware.network,
+                network=network,
             )
         seconds = self._launched(cost.seconds) + hardware.runtime.sync_skew
         rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)

@@ -88,13 +88,13 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
             f"{plan.dropped[0] if plan.dropped[0] < 0 else plan.dropped[-1]}"
         )
     if plan.dropped and workload.tp > 1:
-        alone = set(plan.dropped).difference(model.droppable(workload.tp))
+        alone = set(plan.dropped).difference(model.droppable(workload.parallelism))
         if alone:
             raise InputError(
                 f"plan: dropped: block {min(alone)} of {model.name} has no second all-reduce that "
                 "would complete the sum"
             )
-    if (unsuited := plan.how.unsuited(model, workload.tp)) is not None:
+    if (unsuited := plan.how.unsuited(model, workload.parallelism)) is not None:
         raise InputError(f"plan: strategy: {unsuited}")
     if plan.comm_sms is not None and not plan.overlaps:
         raise InputError(
@@ -104,6 +104,11 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         raise InputError(
             f"plan: comm_dtype: the collectives of {plan.strategy} send bf16, not "
             f"{plan.comm_dtype} (allowed: bf16)"
+        )
+    if plan.quantised and not model.only_sums(workload.parallelism):
+        raise InputError(
+            f"plan: comm_dtype: all-to-alls send bf16, not {plan.comm_dtype} (allowed with "
+            f"{workload.parallelism.text}: bf16)"
         )
     if plan.dropped and not plan.how.drops:
         raise InputError(

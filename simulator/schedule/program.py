@@ -20,7 +20,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from isotune.simulator.architecture import Block, Collective, Model, Op, Segment
+from isotune.simulator.architecture import (
+    Block,
+    Collective,
+    Model,
+    Op,
+    Parallelism,
+    Ranks,
+    Segment,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule.plan import Plan
 from isotune.simulator.schedule.split import Chunk, PassSizes
@@ -71,7 +79,7 @@ class Step:
 
     @property
     def is_sync(self) -> bool:
-        """Whether the step is an all-reduce."""
+        """Whether the step is a collective."""
         return isinstance(self.ops[0], Collective)
 
     @property
@@ -125,12 +133,13 @@ def expand(model: Model, workload: Workload, plan: Plan) -> Program:
             f"plan: {model.num_hidden_layers} blocks in {len(plan.chunks)} chunks are {passes} "
             f"passes of a block (allowed: up to {_MOST_PASSES})"
         )
-    return expand_sizes(model, workload.tp, workload, plan.how, plan.chunks, plan.dropped)
+    ranks = workload.parallelism
+    return expand_sizes(model, ranks, workload, plan.how, plan.chunks, plan.dropped)
 
 
 def expand_sizes(
     model: Model,
-    tp: int,
+    ranks: Ranks,
     work: PassSizes,
     how: Strategy,
     sizes: Sequence[Any],
@@ -142,7 +151,7 @@ def expand_sizes(
 
     Args:
         model: its blocks.
-        tp: tensor-parallel size.
+        ranks: how its ranks share it; the program is that of the busiest.
         work: sizes of the pass, or arrays of one element per pass.
         how: the strategy.
         sizes: of the chunks, as a plan has them, or an array of one element per pass for each.
@@ -150,24 +159,26 @@ def expand_sizes(
         pattern: the kinds of the blocks, those of the model unless given.
     """
     pattern = model.pattern if pattern is None else pattern
-    chunks = how.split(work, sizes)
-    emitter = _Emitter(tp, _sync_lane(tp, how, len(sizes)), how.lag)
+    shared = Parallelism.of(ranks)
+    tp = shared.tp
+    chunks = tuple(chunk.shared(shared.dp) for chunk in how.split(work, sizes))
+    emitter = _Emitter(shared, _sync_lane(shared, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
     tiles = how.tiles(sizes)
-    for block, segment in _segments(model.blocks(tp), pattern, how, dropped):
+    for block, segment in _segments(model.blocks(shared), pattern, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
-    everything = Chunk.of(len(chunks), 0, work.batch, 0, 1)
+    everything = Chunk.of(len(chunks), 0, work.batch, 0, 1).shared(shared.dp)
     emitter.join(everything)
     emitter.compute(everything, len(pattern), model.tail(tp))
     return Program(tuple(emitter.steps), chunks)
 
 
-def _sync_lane(tp: int, how: Strategy, parts: int) -> Lane | None:
-    """The lane of the all-reduces: one GPU has none, one chunk or tile has nothing beside them."""
-    if tp == 1:
+def _sync_lane(shared: Parallelism, how: Strategy, parts: int) -> Lane | None:
+    """The lane of the collectives: one GPU has none, one chunk or tile has nothing beside them."""
+    if shared.gpus == 1:
         return None
     return COMM if how.beside(parts) else COMPUTE
 
@@ -184,9 +195,9 @@ def _segments(
 class _Emitter:
     """Appends steps and remembers what each chunk's next step must wait for."""
 
-    def __init__(self, tp: int, sync_lane: Lane | None, lag: int) -> None:
+    def __init__(self, shared: Parallelism, sync_lane: Lane | None, lag: int) -> None:
         self.steps: list[Step] = []
-        self._tp, self._sync_lane, self._lag = tp, sync_lane, lag
+        self._shared, self._sync_lane, self._lag = shared, sync_lane, lag
         self._pending: dict[int, tuple[int, ...]] = {}
         self._later: dict[int, tuple[int, ...]] = {}
 
@@ -197,7 +208,10 @@ class _Emitter:
     def segment(self, chunk: Chunk, block: int, segment: Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.sublayers
-        ranks = self._tp if segment.sharded else 1
+        ranks = self._shared.tp if segment.sharded else 1
+        sync = segment.collective
+        if sync is not None and self._shared.size(sync.group) == 1:
+            sync = None
         for ops in whole:
             self._compute(ops, block, chunk, None, 0, -(-chunk.rows // ranks))
         if len(tiles) > 1:
@@ -209,9 +223,9 @@ class _Emitter:
             tile = index if len(tiles) > 1 else None
             place = (block, chunk, tile, first_row, rows)
             done = self._compute(last, *place[:-1], -(-rows // ranks))
-            if self._sync_lane and segment.collective:
+            if self._sync_lane and sync:
                 syncs.append(len(self.steps))
-                self.steps.append(Step(self._sync_lane, (segment.collective,), *place, (done,)))
+                self.steps.append(Step(self._sync_lane, (sync,), *place, (done,)))
             first_row = first_row + rows
         self._wait(chunk.index, tuple(syncs))
 

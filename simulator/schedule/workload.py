@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from isotune.simulator.architecture import AXES, Parallelism
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import ActivationDtype, KvDtype, Quant, Schema, WeightDtype
 from isotune.simulator.number_types import Quantised, Scheme, bytes_of, number_type, scheme
@@ -25,7 +26,10 @@ _GROUPS = TypeAdapter(tuple[Group, ...])
 
 
 class Workload(Schema):
-    """One forward pass of `tp` GPUs.
+    """One forward pass of `tp` times `dp` GPUs.
+
+    `tp` of them share every matrix; `dp` such groups share the requests. With `ep` (1, or all
+    GPUs) whole experts are divided over them.
 
     In prefill, `batch` prompts of `prompt` tokens each are processed whole. In decode, one
     token is generated for each of `batch` requests that already hold `prompt` tokens.
@@ -44,6 +48,8 @@ class Workload(Schema):
     batch: int = Field(default=1, ge=1, le=MOST_BATCH, strict=True, description="requests")
     prompt: int = Field(default=4096, ge=1, le=LONGEST, strict=True, description="tokens")
     tp: int = Field(default=8, ge=1, le=MOST_TP, strict=True, description="tensor-parallel size")
+    ep: int = Field(default=1, ge=1, le=MOST_TP, strict=True, description="expert-parallel size")
+    dp: int = Field(default=1, ge=1, le=MOST_TP, strict=True, description="data-parallel groups")
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
     quant: Quant | None = None
@@ -111,6 +117,7 @@ class Workload(Schema):
         unasked = [
             name for name in ("sequences", "quant", "kv_dtype", "checkpoint") if not data.get(name)
         ]
+        unasked += [axis for axis in AXES if axis != "tp" and data.get(axis) == 1]
         return {name: value for name, value in data.items() if name not in unasked}
 
     @model_validator(mode="after")
@@ -131,6 +138,17 @@ class Workload(Schema):
                 f"quant: {self.quant} says the types of products; leave out dtype {self.dtype} "
                 f"and weight_dtype {self.weight_dtype}"
             )
+        return self
+
+    @property
+    def parallelism(self) -> Parallelism:
+        """How the GPUs share model and batch."""
+        return Parallelism(tp=self.tp, ep=self.ep, dp=self.dp)
+
+    @model_validator(mode="after")
+    def _sizes_combine(self) -> Self:
+        if self.parallelism.contradiction:
+            raise ValueError(self.parallelism.contradiction)
         return self
 
     @property

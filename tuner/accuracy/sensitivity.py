@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from isotune.simulator.architecture import Model
+from isotune.simulator.architecture import Model, Ranks
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, read_json, validate
 from isotune.simulator.number_types import COMM_DTYPES, number_type
@@ -135,11 +135,11 @@ def read_sensitivity(path: Path, model: Model, tps: Collection[int] = ()) -> Sen
     return table
 
 
-def assumed_drops(model: Model, tp: int) -> tuple[int, ...]:
+def assumed_drops(model: Model, ranks: Ranks) -> tuple[int, ...]:
     """The drop set that is shown where nothing is known: the last `ASSUMED_SHARE` of the blocks.
 
     The paper's scan goes from the last block to the first. Only blocks count whose all-reduce can
     be dropped at all.
     """
-    blocks = model.droppable(tp)
+    blocks = model.droppable(ranks)
     return blocks[len(blocks) - round(ASSUMED_SHARE * len(blocks)) :]

@@ -76,7 +76,8 @@ class _Solver:
         serial, same = (
             times(self.scenario, plan, self.lengths, none).tolist() for plan in (Plan(), self.plain)
         )
-        if self.scenario.workload.phase == "prefill" and self.scenario.workload.tp > 1:
+        work = self.scenario.workload
+        if work.phase == "prefill" and work.parallelism.communicates:
             self._two()
             self._three()
         baselines = zip(serial, same, strict=True)

@@ -126,7 +126,7 @@ def joint_optimum(
 def _all(scenario: Scenario, comm_dtype: CommDtype, chunks: int | None, iso: bool) -> list[Batch]:
     serial = Plan(comm_dtype=comm_dtype)
     batches = [batch_of(scenario, serial)] if GpuMemory(scenario).of(serial).fits else []
-    if iso and scenario.workload.tp > 1:
+    if iso and scenario.workload.parallelism.communicates:
         batches += spaces(scenario, chunks or most_chunks(scenario.workload.tokens), (comm_dtype,))
     return batches
 

@@ -137,7 +137,7 @@ def search(
     trials = optimise(space, options, exact, progress)
     chosen = _chosen(scenario, trials, exact, options)
     work = scenario.workload
-    iso_asked = options.splits_prompt and work.phase == "prefill" and work.tp > 1
+    iso_asked = options.splits_prompt and work.phase == "prefill" and work.parallelism.communicates
     iso = IsoGains(scenario)
     return SearchResult(
         best=predict(scenario, chosen),
@@ -253,7 +253,7 @@ def _drop_sets(scenario: Scenario, options: Options) -> tuple[tuple[int, ...], t
     if not options.spd or scenario.workload.tp == 1:
         return (), ()
     if options.drop_costs is None:
-        return (), assumed_drops(scenario.model, scenario.workload.tp)
+        return (), assumed_drops(scenario.model, scenario.workload.parallelism)
     order = options.drop_costs.affordable(options.accuracy_budget)[-1]
     return order, tuple(sorted(order))
 

@@ -151,7 +151,7 @@ def front_rows(result: DeploymentResult) -> list[dict[str, Any]]:
             "tp": plan.tp,
             "batch": plan.batch,
             "latency_s": trial.seconds,
-            "tokens_per_s_per_gpu": plan.batch * work.tokens / (trial.seconds * plan.tp),
+            "tokens_per_s_per_gpu": plan.batch * work.tokens / (trial.seconds * plan.tp * work.dp),
             "plan": plan.alone.model_dump(mode="json"),
         }
 

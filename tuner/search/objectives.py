@@ -61,10 +61,10 @@ class Judge:
     def gpu_seconds_per_token(self, plan: Plan, seconds: float) -> float:
         """Seconds of all GPUs together for each token that the pass takes in."""
         work = self.scenario.workload
-        tp, batch = work.tp, work.batch
+        gpus, batch = work.parallelism.gpus, work.batch
         if isinstance(plan, Deployment):
-            tp, batch = plan.tp, plan.batch
-        return seconds * tp / (batch * work.tokens)
+            gpus, batch = plan.tp * work.dp, plan.batch
+        return seconds * gpus / (batch * work.tokens)
 
     def excess(self, plan: Plan, seconds: float) -> dict[str, float]:
         """By how much each limit is exceeded; at most zero where it is kept to."""

@@ -343,7 +343,7 @@ def _latency(
     able = np.flatnonzero((sizes > 0).all(axis=1))
     tp = scenario.workload.tp
     nothing = (tp == 1 and name != "serial") or (drops and not dropped)
-    unsuited = how.unsuited(scenario.model, tp) is not None
+    unsuited = how.unsuited(scenario.model, scenario.workload.parallelism) is not None
     if nothing or unsuited or (loses(comm_dtype) and not how.quantised):
         able = able[:0]
     latency = np.full(len(prompt), np.nan)
@@ -361,7 +361,7 @@ def _latency(
 
 def _dropped(scenario: Scenario, name: str) -> tuple[int, ...]:
     drops = technique_named(name)[1]
-    return assumed_drops(scenario.model, scenario.workload.tp) if drops else ()
+    return assumed_drops(scenario.model, scenario.workload.parallelism) if drops else ()
 
 
 def swept_plan(scenario: Scenario, name: str, comm_dtype: CommDtype) -> Plan:

@@ -67,6 +67,7 @@ class Setup:
         scenario, plan, notes = _truncated(scenario, file.plan, layers)
         check_plan(plan, scenario.model, scenario.workload)
         _check_executable(plan)
+        _check_layout(scenario)
         GpuMemory(scenario).check(plan)
         baseline, without = _baseline(scenario)
         notes = (*notes, *without)
@@ -133,6 +134,15 @@ def _emulating(scenario: Scenario, tp: int) -> Scenario:
         raise InputError(f"--emulate-tp: {tp} ranks have no all-reduce (allowed: 2 or more)")
     check_tp(scenario.model, tp)
     return scenario.with_workload(tp=tp)
+
+
+def _check_layout(scenario: Scenario) -> None:
+    """Refuse what the executor has no groups of ranks for."""
+    ranks = scenario.workload.parallelism
+    if ranks.ep > 1 or ranks.gpus != ranks.tp:
+        raise InputError(
+            f"{ranks.text}: real runs share matrices only (allowed: tp alone, without ep and dp)"
+        )
 
 
 def _check_executable(plan: Plan) -> None:

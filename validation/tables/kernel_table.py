@@ -33,7 +33,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     ),
     "ep_dispatch": ("tokens", "hidden", "experts", "top_k", "ranks", "sms"),
     "ep_combine": ("tokens", "hidden", "experts", "top_k", "ranks", "sms"),
-    **dict.fromkeys((*KINDS, "all_to_all"), ("bytes", "ranks")),
+    **dict.fromkeys(KINDS, ("bytes", "ranks")),
 }
 """Operations, and the columns that say how large one is; all whole numbers above zero."""
 _SCHEME_NAMES = tuple(

@@ -4,9 +4,11 @@ from .declared import MODELS as MODELS
 from .declared import PROFILES as PROFILES
 from .declared import TECHNIQUES as TECHNIQUES
 from .declared import CaseOptions as CaseOptions
+from .declared import DataGroups as DataGroups
 from .declared import DeviceOption as DeviceOption
 from .declared import DropOption as DropOption
 from .declared import EpochsOption as EpochsOption
+from .declared import ExpertRanks as ExpertRanks
 from .declared import FolderOfPlan as FolderOfPlan
 from .declared import NewName as NewName
 from .declared import TimeoutOption as TimeoutOption

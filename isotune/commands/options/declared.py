@@ -148,6 +148,26 @@ DropOption = Annotated[
         "--drop", blocks, "BLOCKS", "Blocks whose attention all-reduce is dropped, such as 0-3,7."
     ),
 ]
+ExpertRanks = Annotated[
+    int | None,
+    option(
+        "--ep",
+        whole(1),
+        "N",
+        "Ranks that whole experts are divided over: 1, or all GPUs (tp x dp).",
+        show_default="1",
+    ),
+]
+DataGroups = Annotated[
+    int | None,
+    option(
+        "--dp",
+        whole(1),
+        "N",
+        "Groups of --tp GPUs that share the requests (attention data parallelism).",
+        show_default="1",
+    ),
+]
 EpochsOption = Annotated[int, option("--epochs", whole(1), "N", "Most epochs of distillation.")]
 FolderOfPlan = Annotated[
     Path | None, plain("--model", "FOLDER", "Hugging Face folder.", show_default="the plan's")

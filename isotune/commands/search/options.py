@@ -12,6 +12,8 @@ from isotune.commands.options import (
     TECHNIQUES,
     CaseOptions,
     Choices,
+    DataGroups,
+    ExpertRanks,
     OutputOptions,
     TokenRange,
     choice,
@@ -82,6 +84,8 @@ class SearchCase(CaseOptions):
             show_default="the whole node",
         ),
     ] = None
+    ep: ExpertRanks = None
+    dp: DataGroups = None
     batch: Annotated[
         tuple[int, ...] | None,
         option(
@@ -126,6 +130,8 @@ class SearchCase(CaseOptions):
             self.names[1],
             self.machine,
             tp=self.tp[0] if self.tp else None,
+            ep=self.ep,
+            dp=self.dp,
             batch=self.batch[0] if self.batch else None,
             prompt=self.prompt.first if self.prompt and one_length else None,
             phase=self.phase,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from isotune.simulator.architecture import Block, Model, Op, Segment
+from isotune.simulator.architecture import Block, Model, Op, Parallelism, Segment
 from isotune.simulator.schedule.split import Chunk, PassSizes, Slice, added, granularity
 from isotune.simulator.schedule.workload import Workload
 
@@ -38,6 +38,7 @@ class Strategy(ABC):
         most_parts: chunks up to which even splits are worth comparing.
         swept_parts: chunks of the even split that stands for it in a sweep.
         takes_one_of_two: whether it takes one of two collectives of each block away.
+        any_collective: whether it runs blocks whose collectives are not all all-reduces.
         needs_retraining: whether the model must be trained for it.
         caveat: what its results must be read with; empty where the model's numbers stay.
     """
@@ -59,6 +60,7 @@ class Strategy(ABC):
     most_parts: ClassVar[int] = 2
     swept_parts: ClassVar[int] = 2
     takes_one_of_two: ClassVar[bool] = False
+    any_collective: ClassVar[bool] = False
     needs_retraining: ClassVar[bool] = False
     caveat: ClassVar[str] = ""
 
@@ -98,11 +100,18 @@ class Strategy(ABC):
         """Why no search chooses it; empty where one may."""
         return "" if self.searchable else self.caveat or "it has no splits to search"
 
-    def unsuited(self, model: Model, tp: int) -> str | None:
-        """Why it cannot run the blocks of a model on `tp` ranks; None where it can."""
-        if not self.takes_one_of_two or tp == 1:
+    def unsuited(self, model: Model, ranks: Parallelism) -> str | None:
+        """Why it cannot run the blocks of a model on these ranks; None where it can."""
+        if ranks.communicates and not (self.any_collective or model.only_sums(ranks)):
+            return (
+                f"{self.label} knows all-reduces only; with {ranks.text} the rows of {model.name} "
+                "travel to their experts"
+            )
+        if self.splits == "tiles" and ranks.dp > 1:
+            return f"{self.label} cuts the rows of one batch, and dp {ranks.dp} groups share them"
+        if not self.takes_one_of_two or ranks.tp == 1:
             return None
-        alone = model.num_hidden_layers - len(model.droppable(tp))
+        alone = model.num_hidden_layers - len(model.droppable(ranks))
         if not alone:
             return None
         return (
@@ -114,8 +123,11 @@ class Strategy(ABC):
         """Why the strategy can gain nothing on a workload; None where it can."""
         if (refusal := self.refusal(workload)) is not None:
             return refusal
-        if workload.tp == 1:
-            return "one GPU has no all-reduces"
+        if not workload.parallelism.communicates:
+            gpus = workload.parallelism.gpus
+            return (
+                f"{'one GPU has' if gpus == 1 else 'GPUs that share nothing have'} no all-reduces"
+            )
         if self.splits != "nothing" and self.total(workload) < 2:
             return f"{self.label} needs two {self.unit} to split"
         return None

@@ -8,4 +8,5 @@ class Iso(SplitPrompt):
 
     name = "iso"
     label = "ISO"
+    any_collective = True
     searchable = enumerable = executable = drops = True

@@ -9,6 +9,7 @@ class NoComm(Unsplit):
 
     name = "no_comm"
     label = "no communication"
+    any_collective = True
     overlaps = False
     caveat = "a bound that no model reaches"
 

@@ -8,4 +8,5 @@ class RequestOverlap(SplitRequests):
 
     name = "request_overlap"
     label = "request overlap"
+    any_collective = True
     searchable = executable = drops = True

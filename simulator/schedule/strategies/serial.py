@@ -10,6 +10,7 @@ class Serial(Unsplit):
     name = "serial"
     label = "serial"
     searchable = executable = drops = True
+    any_collective = True
     overlaps = False
 
     def obstacle(self, workload: Workload) -> str | None:

@@ -1,0 +1,84 @@
+"""Parallelism: how GPUs share a model, and the groups of ranks that they form.
+
+Ranks are numbered with tensor parallelism innermost, then data parallelism, as engines place
+them: the ranks of a tensor-parallel group stand side by side in one node. Experts are divided over
+all ranks, whatever these share otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+Axis = Literal["tp", "ep", "dp"]
+"""What the ranks of a group share: the matrices, the experts, or the requests of a batch."""
+AXES: Final[tuple[Axis, ...]] = get_args(Axis)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parallelism:
+    """How many ranks share the matrices (`tp`), the requests (`dp`) and the experts (`ep`).
+
+    `tp` ranks hold a share of every matrix and the same tokens. `dp` such groups hold a part of
+    the requests each (attention data parallelism). With `ep` 1 the matrices of every expert are
+    shared as all others; else whole experts are divided over all `tp` times `dp` ranks.
+    """
+
+    tp: int = 1
+    ep: int = 1
+    dp: int = 1
+
+    @classmethod
+    def of(cls, ranks: "Ranks") -> "Parallelism":
+        """The parallelism itself, or tensor parallelism over so many ranks."""
+        return ranks if isinstance(ranks, Parallelism) else cls(tp=ranks)
+
+    @property
+    def gpus(self) -> int:
+        """Ranks in all."""
+        return self.tp * self.dp
+
+    def size(self, axis: Axis) -> int:
+        """Ranks of a group that shares this."""
+        return {"tp": self.tp, "ep": self.ep, "dp": self.dp}[axis]
+
+    def stride(self, axis: Axis) -> int:
+        """Distance between neighbours of a group."""
+        return {"tp": 1, "ep": 1, "dp": self.tp}[axis]
+
+    def groups(self, axis: Axis) -> tuple[tuple[int, ...], ...]:
+        """The ranks of each group that shares this; every rank is in one of them."""
+        size, stride = self.size(axis), self.stride(axis)
+        firsts = (rank for rank in range(self.gpus) if rank // stride % size == 0)
+        return tuple(tuple(first + stride * at for at in range(size)) for first in firsts)
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether tokens travel to the ranks that hold their experts.
+
+        They need not where every rank has all tokens.
+        """
+        return self.ep > 1 and self.dp > 1
+
+    @property
+    def communicates(self) -> bool:
+        """Whether its ranks have anything to send each other in a pass."""
+        return self.tp > 1 or self.dispatches
+
+    @property
+    def contradiction(self) -> str:
+        """Why the sizes cannot be combined; empty where they can."""
+        if self.ep not in (1, self.gpus):
+            return (
+                f"ep: {self.ep} of {self.gpus} ranks (tp {self.tp} x dp {self.dp}): experts are "
+                f"divided over all ranks, as engines do (allowed: 1 or {self.gpus})"
+            )
+        return ""
+
+    @property
+    def text(self) -> str:
+        """In a few words, for people: `tp 2 x dp 4, ep 8`."""
+        shared = f"tp {self.tp}" + f" x dp {self.dp}" * (self.dp > 1)
+        return shared + f", ep {self.ep}" * (self.ep > 1)
+
+
+Ranks = int | Parallelism
+"""A parallelism, or the ranks of a tensor-parallel group that is all there is."""
