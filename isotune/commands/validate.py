@@ -47,7 +47,7 @@ class _RunOptions:
         option("--nproc", whole(1), "N", "Ranks to start.", show_default="the plan's tp"),
     ] = None
     repeat: Annotated[int, option("--repeat", whole(1), "N", "Measured runs.")] = 10
-    warmup: Annotated[int, option("--warmup", whole(0), "N", "Runs before the measured ones.")] = 2
+    warmup: Annotated[int, option("--warmup", whole(1), "N", "Runs before the measured ones.")] = 2
     emulate_tp: Annotated[
         int | None,
         option(
@@ -97,9 +97,9 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
         if result is None:
             return
         judged = gate.judge(setup, self.as_json) if gate and result.failure is None else None
+        self.emit(results.Validation.of(result, judged))  # first: a full disk loses the trace only
         if self.trace is not None:
             _write_trace(self.trace, result)
-        self.emit(results.Validation.of(result, judged))
         _end(result, judged)
 
     def _setup(self) -> "Setup":

@@ -14,6 +14,7 @@ from .check import Group as Group
 from .check import Score as Score
 from .check import Scores as Scores
 from .kinds import KINDS as KINDS
+from .machine import Machine as Machine
 from .measured_search import MeasuredSearch as MeasuredSearch
 from .measured_search import Pair as Pair
 from .measured_search import Tried as Tried

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field
 
 from isotune.results._result import MOST, Part, Result, Seconds, Word
+from isotune.results.machine import Machine
 from isotune.results.search import Repairs
 from isotune.simulator import predict as simulated
 from isotune.simulator.predict import SERIAL, Scenario, predict
@@ -63,6 +64,8 @@ class MeasuredSearch(Repairs, Result):
     tried: tuple[Tried, ...] = Field(min_length=1, max_length=MOST)
     complete_run: bool = Field(default=True, alias="complete")
     failure: str | None
+    machine: Machine | None = None
+    notes: tuple[str, ...] = ()
     plan_file: str | None = None
 
     @classmethod
@@ -100,6 +103,8 @@ class MeasuredSearch(Repairs, Result):
             ),
             complete=run.failure is None,
             failure=run.failure,
+            machine=None if run.machine is None else Machine.like(run.machine),
+            notes=() if run.machine is None else tuple(run.machine.notes(scenario.hardware)),
         )
 
     def rows(self) -> list[dict[str, Any]]:

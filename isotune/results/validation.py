@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field
 
 from isotune.results._result import Interval, Part, Result, Seconds, Word
+from isotune.results.machine import Machine
 from isotune.results.measured_search import Pair
 from isotune.results.timeline import Block
 from isotune.simulator.schedule import Plan, Workload
@@ -14,18 +15,23 @@ if TYPE_CHECKING:
 
 
 class ValidationTimes(Part):
-    """Seconds of the plan and of the serial run, in the same job; None for what did not run."""
+    """Seconds of the plan and of the serial run, in the same job; None for what did not run.
+
+    `host_s` is how long the host took to enqueue a run; None where it runs the steps itself.
+    """
 
     predicted_s: Seconds
     measured_s: Seconds | None
     measured_spread: float | None
     measured_all_s: tuple[Seconds, ...] = ()
+    host_s: Seconds | None = None
     predicted_exposed_comm_s: float
     measured_exposed_comm_s: float | None
     serial_predicted_s: Seconds
     serial_measured_s: Seconds | None
     serial_measured_spread: float | None = None
     serial_measured_all_s: tuple[Seconds, ...] = ()
+    serial_host_s: Seconds | None = None
     serial_predicted_exposed_comm_s: float = 0.0
     serial_measured_exposed_comm_s: float | None = None
     predicted_saving: float
@@ -58,6 +64,7 @@ def _side(prefix: str, side: "real_run.Comparison") -> dict[str, Any]:
         f"{prefix}predicted_s": side.prediction.latency_s,
         f"{prefix}measured_s": ran.median_s if ran else None,
         f"{prefix}measured_spread": ran.spread if ran else None,
+        f"{prefix}host_s": side.host_s,
         f"{prefix}measured_all_s": tuple(ran.latencies) if ran else (),
         f"{prefix}predicted_exposed_comm_s": side.prediction.exposed_comm_s,
         f"{prefix}measured_exposed_comm_s": side.measured_exposed_s,
@@ -133,6 +140,7 @@ class Validation(Result):
     model: str
     hardware: str
     device: str
+    machine: Machine | None = None
     emulated_tp: int | None = None
     ranks: int | None = None
     layers: int | None = None
@@ -158,6 +166,7 @@ class Validation(Result):
             model=scenario.model.name,
             hardware=scenario.hardware.name,
             device=setup.device,
+            machine=None if result.machine is None else Machine.like(result.machine),
             emulated_tp=scenario.workload.tp if setup.emulated else None,
             ranks=setup.ranks,
             layers=scenario.model.num_hidden_layers,
@@ -165,7 +174,7 @@ class Validation(Result):
             weights_folder=None if setup.weights is None else str(setup.weights),
             workload=scenario.workload,
             plan=setup.plan,
-            notes=tuple(setup.notes),
+            notes=result.notes,
             complete=result.failure is None,
             failure=result.failure,
             numbers=None if result.numbers is None else Numbers.like(result.numbers),

@@ -14,10 +14,14 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Start and end of each step of one run, in the program's order; seconds since it began."""
+    """Start and end of each step of one run, in the program's order; seconds since it began.
+
+    `host` is how long the host took to enqueue all steps, 0 where it runs them itself.
+    """
 
     starts: tuple[float, ...]
     ends: tuple[float, ...]
+    host: float = 0.0
 
     @property
     def latency(self) -> float:

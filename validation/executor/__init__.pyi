@@ -1,4 +1,5 @@
 from .causal_attention import attend as attend
+from .causal_attention import attention_on as attention_on
 from .collective_ops import collective_of as collective_of
 from .collective_ops import group_of as group_of
 from .collective_ops import nccl_options as nccl_options

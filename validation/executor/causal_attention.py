@@ -1,6 +1,13 @@
-"""Causal attention of a chunk over the keys and values so far."""
+"""Causal attention of a chunk over the keys and values so far.
 
-from functools import lru_cache
+On a GPU one kernel runs all of it: a whole prompt, a chunk with context, a window, decode. Two
+kernels of unlike speed would charge or favour the chunks that a plan cuts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,6 +18,21 @@ from isotune.validation.executor.layers import Heads
 
 _TILE = 64
 """Queries that share a range of keys on a CPU."""
+_FLASH_TYPES = (torch.bfloat16, torch.float16)
+_FLASH_HEADS = 256
+"""The widest head of FlashAttention-2; widths are multiples of 8."""
+
+
+@dataclass(frozen=True)
+class AttentionKernel:
+    """What computes attention on a device, by the name that results carry.
+
+    `run` takes heads, the scaling of scores, and how many of the last keys a query sees (None:
+    all); see `attend`.
+    """
+
+    name: str
+    run: Callable[[Heads, float, int | None], Tensor]
 
 
 def attend(heads: Heads, scaling: float, window: int | None = None) -> Tensor:
@@ -19,9 +41,54 @@ def attend(heads: Heads, scaling: float, window: int | None = None) -> Tensor:
     The queries are the last ones of the keys' positions; each sees the keys up to its own, or
     the last `window` of those. Key/value heads are shared by groups of query heads.
     """
-    if heads.query.device.type == "cuda" or heads.query.shape[2] == 1:
-        return _attend(heads, scaling, window)
-    return _by_tiles(heads, scaling, window)
+    query = heads.query
+    return attention_on(query.device, query.dtype, query.shape[-1]).run(heads, scaling, window)
+
+
+@cache
+def attention_on(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionKernel:
+    """The kernel that runs all attention of a number type and head width on a device."""
+    if device.type != "cuda":
+        return AttentionKernel("torch SDPA, tiles of 64 queries", _by_tiles)
+    capability = torch.cuda.get_device_capability(device)
+    fits = dtype in _FLASH_TYPES and head_dim % 8 == 0 and head_dim <= _FLASH_HEADS
+    if not fits or capability < (8, 0):
+        return AttentionKernel("torch SDPA under a mask", _attend)
+    return AttentionKernel(_flash_name(capability), _flash)
+
+
+def _flash_name(capability: tuple[int, int]) -> str:
+    """FlashAttention-3 on Hopper where it is installed and torch takes it, else torch's own 2."""
+    try:
+        from torch.nn.attention import activate_flash_attention_impl
+    except ImportError:  # torch before 2.11
+        return "FlashAttention-2"
+    if capability[0] != 9 or find_spec("flash_attn_interface") is None:
+        return "FlashAttention-2"
+    activate_flash_attention_impl("FA3")
+    return "FlashAttention-3"
+
+
+def _flash(heads: Heads, scaling: float, window: int | None) -> Tensor:
+    """One call whatever the queries: the mask begins at the lower right corner."""
+    query, key, value = (part.transpose(1, 2) for part in heads)
+    banded = window is not None and window < key.shape[1]
+    mixed: Tensor = torch.ops.aten._flash_attention_forward(
+        query,
+        key,
+        value,
+        None,
+        None,
+        query.shape[1],
+        key.shape[1],
+        0.0,  # no dropout
+        True,  # causal
+        False,
+        scale=scaling,
+        window_size_left=window - 1 if banded and window is not None else None,
+        window_size_right=0 if banded else None,
+    )[0]
+    return mixed.transpose(1, 2)
 
 
 def _by_tiles(heads: Heads, scaling: float, window: int | None) -> Tensor:
@@ -32,6 +99,8 @@ def _by_tiles(heads: Heads, scaling: float, window: int | None) -> Tensor:
     """
     query, key, value = heads
     tokens, seen = query.shape[2], key.shape[2]
+    if tokens == 1:
+        return _attend(heads, scaling, window)
     mixed = []
     for first in range(0, tokens, _TILE):
         last = min(first + _TILE, tokens)
@@ -45,18 +114,15 @@ def _by_tiles(heads: Heads, scaling: float, window: int | None) -> Tensor:
 def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
     query, key, value = heads
     tokens, seen = query.shape[2], key.shape[2]
-    banded = window is not None and window < seen
     shared = query.shape[1] // key.shape[1]
-    if shared > 1 and query.device.type == "cuda" and (banded or query.dtype == torch.float32):
+    if shared > 1 and query.device.type == "cuda":
         # No kernel shares heads under a mask or in float32 without writing out all scores.
         key, value = (part.repeat_interleave(shared, 1) for part in (key, value))
     mask: Any = None
-    if banded:
-        assert window is not None
+    if window is not None and window < seen:
         mask = _band(tokens, seen, window, query.device)
     elif 1 < tokens < seen:
-        cuda = query.device.type == "cuda"
-        mask = _lower_right(tokens, seen) if cuda else _band(tokens, seen, seen, query.device)
+        mask = _band(tokens, seen, seen, query.device)
     return functional.scaled_dot_product_attention(
         query,
         key,
@@ -68,17 +134,7 @@ def _attend(heads: Heads, scaling: float, window: int | None) -> Tensor:
     )
 
 
-def _lower_right(tokens: int, seen: int) -> Any:
-    """The mask that CUDA's kernels know by its name.
-
-    Its module loads torch's compiler, which no CPU rank needs.
-    """
-    from torch.nn.attention.bias import causal_lower_right
-
-    return causal_lower_right(tokens, seen)
-
-
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)
 def _band(tokens: int, seen: int, window: int, device: torch.device) -> Tensor:
     """Which keys a query sees: [tokens, seen], true where the key is one of its last `window`."""
     at = torch.arange(seen - tokens, seen, device=device)[:, None]

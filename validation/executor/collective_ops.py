@@ -7,6 +7,7 @@ arrives, and gathers the sums; both ways in one byte per element with a 16-bit s
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from math import gcd
 from typing import Any, Final, Self
 
@@ -142,13 +143,16 @@ class QuantisedAllReduce:
         flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
 
 
-def nccl_options(sms: int | None = None) -> Any:
+def nccl_options(sms: int | None = None, timeout: timedelta | None = None) -> Any:
     """Options of an NCCL group: urgent, and holding so many SMs, or as many as NCCL likes.
 
-    NCCL's kernels run on a stream of their own, so the priority of the stream that calls them
-    does not reach them: without one they would wait for SMs behind all compute launched before.
+    Before torch 2.8 NCCL's kernels ran on a stream of their own, which the priority of the
+    calling stream did not reach: without one they would wait for SMs behind earlier compute.
+    torch warns where a group's `timeout` is not that of its options.
     """
     options = dist.ProcessGroupNCCL.Options(is_high_priority_stream=True)
+    if timeout is not None:
+        options._timeout = timeout
     if sms is not None:
         options.config.min_ctas = options.config.max_ctas = sms
     return options
@@ -162,9 +166,8 @@ def group_of(ranks: list[int] | None, *, cuda: bool, sms: int | None = None) -> 
     if not cuda:
         return dist.new_group(ranks)
     world: Any = dist.group.WORLD
-    options = nccl_options(sms)
-    options._timeout = world._get_backend(torch.device("cuda")).options._timeout
-    return dist.new_group(ranks, timeout=options._timeout, pg_options=options)
+    patience = world._get_backend(torch.device("cuda")).options._timeout
+    return dist.new_group(ranks, timeout=patience, pg_options=nccl_options(sms, patience))
 
 
 _PLAIN: Final[Mapping[str, Callable[[int, Any], InPlace]]] = {

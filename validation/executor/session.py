@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule import Plan, Program, Workload, expand
+from isotune.validation.executor.causal_attention import attention_on
 from isotune.validation.executor.collective_ops import Collectives, collectives_of, group_of
 from isotune.validation.executor.interpreter import Executor, Outcome
 from isotune.validation.executor.kv_cache import KvCache
@@ -36,6 +37,12 @@ class Session:
         self._on_step, self._stand_in = on_step, stand_in
         self._streams = streams_on(shard.device)
         self._groups: dict[int | None, Any] = {None: None}
+
+    @property
+    def attention(self) -> str:
+        """The name of the kernel that runs its attention."""
+        shard = self.shard
+        return attention_on(shard.device, shard.dtype, shard.layers[0].head_dim).name
 
     def executor(self, plan: Plan) -> Executor:
         """What runs a plan: its transfer type, and its budget of SMs for the collective."""

@@ -67,12 +67,17 @@ class CudaStreams:
             lane: torch.cuda.Stream(device, priority=-1 if lane == COMM else 0)
             for lane in (COMPUTE, COMM)
         }
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._starts: list[Any] = []
+        self._ends: list[Any] = []
 
     def play(self, program: Program, perform: Perform, on_step: OnStep = int) -> StepTimes:
         """See `Streams`."""
+        # The device is idle now, so tensors that another stream made before are whole, and what
+        # a stream frees from here on was last used in an order that the program gives.
         torch.cuda.synchronize(self._device)
-        begin = torch.cuda.Event(enable_timing=True)
-        starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in program.steps] for _ in "se")
+        begin, starts, ends = self._begin, *self._events(len(program.steps))
+        started = time.perf_counter()
         begin.record(self._streams[COMPUTE])
         self._streams[COMM].wait_event(begin)
         for index, step in enumerate(program.steps):
@@ -85,6 +90,7 @@ class CudaStreams:
                 starts[index].record(stream)
                 perform(index)
                 ends[index].record(stream)
+        host = time.perf_counter() - started
         # One by one, so that a run that hangs is known by the step it hangs in.
         for index, end in enumerate(ends):
             on_step(index)
@@ -93,7 +99,15 @@ class CudaStreams:
         return StepTimes(
             tuple(begin.elapsed_time(event) / 1e3 for event in starts),
             tuple(begin.elapsed_time(event) / 1e3 for event in ends),
+            host,
         )
+
+    def _events(self, steps: int) -> tuple[list[Any], list[Any]]:
+        """A start and an end of each step, made once: making them would delay the ranks unlike."""
+        for events in (self._starts, self._ends):
+            missing = range(len(events), steps)
+            events.extend(torch.cuda.Event(enable_timing=True) for _ in missing)
+        return self._starts[:steps], self._ends[:steps]
 
 
 def streams_on(device: torch.device) -> Streams:

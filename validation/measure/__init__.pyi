@@ -1,4 +1,5 @@
 from .cases import Range as Range
+from .microbenchmarks import Measurements as Measurements
 from .microbenchmarks import measure as measure
 from .microbenchmarks import source_text as source_text
 from .table_writer import contention_csv as contention_csv

@@ -88,6 +88,11 @@ def _heads(shapes: Range) -> dict[str, int]:
     return {"heads": op.heads, "kv_heads": op.kv_heads, "head_dim": op.head_dim}
 
 
+def head_dim_of(shapes: Range) -> int:
+    """The width of a head of the model's attention."""
+    return _heads(shapes)["head_dim"]
+
+
 def _norms(shapes: Range) -> Iterator[Case]:
     for tokens in token_counts(shapes):
         yield Case("rms_norm", {"tokens": tokens, "hidden": shapes.model.hidden_size})

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from isotune.validation.choices import COLLECTIVES
 from isotune.validation.executor import group_of, let_host_ahead
-from isotune.validation.measure.cases import ATTENTION_SIZES, Case, Range, cases
+from isotune.validation.measure.cases import ATTENTION_SIZES, Case, Range, cases, head_dim_of
 from isotune.validation.measure.handover import Handover
 from isotune.validation.measure.timed_kernels import (
     Kernel,
@@ -21,7 +21,7 @@ from isotune.validation.measure.timed_kernels import (
     seconds_of,
 )
 from isotune.validation.ranks import Rank
-from isotune.validation.real_run import DTYPES, wait_for_all
+from isotune.validation.real_run import DTYPES, MachineRecord, wait_for_all
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,12 @@ VISITS = 3
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Measures a range's cases, each for about `budget_s` seconds; rank 0 sends a `Row` a visit."""
+    """Measures a range's cases, each for about `budget_s` seconds.
 
-    messages: ClassVar = (Row,)
+    Rank 0 sends what it runs on, then a `Row` for each visit of a case.
+    """
+
+    messages: ClassVar = (Row, MachineRecord)
     shapes: Range
     dtype: str
     budget_s: float
@@ -70,6 +73,10 @@ class MeasureJob:
         kernels = Kernels(DTYPES[self.dtype], rank.device)
         todo = cases(self.shapes)
         groups = self._groups(rank, todo)
+        if rank.index == 0:
+            rank.send(
+                MachineRecord.of(rank.device, kernels.attention_name(head_dim_of(self.shapes)))
+            )
         rank.at("measuring")
         for index, case in [*enumerate(todo)] * VISITS:
             rank.step(index)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isotune.validation.executor import Heads, attend, collective_of, let_host_ahead
+from isotune.validation.executor import Heads, attend, attention_on, collective_of, let_host_ahead
 
 _COLD_BYTES = 256_000_000
 """Operands rotate through this much memory, since a real pass never finds them in cache."""
@@ -47,6 +47,10 @@ class Kernels:
             return mixed.transpose(1, 2).reshape(batch * q_len, -1)
 
         return attention
+
+    def attention_name(self, head_dim: int) -> str:
+        """The name of the kernel that `attention` measures."""
+        return attention_on(self._device, self._dtype, head_dim).name
 
     def rms_norm(self, tokens: int, hidden: int) -> Kernel:
         """Residual add and norm, in transformers' own ops."""

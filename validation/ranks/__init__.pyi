@@ -1,9 +1,12 @@
+from .gpus import check_gpus as check_gpus
+from .gpus import free_gpu_bytes as free_gpu_bytes
 from .launch import run as run
 from .placement import RankPlacement as RankPlacement
 from .placement import leads as leads
 from .placement import placements as placements
 from .rank import STEPS as STEPS
 from .rank import Rank as Rank
+from .rank import forget_peak_resident_bytes as forget_peak_resident_bytes
 from .rank import peak_resident_bytes as peak_resident_bytes
 from .wire import pack as pack
 from .wire import unpack as unpack

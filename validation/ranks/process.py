@@ -21,6 +21,7 @@ import torch.multiprocessing as mp
 
 from isotune.simulator.errors import InputError
 from isotune.validation.executor import nccl_options
+from isotune.validation.ranks.gpus import gpu_of
 from isotune.validation.ranks.placement import RankPlacement
 from isotune.validation.ranks.rank import Job, Rank
 from isotune.validation.ranks.run_store import Failure, Outbox, StoreAddress
@@ -28,6 +29,8 @@ from isotune.validation.ranks.run_store import Failure, Outbox, StoreAddress
 COLLECTIVE_S = 86400.0
 """Timeout of a collective: a rank may load a large model for long while others wait for it in
 one. The watching process tells waiting from hanging."""
+LEAVE_S = 10.0
+"""How long a rank that has said all may take to leave the process group."""
 START_METHOD = "spawn"
 """How rank processes are started; see `multiprocessing.set_start_method`."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -107,13 +110,13 @@ def _run_rank(index: int, start: _Start, shared: Sequence[MutableSequence[int]])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     placement, cuda = start.placements[index], start.device == "cuda"
     _use_cores(placement, keep_to_them=not cuda)
-    device = torch.device(f"cuda:{placement.local_rank}" if cuda else start.device)
+    device = torch.device(f"cuda:{gpu_of(placement)}" if cuda else start.device)
     outbox = Outbox(start.store.connect(COLLECTIVE_S)[0], placement.rank)
     rank = Rank(placement.rank, placement.ranks, device, outbox.send, shared[index])
     code = 1
     try:
-        with _joined(rank, start.store):
-            start.job(rank)
+        _join(rank, start.store)
+        start.job(rank)
         code = 0
     except BaseException as error:
         with suppress(dist.DistError):
@@ -121,18 +124,17 @@ def _run_rank(index: int, start: _Start, shared: Sequence[MutableSequence[int]])
     finally:
         with suppress(dist.DistError):  # the store has ended with the leading process
             outbox.flush()
+        if code == 0:
+            _leave()
         os._exit(code)  # not sys.exit: a comm thread may still hang in a collective
 
 
-@contextmanager
-def _joined(rank: Rank, address: StoreAddress) -> Iterator[None]:
-    """Be part of the process group within the block.
-
-    After a failure the group is left as it is: destroying it may wait for collectives that the
-    other ranks never enter, and the process ends anyway.
-    """
+def _join(rank: Rank, address: StoreAddress) -> None:
+    """Become part of the process group."""
     rank.at("joining")
     cuda = rank.device.type == "cuda"
+    # Containers set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, and a check in TF32 finds faults of its own.
+    torch.set_float32_matmul_precision("highest")
     if cuda:
         torch.cuda.set_device(rank.device)
     dist.init_process_group(
@@ -141,10 +143,19 @@ def _joined(rank: Rank, address: StoreAddress) -> Iterator[None]:
         rank=rank.index,
         world_size=rank.ranks,
         timeout=timedelta(seconds=COLLECTIVE_S),
-        pg_options=nccl_options() if cuda else None,
+        pg_options=nccl_options(timeout=timedelta(seconds=COLLECTIVE_S)) if cuda else None,
     )
-    yield
-    dist.destroy_process_group()
+
+
+def _leave() -> None:
+    """Leave the process group, in a few seconds or not at all: all has been said by now.
+
+    Destroying it may wait for ever where a CUDA graph holds NCCL's kernels, or for collectives
+    that a failed rank never enters.
+    """
+    leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_S)
 
 
 def describe(error: BaseException) -> Failure:

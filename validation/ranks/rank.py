@@ -1,7 +1,9 @@
 """What one rank of a run knows, and what a job of ranks is."""
 
+import gc
 import resource
 from collections.abc import Callable, MutableSequence, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,6 +58,13 @@ class Job(Protocol):
 
     def __call__(self, rank: Rank) -> None:
         """Do it; results go through `rank.send`."""
+
+
+def forget_peak_resident_bytes() -> None:
+    """Let the peak begin anew at what is held now, where the system can (Linux)."""
+    gc.collect()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_resident_bytes() -> float:

@@ -7,6 +7,7 @@ from .interleave import wait_for_all as wait_for_all
 from .lm_eval_harness import Score as Score
 from .lm_eval_harness import require_harness as require_harness
 from .lm_eval_harness import run_tasks as run_tasks
+from .machine_record import MachineRecord as MachineRecord
 from .quality import Limits as Limits
 from .quality import Quality as Quality
 from .quality import check_quality as check_quality

@@ -9,6 +9,7 @@ from isotune.validation.ranks import leads, placements, run
 from isotune.validation.real_run.benchmark_job import BenchmarkJob, Study
 from isotune.validation.real_run.comparison import Collected
 from isotune.validation.real_run.fits_machine import check_machine
+from isotune.validation.real_run.machine_record import MachineRecord
 from isotune.validation.real_run.messages import FinalRound, Message, PlanStarted
 from isotune.validation.real_run.run_validation import step_words
 from isotune.validation.real_run.setup import Setup
@@ -19,11 +20,13 @@ class BenchmarkRun:
     """The plans in the order in which they first ran, with all their complete rounds.
 
     `finals` has the plans that met again at the end, on those last rounds alone; empty if it
-    did not come to that. `failure` is the one line of a run that ended early.
+    did not come to that. `machine` is what rank 0 ran on. `failure` is the one line of a run that
+    ended early.
     """
 
     measured: tuple[tuple[Plan, Measurement], ...]
     finals: tuple[tuple[Plan, Measurement], ...]
+    machine: MachineRecord | None = None
     failure: str | None = None
 
 
@@ -59,6 +62,7 @@ class _Gathered:
         return BenchmarkRun(
             measured=self._measured(self.plans, 0),
             finals=self._measured(self.final.numbers, self.final.round),
+            machine=self.collected.machine,
             failure=failure,
         )
 

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from isotune.simulator.schedule import Plan
 from isotune.validation.ranks import Rank, pack, unpack
 from isotune.validation.real_run.interleave import Interleaved
+from isotune.validation.real_run.machine_record import MachineRecord
 from isotune.validation.real_run.messages import MESSAGES, FinalRound, PlanStarted, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.real_run.validate_job import check_same_request, open_session
@@ -58,7 +59,7 @@ class Study(Protocol):
 class BenchmarkJob:
     """The study on rank 0 chooses which plans all ranks run.
 
-    All send `TimedRun`s; rank 0 also sends which plans they are of.
+    All send `TimedRun`s; rank 0 also sends what it runs on, and which plans they are of.
     """
 
     messages: ClassVar = MESSAGES
@@ -69,11 +70,11 @@ class BenchmarkJob:
         """See `Job`."""
         setup = self.setup
         check_same_request(rank, setup.agreed)
-        interleaved = Interleaved(
-            rank, open_session(rank, setup, setup.scenario.workload.dtype), setup
-        )
+        session = open_session(rank, setup, setup.scenario.workload.dtype)
+        interleaved = Interleaved(rank, session, setup)
         rank.at("measuring")
         if rank.index == 0:
+            rank.send(MachineRecord.of(rank.device, session.attention))
             benchmark = Benchmark(rank, interleaved)
             self.study(benchmark)
             benchmark.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from isotune.simulator.predict import Prediction, predict
 from isotune.simulator.schedule import (
@@ -14,16 +15,31 @@ from isotune.simulator.schedule import (
     measurement,
     timeline_of,
 )
+from isotune.validation.real_run.machine_record import MachineRecord
 from isotune.validation.real_run.messages import Message, Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
+
+HOST_BOUND = 0.7
+"""Share of a run's time from which on enqueueing its kernels decides how long it takes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
-    """A program as it was predicted and as it ran (None until its first repeat is complete)."""
+    """A program as it was predicted and as it ran (None until its first repeat is complete).
+
+    `host_s` is how long the host took to enqueue it, the slowest rank's, the median over repeats;
+    None where the host runs the steps itself.
+    """
 
     prediction: Prediction
     measured: Measurement | None
+    host_s: float | None = None
+
+    @property
+    def host_bound(self) -> bool:
+        """Whether the device may have waited for the host, so that no kernel's time shows."""
+        ran, host = self.measured, self.host_s
+        return ran is not None and host is not None and host > HOST_BOUND * ran.median_s
 
     def kinds(self) -> dict[str, tuple[float, float | None]]:
         """Predicted and measured seconds of each kind of step."""
@@ -46,6 +62,7 @@ class Collected:
 
     ranks: int
     numbers: Numbers | None = None
+    machine: MachineRecord | None = None
     peak_bytes: dict[int, float] = field(default_factory=dict)
     times: dict[tuple[int, int], dict[int, StepTimes]] = field(default_factory=dict)
 
@@ -54,6 +71,8 @@ class Collected:
         match message:
             case Numbers():
                 self.numbers = message
+            case MachineRecord():
+                self.machine = message
             case PeakMemory():
                 self.peak_bytes[rank] = message.bytes
             case TimedRun():
@@ -67,6 +86,15 @@ class Collected:
                 runs.append([timeline_of(program, times) for times in by_rank.values()])
         return measurement(program, runs) if runs else None
 
+    def host_s(self, number: int) -> float | None:
+        """Seconds in which the host enqueued a program; see `Comparison`."""
+        repeats = [
+            max(times.host for times in by_rank.values())
+            for (which, _), by_rank in self.times.items()
+            if which == number and len(by_rank) == self.ranks
+        ]
+        return (median(repeats) or None) if repeats else None
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Validation:
@@ -77,7 +105,23 @@ class Validation:
     plan: Comparison
     serial: Comparison
     peak_bytes: Mapping[int, float]
+    machine: MachineRecord | None = None
     failure: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know beside the numbers: of the setup, the machine and the host."""
+        found = list(self.setup.notes)
+        if self.machine is not None:
+            found += self.machine.notes(self.setup.scenario.hardware)
+        for name, run in (("serial run", self.serial), ("plan", self.plan)):
+            if run.host_bound:
+                assert run.host_s is not None
+                found.append(
+                    f"the {name} is host-bound: enqueueing its kernels takes "
+                    f"{run.host_s * 1e3:.2f} ms, so its time is not the device's"
+                )
+        return tuple(found)
 
     @property
     def measured_saving(self) -> float | None:
@@ -92,7 +136,11 @@ def validation(setup: Setup, collected: Collected, failure: str | None = None) -
     serial_run = predict(setup.scenario, must_fit=bool(setup.baseline))
     both = predict(setup.scenario, setup.plan), serial_run
     plan, serial = (
-        Comparison(prediction=p, measured=collected.measurement(number, p.program))
+        Comparison(
+            prediction=p,
+            measured=collected.measurement(number, p.program),
+            host_s=collected.host_s(number),
+        )
         for p, number in zip(both, (1, 0), strict=True)
     )
     return Validation(
@@ -101,5 +149,6 @@ def validation(setup: Setup, collected: Collected, failure: str | None = None) -
         plan=plan,
         serial=serial,
         peak_bytes=collected.peak_bytes,
+        machine=collected.machine,
         failure=failure,
     )

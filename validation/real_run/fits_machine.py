@@ -1,12 +1,12 @@
-"""Whether a setup fits the machine it is to run on. Imports torch only to ask about GPUs."""
+"""Whether a setup fits the machine it is to run on."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import SERIAL, GpuMemory
-from isotune.validation.ranks import RankPlacement
+from isotune.validation.ranks import RankPlacement, check_gpus, free_gpu_bytes
 from isotune.validation.real_run.setup import Setup
 
 
@@ -26,25 +26,13 @@ def check_machine(setup: Setup, local: Sequence[RankPlacement]) -> None:
             f"{setup.ranks}, or a plan made with --tp {ranks})"
         )
     if setup.device == "cuda":
-        _check_gpus(local_ranks)
-    gpus = [placement.local_rank for placement in local]
-    free = local_ranks * _free_on_gpus(gpus) if setup.device == "cuda" else _free_bytes()
+        check_gpus(local)
+    free = local_ranks * free_gpu_bytes(local) if setup.device == "cuda" else _free_bytes()
     needed = local_ranks * _bytes_per_rank(setup)
     if needed > free:
         raise InputError(
             f"{setup.scenario.model.name}: {local_ranks} ranks on {setup.device} need "
             f"{needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free (use fewer --layers)"
-        )
-
-
-def _check_gpus(local_ranks: int) -> None:
-    import torch
-
-    gpus = torch.cuda.device_count()
-    if gpus < local_ranks:
-        raise InputError(
-            f"--device cuda: {local_ranks} ranks need as many GPUs, this machine has {gpus} "
-            "(allowed: --device cpu)"
         )
 
 
@@ -59,13 +47,6 @@ def _bytes_per_rank(setup: Setup) -> float:
     both = max(of.weights + of.kv_cache + 2 * of.activations for of in needed)
     wider = 4 / scenario.workload.width if setup.check_dtype == "float32" else 1
     return both * wider
-
-
-def _free_on_gpus(gpus: Iterable[int]) -> float:
-    """Free bytes of the fullest; looking at a GPU takes some of its memory (a CUDA context)."""
-    import torch
-
-    return min(float(torch.cuda.mem_get_info(gpu)[0]) for gpu in gpus)
 
 
 def _free_bytes() -> float:

@@ -1,9 +1,10 @@
-"""What the ranks of a validation or benchmark send. Imports no torch."""
+"""What the ranks of a validation or benchmark send."""
 
 from dataclasses import dataclass
 from typing import get_args
 
 from isotune.simulator.schedule import Plan, StepTimes
+from isotune.validation.real_run.machine_record import MachineRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,5 +58,5 @@ class FinalRound:
     round: int
 
 
-Message = Numbers | TimedRun | PeakMemory | PlanStarted | FinalRound
+Message = Numbers | TimedRun | PeakMemory | PlanStarted | FinalRound | MachineRecord
 MESSAGES: tuple[type[Message], ...] = get_args(Message)

@@ -72,10 +72,8 @@ class Setup:
         baseline, without = _baseline(scenario)
         notes = (*notes, *without)
         _check_types(scenario)
-        if device == "cuda":
-            # The executor launches kernels one by one.
-            scenario = scenario.with_workload(runtime="eager")
-        elif plan.comm_sms is not None:
+        scenario = _as_the_executor_runs(scenario, device)
+        if device == "cpu" and plan.comm_sms is not None:
             notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
         if emulate_tp is not None:
             check_dtype = "none"
@@ -122,6 +120,16 @@ _EMULATION = (
     "EMULATION: one device plays rank 0 of {}; its all-reduces are copies of as many bytes, "
     "paced to the times of {}; numbers are not checked"
 )
+
+
+def _as_the_executor_runs(scenario: Scenario, device: Device) -> Scenario:
+    """The scenario as our own executor runs it: no engine around a pass, nothing to schedule.
+
+    On GPUs it launches kernels one by one.
+    """
+    runtime = scenario.hardware.runtime.model_copy(update={"eager_step": 0.0})
+    scenario = scenario.with_hardware(runtime=runtime)
+    return scenario.with_workload(runtime="eager") if device == "cuda" else scenario
 
 
 def _emulating(scenario: Scenario, tp: int) -> Scenario:

@@ -1,9 +1,10 @@
 """What every rank of a validation does: it checks the numbers, then measures."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from inspect import signature
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from isotune.simulator.errors import DisagreementError
 from isotune.simulator.predict import SERIAL
-from isotune.simulator.schedule import CommDtype, Program, expand
+from isotune.simulator.schedule import CommDtype, Plan, Program, expand
 from isotune.validation.executor import Session, emulated, load_shard
-from isotune.validation.ranks import Rank, peak_resident_bytes
+from isotune.validation.ranks import Rank, forget_peak_resident_bytes, peak_resident_bytes
 from isotune.validation.real_run.interleave import Interleaved, random_ids
+from isotune.validation.real_run.machine_record import MachineRecord
 from isotune.validation.real_run.messages import MESSAGES, Numbers, PeakMemory, TimedRun
 from isotune.validation.real_run.setup import Setup
 from isotune.validation.reference import lossy, streamed_model
@@ -25,11 +27,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float3
 _TOLERANCE = {"float32": 1e-4, "bf16": 4e-2, "fp16": 1e-2}
 _QUANTISED_TOLERANCE: dict[CommDtype, float] = {"bf16": 0.0, "int8": 2e-2, "fp8": 4e-2}
 _POSITIONS = 32
+_WARM_S = 0.5
+_MOST_WARMUPS = 200
 
 
 @dataclass(frozen=True)
 class ValidateJob:
-    """The job of one rank; sends `Numbers` (rank 0), then `TimedRun`s, then its `PeakMemory`."""
+    """The job of one rank: rank 0 sends a `MachineRecord` and `Numbers`, all send `TimedRun`s and
+    their `PeakMemory`."""
 
     messages: ClassVar = MESSAGES
     setup: Setup
@@ -54,7 +59,10 @@ class ValidateJob:
             if rank.device.type == "cuda":
                 # NCCL's buffers of further groups do not come from torch's cache.
                 torch.cuda.empty_cache()
+            forget_peak(rank.device)
         session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
+        if rank.index == 0:
+            rank.send(MachineRecord.of(rank.device, session.attention))
         self._measure(rank, session)
         rank.send(PeakMemory(_peak_bytes(rank.device)))
 
@@ -96,7 +104,8 @@ class ValidateJob:
                 whole = model(ids, use_cache=False, logits_to_keep=keep).logits
             else:
                 context, tp = setup.scenario.workload.context, rank.ranks
-                past = model(ids[:, :context]).past_key_values if context else None
+                name = _name_of_cache(model)
+                past = getattr(model(ids[:, :context]), name) if context else None
                 bias_corrections = bias_corrections_of(rank, setup, setup.check_dtype)
                 with lossy(
                     model,
@@ -106,21 +115,40 @@ class ValidateJob:
                     bias_corrections=bias_corrections,
                 ):
                     whole = model(
-                        ids[:, context:], past_key_values=past, logits_to_keep=keep - context
+                        ids[:, context:], **{name: past}, logits_to_keep=keep - context
                     ).logits
         return whole.float()
 
     def _measure(self, rank: Rank, session: Session) -> None:
         setup, interleaved = self.setup, Interleaved(rank, session, self.setup)
+        # Serial and plan are interleaved, so that both see the same machine.
+        plans = (*((0, serial) for serial in setup.baseline), (1, setup.plan))
         rank.at("warming up")
-        for repeat in range(-setup.warmup, setup.repeat):
-            if repeat == 0:
-                rank.at("measuring")
-            # Serial and plan are interleaved, so that both see the same machine.
-            for number, plan in (*((0, serial) for serial in setup.baseline), (1, setup.plan)):
-                times = interleaved.run(number, plan)
-                if repeat >= 0:
-                    rank.send(TimedRun(number, repeat, times))
+        for _ in range(self._warmups(rank, interleaved, plans)):
+            for number, plan in plans:
+                interleaved.run(number, plan)
+        rank.at("measuring")
+        for repeat in range(setup.repeat):
+            for number, plan in plans:
+                rank.send(TimedRun(number, repeat, interleaved.run(number, plan)))
+
+    def _warmups(
+        self, rank: Rank, interleaved: Interleaved, plans: Sequence[tuple[int, Plan]]
+    ) -> int:
+        """Rounds still to run unclocked, after a first one that opens connections and kernels.
+
+        On a GPU they take half a second at least, in which its clock rises; all ranks run as many.
+        """
+        wanted = self.setup.warmup - 1
+        for number, plan in plans:
+            interleaved.run(number, plan)
+        if rank.device.type != "cuda":
+            return wanted
+        once = sum(interleaved.run(number, plan).latency for number, plan in plans)
+        slowest = torch.tensor([once], device=rank.device)
+        if rank.ranks > 1:
+            dist.all_reduce(slowest, dist.ReduceOp.MAX)
+        return max(wanted - 1, min(_MOST_WARMUPS, int(_WARM_S / float(slowest))))
 
 
 def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
@@ -200,3 +228,16 @@ def _peak_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return peak_resident_bytes()
+
+
+def _name_of_cache(model: Any) -> str:
+    """What transformers calls the cache: it renamed it in 5.x, and warns of the old name."""
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+
+
+def forget_peak(device: torch.device) -> None:
+    """Peak memory begins anew: the check of the numbers holds more than what is measured."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        forget_peak_resident_bytes()

@@ -1,8 +1,11 @@
 """`isotune measure`: microbenchmarks of this machine."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
 
 from isotune.commands.options import (
     Choices,
@@ -24,14 +27,15 @@ from isotune.commands.options import (
     real,
     whole,
 )
-from isotune.results import Answer
+from isotune.results import Answer, Machine
 from isotune.simulator.architecture import check_tp, load_model
+from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 from isotune.validation.choices import OPS
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
-    from isotune.validation.measure import Range
+    from isotune.validation.measure import Measurements, Range
 
 _DTYPES = ("bf16", "fp16")
 _UP_TO_4K = TokenRange(1, 4096)
@@ -89,6 +93,7 @@ class Measure(_Shapes, OutputOptions):
         from isotune.validation.measure import measure
 
         wanted = self._range()
+        check_writable(self._beside)
         with progress("measuring", wanted=not self.as_json) as report:
             done = measure(
                 wanted,
@@ -96,18 +101,38 @@ class Measure(_Shapes, OutputOptions):
                 budget_s=self.seconds,
                 timeout_s=self.timeout,
                 on_row=report,
+                keep=lambda so_far: self._keep(so_far, wanted),
             )
         if done is None:
             return
-        rows, failure = done
-        if not rows:  # a table of an earlier run stays as it is
-            end(failure)
-        written = self._written(rows, wanted)
+        if not done.rows:  # a table of an earlier run stays as it is
+            end(done.failure)
+        tables = self._tables(done, wanted)
+        machine = None if done.machine is None else Machine.like(done.machine).model_dump()
+        written = {path: count for path, (_, count) in tables.items()}
+        lines = [f"{path}: {count} rows" for path, count in written.items()]
+        try:
+            for path, (text, _) in tables.items():
+                write_text(Path(path), text)
+        except InputError:
+            typer.echo("\n".join(text for text, _ in tables.values()))  # else all would be lost
+            raise
         self.emit(
-            Answer.of("measurements", rows=written, failure=failure),
-            *(f"wrote {path}: {count} rows" for path, count in written.items()),
+            Answer.of("measurements", rows=written, machine=machine, failure=done.failure),
+            *(f"wrote {line}" for line in lines),
         )
-        end(failure)
+        end(done.failure)
+
+    @property
+    def _beside(self) -> Path:
+        """The table of contention."""
+        return self.output.with_name(f"{self.output.stem}-contention.csv")
+
+    def _keep(self, so_far: "Measurements", wanted: "Range") -> None:
+        """Write what is measured so far; a disk that is full now may not be at the end."""
+        with suppress(InputError):
+            for path, (text, _) in self._tables(so_far, wanted).items():
+                write_text(Path(path), text)
 
     def _range(self) -> "Range":
         """What is measured.
@@ -132,27 +157,24 @@ class Measure(_Shapes, OutputOptions):
             cuda=(self.device or default_device()) == "cuda",
         )
 
-    def _written(self, rows: Any, wanted: "Range") -> dict[str, int]:
-        """Write what was measured; the rows of each file."""
+    def _tables(self, done: "Measurements", wanted: "Range") -> dict[str, tuple[str, int]]:
+        """The text and the number of rows of each table that has any, by its path."""
         from isotune.validation.measure import contention_csv, measurements_csv, source_text
 
         about: dict[str, object] = {
             "hw": self.name,
             "dtype": self.dtype,
             "algorithm": "nccl" if wanted.cuda else "gloo",
-            "source": source_text(wanted),
+            "source": "isotune measure" if done.machine is None else source_text(done.machine),
         }
-        contended = sum(row.case.op == "contention" for row in rows)
-        beside = self.output.with_name(f"{self.output.stem}-contention.csv")
-        written = {}
-        for path, csv_of, count in (
-            (self.output, measurements_csv, len(rows) - contended),
-            (beside, contention_csv, contended),
-        ):
-            if count:
-                write_text(path, csv_of(rows, about))
-                written[str(path)] = count
-        return written
+        contended = sum(row.case.op == "contention" for row in done.rows)
+        tables = (
+            (self.output, measurements_csv, len(done.rows) - contended),
+            (self._beside, contention_csv, contended),
+        )
+        return {
+            str(path): (csv_of(done.rows, about), count) for path, csv_of, count in tables if count
+        }
 
 
 app = application(command(Measure))

@@ -51,6 +51,7 @@ def _spread(best: Tried) -> str:
 
 
 def _notes(done: MeasuredSearch) -> Iterator[str]:
+    yield from done.notes
     if done.failure is not None:
         yield f"It ended early: {done.failure}."
     yield (

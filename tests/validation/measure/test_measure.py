@@ -6,12 +6,14 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 from _support.tiny_models import write_config
 
 from isotune.cli import main
 from isotune.simulator.architecture import read_model
+from isotune.simulator.errors import InputError
 from isotune.validation.choices import COLLECTIVES
-from isotune.validation.measure import Range
+from isotune.validation.measure import Measurements, Range
 from isotune.validation.measure.cases import Case, cases, token_counts
 from isotune.validation.measure.measure_job import Row, merged
 
@@ -42,6 +44,7 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["rows"] == {str(table): len(rows), str(beside): 5}
     assert told["failure"] is None
+    assert told["machine"]["torch"] == torch.__version__
     for row in rows:
         assert {name for name in set().union(*SIZES.values()) if row[name]} == SIZES[row["op"]]
         assert (row["hw"], row["dtype"]) == ("here", "bf16")
@@ -60,7 +63,10 @@ def test_every_row_has_the_sizes_of_its_op_and_a_latency(tmp_path, capsys):
 def test_a_run_that_measured_nothing_leaves_an_earlier_table_alone(
     tmp_path, capsys, monkeypatch, failure, code
 ):
-    monkeypatch.setattr("isotune.validation.measure.measure", lambda *_, **__: ([], failure))
+    monkeypatch.setattr(
+        "isotune.validation.measure.measure",
+        lambda *_, **__: Measurements(rows=[], failure=failure),
+    )
     table = tmp_path / "table.csv"
     table.write_text("an earlier table\n")
     with pytest.raises(SystemExit) as stop:
@@ -68,6 +74,28 @@ def test_a_run_that_measured_nothing_leaves_an_earlier_table_alone(
     assert stop.value.code == code
     assert table.read_text() == "an earlier table\n"
     assert capsys.readouterr() == ("", f"isotune: {failure}\n")
+
+
+def test_what_was_measured_is_printed_where_it_cannot_be_written(tmp_path, capsys, monkeypatch):
+    row, kept = Row(Case("rms_norm", {"tokens": 64, "hidden": 64}), 1e-5), []
+
+    def measured(*_, keep, **__):
+        keep(Measurements(rows=[row]))
+        return Measurements(rows=[row])
+
+    def full(path, _):
+        kept.append(path)
+        raise InputError(f"{path}: cannot write it (No space left on device)")
+
+    monkeypatch.setattr("isotune.validation.measure.measure", measured)
+    monkeypatch.setattr("isotune.commands.measurements.measure.write_text", full)
+    with pytest.raises(SystemExit) as stop:
+        main(["measure", "-o", str(tmp_path / "t.csv"), "--device", "cpu"])
+    out, err = capsys.readouterr()
+    assert stop.value.code == 2
+    assert "No space left" in err
+    assert "rms_norm,this,bf16" in out
+    assert len(kept) == 2, "rows are written as they come, and at the end"
 
 
 def test_a_row_is_the_median_of_its_visits():

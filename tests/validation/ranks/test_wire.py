@@ -19,6 +19,7 @@ from isotune.validation.ranks import Rank, placements, run
 from isotune.validation.ranks.placement import RankPlacement
 from isotune.validation.ranks.run_store import Failure, RankState, open_store
 from isotune.validation.ranks.wire import NoMessageError, pack_named, unpack, unpack_named
+from isotune.validation.real_run import MachineRecord
 from isotune.validation.real_run.benchmark_job import BenchmarkJob
 from isotune.validation.real_run.messages import (
     FinalRound,
@@ -35,6 +36,9 @@ EXAMPLES = [
     PeakMemory(1.5e9),
     PlanStarted(3, Plan(strategy="iso", chunks=(40, 24), dropped=(0, 1), comm_dtype="int8")),
     FinalRound((0, 3), 7),
+    MachineRecord(
+        device="H100", torch="2.11", python="3.12", sms=132, environment={"NCCL_ALGO": "Ring"}
+    ),
     Row(Case("contention", {"m": 3, "sms": 2}), 1e-6, 0.1, 0.2, 0.3, 0.4),
     Failure("memory", "ran out of memory: \x1b[31m\n"),
 ]

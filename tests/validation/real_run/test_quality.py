@@ -181,7 +181,7 @@ def test_a_recovered_folder_runs_on_real_ranks_and_is_judged_beside_its_original
     told = json.loads(out)["evaluation"]
     assert told["recovered"] != pytest.approx(told["zero_shot"], rel=1e-5)
     assert judge(path)["perplexity"] == pytest.approx(told["zero_shot"], rel=1e-5)
-    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "0", "--model", target)
+    fast = ("--device", "cpu", "--repeat", "1", "--warmup", "1", "--model", target)
     limits = ("--max-perplexity-rise", "none", "--max-logprob-change", "1e-6")
     gate = ("--quality", *evaluation, "--original", folder, *limits)
     code, out, err = isotune("validate", path, *fast, *gate, *sizes)

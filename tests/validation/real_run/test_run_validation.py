@@ -126,7 +126,7 @@ def test_under_torchrun_each_process_is_a_rank_and_the_first_one_reports(plan):
     found = json.loads(first)
     assert found["weights"] == "random"
     assert found["numbers"]["ok"]
-    assert "1 syncs dropped, int8 transfer" in found["numbers"]["reference"]
+    assert "1 dropped all-reduce, int8 transfer" in found["numbers"]["reference"]
     assert len(found["time"]["measured_all_s"]) == 2
 
 
