@@ -65,14 +65,16 @@ class Op:
 
 @dataclass(frozen=True, kw_only=True)
 class Experts:
-    """A mixture: `per_token` of `count` experts work on a row.
+    """A mixture: `per_token` of `count` experts, each of so many `matrices`, work on a row.
 
     Where it `routes`, the op that has it also runs the router and brings the rows of each expert
-    together. The experts are divided over `ep` ranks, and the rows of `gathered` ranks reach them.
+    together. An expert has three matrices if it is gated (SwiGLU), else two. The experts are
+    divided over `ep` ranks, and the rows of `gathered` ranks reach them.
     """
 
     count: int
     per_token: int
+    matrices: int = 3
     routes: bool = False
     ep: int = 1
     gathered: int = 1
@@ -81,12 +83,6 @@ class Experts:
     def held(self) -> int:
         """Experts of one rank."""
         return self.count // self.ep
-
-
-_EVEN_EXPERTS = (
-    "routed experts are priced as grouped products of evenly loaded experts; uneven load and the "
-    "measured kernels of experts are left out: measured Mixtral passes take 8 to 10 % longer."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +100,6 @@ class Matmul(Op):
     n: int
     k: int
     experts: Experts | None = None
-
-    @property
-    def assumption(self) -> str:  # type: ignore[override]
-        """Nothing, but for experts."""
-        return _EVEN_EXPERTS if self.experts else ""
 
     modules: tuple[str, ...] = ()
     joined: tuple[int, ...] = ()
@@ -333,6 +324,10 @@ class Permute(Elementwise):
 
 class Activation(Elementwise):
     """The nonlinearity of an MLP, times its gate where it has one."""
+
+
+class ExpertsActivation(Activation):
+    """The nonlinearity of the experts that a row visits; measured kernels of experts contain it."""
 
 
 class PartialAdd(Elementwise):

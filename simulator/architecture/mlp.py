@@ -9,6 +9,7 @@ from isotune.simulator.architecture.block import (
     Collective,
     ColumnParallel,
     Experts,
+    ExpertsActivation,
     ExpertSum,
     Op,
     Permute,
@@ -197,7 +198,7 @@ class Mixture:
 
     def _routed(
         self, hidden: int, how: Parallelism, *, routes: bool
-    ) -> tuple[ColumnParallel, Activation, RowParallel]:
+    ) -> tuple[ColumnParallel, ExpertsActivation, RowParallel]:
         """The products of one rank's routed experts: of a share of the columns, or whole ones."""
         columns = self.columns // (how.tp if how.ep == 1 else 1)
         projections, width = 2 if self.gated else 1, self.latent or hidden
@@ -205,6 +206,7 @@ class Mixture:
         experts = Experts(
             count=self.experts,
             per_token=self.per_token,
+            matrices=projections + 1,
             routes=routes,
             ep=how.ep,
             gathered=gathered,
@@ -223,7 +225,7 @@ class Mixture:
                 experts=experts,
                 parameters=held * up * (width + self.bias) + router,
             ),
-            Activation(name="activation", sublayer="mlp", elements=activated),
+            ExpertsActivation(name="activation", sublayer="mlp", elements=activated),
             RowParallel(
                 name="mlp_down",
                 sublayer="mlp",

@@ -15,7 +15,12 @@ from isotune.simulator.kernels.collectives import (
 )
 from isotune.simulator.kernels.cost import Array, Cost
 from isotune.simulator.kernels.elementwise import ElementwiseParameters, elementwise_cost
-from isotune.simulator.kernels.experts import ExpertsParameters, ExpertsShape, experts_cost
+from isotune.simulator.kernels.experts import (
+    ExpertsCost,
+    ExpertsParameters,
+    ExpertsShape,
+    experts_cost,
+)
 from isotune.simulator.kernels.gemm import GemmParameters, Size, Tile, gemm_cost, waves
 from isotune.simulator.kernels.gpu import Gpu
 from isotune.simulator.kernels.inter_node import InterNode
@@ -42,6 +47,7 @@ __all__ = [
     "CollectiveParameters",
     "Cost",
     "ElementwiseParameters",
+    "ExpertsCost",
     "ExpertsParameters",
     "ExpertsShape",
     "GemmParameters",

@@ -105,6 +105,17 @@ class ExpertsShape(NamedTuple):
     matrices: ArrayLike = 3
 
 
+class ExpertsCost(NamedTuple):
+    """Cost of the experts' kernels, in the two parts that a block has as operations.
+
+    `up`: sorting, permuting the rows, the first products and the activation; `down`: the second
+    products, and adding up each token's rows. Each has half of the launches.
+    """
+
+    up: Cost
+    down: Cost
+
+
 def experts_cost(
     tokens: ArrayLike,
     shape: ExpertsShape,
@@ -114,7 +125,7 @@ def experts_cost(
     dtype: Dtype = "bf16",
     weight_dtype: Dtype | None = None,
     imbalance: float = 0.0,
-) -> Cost:
+) -> ExpertsCost:
     """Cost of the routed experts of the busiest rank; the router is not part of it.
 
     Args:
@@ -137,34 +148,61 @@ def experts_cost(
     inner, here = whole / tp, experts / ep
     load = _rows_by_expert(total, top_k, experts, ep, imbalance)
     rows = here * load.mean(axis=-1)
-    active = here * np.minimum(load, 1).mean(axis=-1)
-
-    width, weight_width = bytes_of(dtype), bytes_of(weight_dtype or dtype)
-    rate = gpu.tensor_rate(dtype) * parameters.tensor_efficiency / gpu.sms
-    up, down = ((matrices - 1) * inner, hidden), (hidden, inner)
-    seconds, tensor = np.zeros_like(rows), np.zeros_like(rows)
+    widths = _ELEMENT, bytes_of(dtype), bytes_of(weight_dtype or dtype)
+    grouped = _Grouped(load, here, widths, gpu, gpu.tensor_rate(dtype))
+    slower = np.where(inner % 16 == 0, 1.0, parameters.misaligned)
     moved_rows = rows + parameters.foreign_rows * np.maximum(total * top_k - rows, 0)
-    mem_bytes = _ELEMENT * (moved_rows * (3 * hidden + 2 * inner) + total * hidden)
-    moving = mem_bytes / (gpu.memory_bandwidth * parameters.row_efficiency)
-    for n, k in (up, down):
-        products = _tensor_time(load, here, n, k, (gpu.sms, rate, width), parameters)
-        moved = active * n * k * weight_width + rows * (k * width + n * _ELEMENT)
-        bandwidth = gpu.memory_bandwidth * parameters.memory_efficiency
-        latency = parameters.memory_latency
-        memory = moved / bandwidth - latency * np.expm1(-moved / (latency * bandwidth))
-        longer, shorter = np.maximum(products, memory), np.minimum(products, memory)
-        p = parameters.sharpness
-        seconds = seconds + longer * (1 + (shorter / longer) ** p) ** (1 / p)
-        tensor, mem_bytes = tensor + products, mem_bytes + moved
-    seconds = seconds * np.where(inner % 16 == 0, 1.0, parameters.misaligned)
     sorting = parameters.per_assignment * total * top_k
-    return Cost(
-        seconds=parameters.launch + sorting + moving + seconds,
-        sm_seconds=tensor,
-        mem_bytes=mem_bytes,
-        flops=2 * rows * matrices * hidden * inner,
-        load=np.zeros_like(rows),
+
+    def part(n: Array, k: Array, elements: Array, before: Array | float) -> Cost:
+        products, tensor, product_bytes = _products(grouped, n, k, parameters)
+        moved = _ELEMENT * elements
+        moving = moved / (gpu.memory_bandwidth * parameters.row_efficiency)
+        return Cost(
+            seconds=parameters.launch / 2 + before + moving + products * slower,
+            sm_seconds=tensor,
+            mem_bytes=moved + product_bytes,
+            flops=2 * rows * n * k,
+            load=np.zeros_like(rows),
+        )
+
+    permuted = moved_rows * (hidden + 2 * inner) + total * hidden
+    return ExpertsCost(
+        up=part((matrices - 1) * inner, hidden, permuted, sorting),
+        down=part(hidden, inner, moved_rows * 2 * hidden, 0.0),
     )
+
+
+class _Grouped(NamedTuple):
+    """What both grouped products of a rank share.
+
+    `load` is the rows by expert (..., quantiles), `here` the rank's experts, `widths` the bytes
+    of an element of y, of x and of w, `rate` FLOP/s of the tensor cores at their peak.
+    """
+
+    load: Array
+    here: Array
+    widths: tuple[float, float, float]
+    gpu: Gpu
+    rate: float
+
+
+def _products(
+    grouped: _Grouped, n: Array, k: Array, par: ExpertsParameters
+) -> tuple[Array, Array, Array]:
+    """Seconds of one grouped GEMM, its tensor time alone, and the bytes it moves."""
+    load, here, (result, width, weight_width), gpu, peak = grouped
+    active = here * np.minimum(load, 1).mean(axis=-1)
+    rows = here * load.mean(axis=-1)
+    sm = (gpu.sms, peak * par.tensor_efficiency / gpu.sms, width)
+    tensor = _tensor_time(load, here, n, k, sm, par)
+    moved = active * n * k * weight_width + rows * (k * width + n * result)
+    bandwidth = gpu.memory_bandwidth * par.memory_efficiency
+    latency = par.memory_latency
+    memory = moved / bandwidth - latency * np.expm1(-moved / (latency * bandwidth))
+    longer, shorter = np.maximum(tensor, memory), np.minimum(tensor, memory)
+    seconds = longer * (1 + (shorter / longer) ** par.sharpness) ** (1 / par.sharpness)
+    return seconds, tensor, moved
 
 
 def _rows_by_expert(

@@ -12,11 +12,13 @@ from isotune.simulator.architecture import (
     Attend,
     ChunkedAttend,
     Elementwise,
+    ExpertsActivation,
     IndexScores,
     LatentAttend,
     LatentUp,
     Matmul,
     Op,
+    Permute,
     Scan,
     SelectedLatentAttend,
 )
@@ -24,12 +26,12 @@ from isotune.simulator.kernels import (
     Array,
     Cost,
     LatentSizes,
-    Operands,
     ScanSizes,
     Size,
     latent_attention_cost,
     scan_cost,
 )
+from isotune.simulator.predict.experts import experts_kernels
 from isotune.simulator.predict.step_shape import Rows
 
 if TYPE_CHECKING:
@@ -51,6 +53,16 @@ def _elementwise(op: Elementwise, costs: "CostModel", shape: Rows) -> list[Cost]
     return [costs.elementwise(shape.rows, op.elements)]
 
 
+@kernels_of.register(ExpertsActivation)
+@kernels_of.register(Permute)
+def _inside_experts(op: Elementwise, costs: "CostModel", shape: Rows) -> list[Cost]:
+    """Nothing beside the launch where the kernels of experts were measured: they contain it."""
+    if costs.scenario.hardware.experts is None:
+        return [costs.elementwise(shape.rows, op.elements)]
+    nothing = np.zeros(np.shape(shape.rows))
+    return [Cost(nothing, nothing, nothing, nothing, nothing)]
+
+
 @kernels_of.register(Attend)
 def _attend(op: Attend, costs: "CostModel", shape: Rows) -> list[Cost]:
     return costs.attention(op, shape)
@@ -58,21 +70,11 @@ def _attend(op: Attend, costs: "CostModel", shape: Rows) -> list[Cost]:
 
 @kernels_of.register(Matmul)
 def _matmul(op: Matmul, costs: "CostModel", shape: Rows) -> list[Cost]:
+    if op.experts is not None:
+        return experts_kernels(op, op.experts, costs, shape)
     operands = costs.scenario.operands(op)
-    if op.experts is None:
-        quantise = costs.quantised(shape.rows, op.k, operands)
-        return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
-    # One grouped GEMM over the experts that get a token, if tokens choose independently and evenly.
-    count, per_token = op.experts.count, op.experts.per_token
-    rows = np.asarray(shape.rows, dtype=np.float64) * op.experts.gathered
-    routed = rows * per_token / op.experts.ep
-    active = op.experts.held * (1.0 - (1.0 - per_token / count) ** rows)
-    quantise = costs.quantised(routed, op.k, operands)
-    grouped = costs.gemm(routed / active, active * op.n, op.k, operands)
-    if not op.experts.routes:
-        return [*quantise, grouped]
-    router = costs.gemm(shape.rows, count, op.k, Operands.of(costs.scenario.workload.travel_dtype))
-    return [router, costs.elementwise(routed, 4 * op.k), *quantise, grouped]
+    quantise = costs.quantised(shape.rows, op.k, operands)
+    return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
 
 
 @kernels_of.register(ChunkedAttend)

@@ -21,6 +21,7 @@ from isotune.simulator.kernels import (
     KINDS,
     AttentionParameters,
     ElementwiseParameters,
+    ExpertsParameters,
     GemmParameters,
     LatentAttentionParameters,
     Operands,
@@ -28,6 +29,7 @@ from isotune.simulator.kernels import (
 )
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import Quantised, number_type
+from isotune.simulator.predict.experts import CHOSEN_EVENLY, CHOSEN_UNEVENLY, NOT_MEASURED
 from isotune.simulator.schedule import Workload, sm_budgets
 
 
@@ -147,6 +149,18 @@ class Scenario:
     def _gemms(self) -> dict[Operands, Selected[GemmParameters]]:
         return {}
 
+    def experts_of(self, operands: Operands) -> Selected[ExpertsParameters] | None:
+        """Parameters of the experts' kernels for these operands; None where nobody measured."""
+        if self.hardware.experts is None:
+            return None
+        if operands not in self._experts:
+            self._experts[operands] = self.hardware.expert_kernels(*operands, self.engine)
+        return self._experts[operands]
+
+    @cached_property
+    def _experts(self) -> dict[Operands, Selected[ExpertsParameters]]:
+        return {}
+
     @cached_property
     def usual_operands(self) -> Operands:
         """Number types of the products that hold most weights of the blocks."""
@@ -187,10 +201,27 @@ class Scenario:
             names.append("latent_attention")
         return tuple((name, getattr(self, name)) for name in names)
 
+    def _of(self, op: Matmul) -> tuple[str, Selected[Any]]:
+        """The section and the set whose figures price a product."""
+        operands = self.operands(op)
+        measured = None if op.experts is None else self.experts_of(operands)
+        if measured is not None:
+            return "experts", measured
+        return "gemm", self.gemm_of(operands)
+
+    @cached_property
+    def _of_products(self) -> tuple[tuple[str, Selected[Any]], ...]:
+        """What prices the products of a pass, each set once."""
+        chosen = map(self._of, self._products)
+        return tuple(
+            {
+                (name, one.path(name), one.stands_in_for): (name, one) for name, one in chosen
+            }.values()
+        )
+
     @cached_property
     def _stand_ins(self) -> tuple[str, ...]:
-        operands = dict.fromkeys(map(self.operands, self._products))
-        found = [("gemm", self.gemm_of(one)) for one in operands]
+        found: list[tuple[str, Selected[Any]]] = list(self._of_products)
         for name, chosen in self._chosen[1:]:
             of_cache = name == "attention" and self.kv_dtype != self.workload.travel_dtype
             what = f"a KV cache in {self.kv_dtype}"
@@ -210,7 +241,8 @@ class Scenario:
         if isinstance(op, Collective) and KINDS[op.kind].source:
             return f"{op.section}.{op.kind}"
         if isinstance(op, Matmul):
-            return self.gemm_of(self.operands(op)).path(op.section)
+            section, chosen = self._of(op)
+            return chosen.path(section)
         return self.section(op.section)
 
     def source_of(self, section: str) -> str:
@@ -236,9 +268,16 @@ class Scenario:
     @cached_property
     def _class_errors(self) -> dict[str, float]:
         renamed = {"latent_attention": "attention"}
-        return self.hardware.class_errors(
+        errors = self.hardware.class_errors(
             *((renamed.get(name, name), chosen) for name, chosen in self._chosen)
         )
+        # Experts share the class of products, whose error is that of the less certain of both.
+        of_experts = [
+            self.hardware.class_errors(("gemm", chosen))["gemm"]
+            for name, chosen in self._of_products
+            if name == "experts"
+        ]
+        return errors | {"gemm": max(errors["gemm"], *of_experts)} if of_experts else errors
 
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction."""
@@ -255,9 +294,18 @@ class Scenario:
             *self._stand_ins,
             *filter(None, (note,)),
             *self.model.left_out(ranks),
+            *self._assumed_of_experts(),
             *self._of_layout(),
             *self._beyond_the_model(),
         )
+
+    def _assumed_of_experts(self) -> tuple[str, ...]:
+        """What is assumed about the cost of routed experts, if the model has any."""
+        if not any(op.experts for op in self._products):
+            return ()
+        if self.hardware.experts is None:
+            return (NOT_MEASURED,)
+        return (CHOSEN_UNEVENLY if self.workload.parallelism.ep > 1 else CHOSEN_EVENLY,)
 
     def _of_layout(self) -> tuple[str, ...]:
         """What is assumed about ranks that do not all have the same tokens."""
@@ -265,7 +313,7 @@ class Scenario:
         found = []
         if ranks.dispatches and self.model.num_experts > 1:
             found.append(
-                "experts are assumed to be chosen evenly, also between ranks; all-to-alls are "
+                "as many tokens are assumed to travel between any two ranks; all-to-alls are "
                 "derived from the all-reduce, and no dispatch kernel was measured."
             )
         if ranks.dp > 1 and self.workload.batch % ranks.dp:

@@ -51,7 +51,8 @@ class CostModel:
             parts += ((HOST, self._host(parts[-1][1])),)
         seconds: Array = np.asarray(sum(cost.seconds for _, cost in parts))
         mem_bytes = np.asarray(sum(cost.mem_bytes for _, cost in parts))
-        rate = mem_bytes / (seconds * self.scenario.hardware.gpu.memory_bandwidth)
+        most = seconds * self.scenario.hardware.gpu.memory_bandwidth
+        rate = np.divide(mem_bytes, most, out=np.zeros_like(most), where=most > 0)
         return StepCost(seconds, parts, np.zeros_like(seconds), rate, np.ones_like(seconds))
 
     def slowdowns(self, compute: StepCost, sync: StepCost) -> tuple[Array, Array]:
@@ -141,14 +142,19 @@ class CostModel:
             weight_dtype=operands.weight_dtype,
         )
 
-    def quantised(self, rows: Size, k: int, operands: Operands) -> list[Cost]:
+    def quantised(
+        self, rows: Size, k: int, operands: Operands, stands_in_for: str | None = None
+    ) -> list[Cost]:
         """The kernel that quantises a product's activations, where there is one.
 
         It reads them and writes them narrower. Measured sets of a type contain it: their rows
-        were taken with it. Where other figures stand in, it is added.
+        were taken with it. Where other figures stand in (see `Selected`; by default those of
+        `gemm`), it is added.
         """
         activations = number_type(operands.dtype)
-        stands_in = self.scenario.gemm_of(operands).stands_in_for
+        stands_in = stands_in_for
+        if stands_in is None:
+            stands_in = self.scenario.gemm_of(operands).stands_in_for
         if not (activations.quantises_activations and str(operands) in stands_in):
             return []
         return [self.memory_kernel(rows, k * (self.scenario.workload.width + activations.bytes))]

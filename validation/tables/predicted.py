@@ -109,7 +109,7 @@ def _experts(rows: Rows, profile: HardwareProfile) -> Array:
     ungated = [(hidden == h) & (intermediate == i) for h, i in UNGATED]
     matrices = np.where(np.any(ungated, axis=0), 2, 3)
     dtype, weight_dtype = rows.operands
-    return experts_cost(
+    both = experts_cost(
         tokens,
         ExpertsShape(hidden, intermediate, experts, top_k, tp, ep, matrices),
         gpu=profile.gpu,
@@ -117,7 +117,8 @@ def _experts(rows: Rows, profile: HardwareProfile) -> Array:
         dtype=dtype,
         weight_dtype=weight_dtype,
         imbalance=power_law(rows.key.distribution),
-    ).seconds
+    )
+    return both.up.seconds + both.down.seconds
 
 
 def _norm(rows: Rows, profile: HardwareProfile) -> Array:

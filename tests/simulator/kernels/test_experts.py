@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isotune import read_profile
-from isotune.simulator.kernels import ExpertsParameters, ExpertsShape, experts_cost
+from isotune.simulator.kernels import Cost, ExpertsParameters, ExpertsShape, experts_cost
 
 GPU = read_profile("h100").gpu
 PARAMETERS = ExpertsParameters(
@@ -28,14 +28,26 @@ MIXTRAL = ExpertsShape(4096, 14336, 8, 2)
 DEEPSEEK = ExpertsShape(7168, 2048, 256, 8)
 
 
-def cost(tokens, shape=DEEPSEEK, **options):
+def parts(tokens, shape=DEEPSEEK, **options):
     return experts_cost(tokens, shape, **{"gpu": GPU, "parameters": PARAMETERS} | options)
+
+
+def cost(tokens, shape=DEEPSEEK, **options):
+    """Both parts together."""
+    up, down = parts(tokens, shape, **options)
+    return Cost(*(first + second for first, second in zip(up, down, strict=True)))
 
 
 def test_flops_are_those_of_the_experts_that_each_token_chose():
     assert cost(1024, MIXTRAL).flops == 1024 * 2 * 2 * 3 * 4096 * 14336
     ungated = MIXTRAL._replace(matrices=2)
     assert cost(1024, ungated).flops == pytest.approx(2 / 3 * cost(1024, MIXTRAL).flops)
+
+
+def test_the_first_products_of_a_gated_expert_compute_twice_what_the_second_do():
+    up, down = parts(1024, MIXTRAL)
+    assert up.flops == 2 * down.flops
+    assert up.seconds > down.seconds
 
 
 @pytest.mark.parametrize("imbalance", [0.0, 1.01, 1.2])
