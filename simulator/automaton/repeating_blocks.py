@@ -7,7 +7,7 @@ of each step in every split. Nothing here knows a strategy; a new expansion is r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -156,13 +156,19 @@ def _times(part: _Part, roles: int) -> Index:
 def _tail(program: Program) -> tuple[Role, ...]:
     """The collectives of the first block that may be in flight when the next one begins.
 
-    From the first that a later block waits for.
+    From the first that a later block waits for. Names are left out: what is in flight takes as long
+    after an attention as after an MLP.
     """
     steps = program.steps
     inner = [i for i, step in enumerate(steps) if step.lane == COMM and step.block == 0]
     later = {d for step in steps if step.block > 0 for d in step.depends_on}
     first = next((at for at, index in enumerate(inner) if index in later), len(inner))
-    return tuple(steps[index].role for index in inner[first:])
+    return tuple(_nameless(steps[index].role) for index in inner[first:])
+
+
+def _nameless(role: Role) -> Role:
+    ops, *place = role
+    return (tuple(replace(op, name="", sublayer="attention") for op in ops), *place)
 
 
 def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:

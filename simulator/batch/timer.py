@@ -108,6 +108,13 @@ class Timer:
     latencies = seconds
     """The earlier name, which `isotune.Predictor` keeps."""
 
+    def compiles(self, plan: Plan) -> bool:
+        """Whether the compiled engine runs plans of this shape; else each takes a timeline."""
+        scenario = self.scenario
+        ranks = scenario.workload.parallelism
+        found = structure(scenario.model, ranks, plan.strategy, len(plan.chunks))
+        return found is not None
+
     def run(self, batch: Batch) -> Array:
         """Seconds [plans] of a batch of this scenario."""
         return run(batch, self._compute)

@@ -112,8 +112,10 @@ def best_split(
     drop_sets: Iterable[tuple[int, ...]] = ((),),
     chunks: int | None = None,
 ) -> Best | None:
-    """The optimal ISO plan of two to `chunks` chunks; None where no split is possible or
-    fits in memory.
+    """The optimal ISO plan of two to `chunks` chunks.
+
+    None where no split is possible or fits in memory, and for a model whose blocks only the
+    reference timeline runs: it would take minutes over all splits.
 
     Compares every split at tile granularity x transfer type x SM budget x given drop set; three
     chunks unless that takes long (see `most_chunks`).
@@ -124,6 +126,8 @@ def best_split(
     best: Best | None = None
     timer, compared = Timer(scenario), 0
     for batch in spaces(scenario, chunks or most_chunks(tokens), comm_dtypes):
+        if not timer.compiles(batch.plan):
+            return None
         times = timer.run(crossed(batch, drops))
         compared += len(times)
         at = int(times.argmin())

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isotune import hw_profiles
-from isotune.simulator.architecture import load_model
+from isotune.simulator.architecture import bundled_models, load_model
 from isotune.simulator.batch import Batch, DropSets, Splits, Timer
 from isotune.simulator.batch import many_plans as batch
 from isotune.simulator.machine import read_profile
@@ -197,3 +197,24 @@ def test_blocks_of_several_kinds_take_as_long_as_in_the_reference():
         for _ in range(20):
             plan = random_plan(rng, scenario)
             assert timer.latency(plan) == pytest.approx(reference(scenario, plan), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", bundled_models())
+def test_every_bundled_model_is_compiled(name):
+    """What only the reference timeline runs is searched for minutes instead of a second."""
+    scenario = Scenario(
+        model=load_model(name), hardware=read_profile("b200"), workload=Workload(prompt=512, tp=2)
+    )
+    assert Timer(scenario).compiles(Plan(strategy="iso", chunks=(256, 256)))
+
+
+def test_blocks_that_leave_all_reduces_of_other_names_behind_take_as_long_as_in_the_reference():
+    scenario = Scenario(
+        model=load_model("nemotron-3-nano-30b-a3b"),  # state space, attention, experts: one each
+        hardware=read_profile("h100"),
+        workload=Workload(prompt=4096, tp=2),
+    )
+    timer = Timer(scenario)
+    for chunks in ((2048, 2048), (1000, 3096), (1024, 2048, 1024)):
+        plan = Plan(strategy="iso", chunks=chunks)
+        assert timer.latency(plan) == pytest.approx(reference(scenario, plan), rel=1e-9)
