@@ -72,6 +72,54 @@ TOPO = """\tGPU0\tGPU1\tCPU Affinity\tNUMA Affinity
 GPU0\t X \tNV12\t0-63\t0
 GPU1\tNV12\t X \t0-63\t0
 """
+TRACE = {
+    "schemaVersion": 1,
+    "deviceProperties": [{"id": 0, "name": "NVIDIA H100 80GB HBM3"}],
+    "distributedInfo": {"backend": "nccl", "rank": 0, "world_size": 2},
+    "traceEvents": [
+        {
+            "ph": "M",
+            "name": "process_name",
+            "pid": 0,
+            "tid": 0,
+            "ts": 0,
+            "args": {"name": "python"},
+        },
+        *(
+            {
+                "ph": "X",
+                "cat": "user_annotation" if "#" in name else "kernel",
+                "name": name,
+                "pid": 0,
+                "tid": stream,
+                "ts": 5e6 + ts + 50 * block,
+                "dur": dur,
+                "args": {"device": 0, "stream": stream, "correlation": 10 * block + ts, **sent},
+            }
+            for block in range(3)
+            for name, stream, ts, dur, sent in (
+                (f"ProfilerStep#{block}", 1, 0, 40, {}),
+                ("nvjet_tst_128x256_64x4_TNT", 7, 0, 20, {}),
+                (
+                    "ncclDevKernel_AllReduce_Sum_bf16_RING_LL",
+                    *(20, 21, 12),
+                    {
+                        "Collective name": "allreduce",
+                        "In msg nelems": 65536,
+                        "Out msg nelems": 65536,
+                        "Group size": 2,
+                        "dtype": "BFloat16",
+                    },
+                ),
+                ("my_kernel", 7, 33, 4, {}),
+            )
+        ),
+    ],
+}
+KERNEL_NAMES = {
+    "kernels": [{"op": "mine", "stream": "compute", "words": ["my_kernel"]}],
+    "passes": ["my pass"],
+}
 SYSTEM = {
     "data_dir": "data/big_sxm",
     "gpu": {"mem_bw": 3350000000000, "mem_capacity": 85899345920, "float16_tc_flops": 989e12},
@@ -143,7 +191,16 @@ class Kind:
 _REPORT = (("report", "{}", "-o", "out.html"),)
 _RESULT = {
     name: Kind(name=f"{name}.json", format=JSON, commands=_REPORT)
-    for name in ("prediction", "search", "policy", "sweep", "check", "runs", "calibration")
+    for name in (
+        "prediction",
+        "search",
+        "policy",
+        "sweep",
+        "check",
+        "runs",
+        "calibration",
+        "traced",
+    )
 }
 KINDS: dict[str, Kind] = {
     "profile": Kind(
@@ -237,6 +294,16 @@ KINDS: dict[str, Kind] = {
         format=YAML,
         commands=(("import", "aiconfigurator", "{}", "--from", "h100", "-o", "out.yaml"),),
     ),
+    "engine trace": Kind(
+        name="trace.json",
+        format=JSON,
+        commands=(("import", "trace", "{}"), ("import", "trace", "{}", "-o", "out.csv")),
+    ),
+    "kernel names": Kind(
+        name="kernels.yaml",
+        format=YAML,
+        commands=(("import", "trace", "trace.json", "--kernels", "{}"),),
+    ),
     **_RESULT,
 }
 """Every kind of file that a command reads and that can be hostile."""
@@ -288,6 +355,8 @@ def examples(folder: Path) -> dict[str, str]:
         "nccl-tests log": LOG,
         "topology": TOPO,
         "aiconfigurator system": _yaml_text(SYSTEM),
+        "engine trace": json.dumps(TRACE),
+        "kernel names": _yaml_text(KERNEL_NAMES),
     }
     for kind, text in texts.items():
         (folder / KINDS[kind].name).write_text(text, encoding="utf-8")
@@ -301,6 +370,7 @@ def examples(folder: Path) -> dict[str, str]:
         "check": ("check", "gemms.csv"),
         "runs": ("check", "runs.csv"),
         "calibration": ("calibrate", "gemms.csv", "--base", "a100", "-o", "fitted.yaml"),
+        "traced": ("import", "trace", "trace.json"),
     }
     for kind, command in commands.items():
         found = run(*command, "--json")

@@ -44,5 +44,9 @@ from .sweep import Sweep as Sweep
 from .sweep import SweepRow as SweepRow
 from .timeline import Block as Block
 from .timeline import Step as Step
+from .trace import Busy as Busy
+from .trace import Foreseen as Foreseen
+from .trace import Traced as Traced
+from .trace import TracedKernel as TracedKernel
 from .validation import Quality as Quality
 from .validation import Validation as Validation

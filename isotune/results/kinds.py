@@ -11,6 +11,7 @@ from isotune.results.prediction import Prediction
 from isotune.results.search import Deployments, SearchResult, SharedSearch
 from isotune.results.sensitivity import DropCheck, Recovery, SensitivityScan
 from isotune.results.sweep import Sweep
+from isotune.results.trace import Traced
 from isotune.results.validation import Validation
 
 KINDS: Final[dict[str, type[Result]]] = {
@@ -30,6 +31,7 @@ KINDS: Final[dict[str, type[Result]]] = {
         SensitivityScan,
         Recovery,
         DropCheck,
+        Traced,
     )
 }
 """Every result by its kind."""

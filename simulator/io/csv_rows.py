@@ -1,10 +1,8 @@
 """CSV files as typed rows: one pydantic model per table in, one-line errors out."""
 
 import csv
-import gzip
 import io
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from pydantic import (
 )
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.io.text_files import read_bytes
 
 MOST_BYTES = 200_000_000
 LARGEST, SMALLEST = 1e15, 1e-15
@@ -215,18 +214,9 @@ def csv_header(path: Path) -> tuple[str, ...]:
 
 
 def _text(path: Path, most: int) -> str:
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rb") as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise InputError(f"{path}: larger than {most} bytes")
-        return data.decode("utf-8-sig")
+        return read_bytes(path, most).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it ({error.strerror or error})") from error
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip data ({error})") from error

@@ -1,9 +1,11 @@
 """Reading and writing the files a user touches: YAML in, one-line errors out."""
 
+import gzip
 import json
 import math
 import os
 import re
+import zlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,22 +92,38 @@ def _texts(data: object) -> str:
     return data if isinstance(data, str) else ""
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """The bytes of a file, unpacked where its name ends in `.gz`; `most` counts them unpacked.
+
+    Raises:
+        InputError: the file is missing, unreadable, damaged or too large.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: not a file")
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rb") as file:
+            data = file.read(most + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged gzip data ({error})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror or error})") from error
+    if len(data) > most:
+        raise InputError(f"{path}: larger than {most} bytes, which no such file should be")
+    return bytes(data)
+
+
 def read_text(path: Path, most: int = MAX_BYTES) -> str:
-    """The text of a UTF-8 file of at most `most` bytes.
+    """The text of a UTF-8 file (`.gz` is unpacked) of at most `most` bytes.
 
     Raises:
         InputError: the file is missing, unreadable, too large or not UTF-8.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: not a file")
-        if path.stat().st_size > most:
-            raise InputError(f"{path}: larger than {most} bytes, which no such file should be")
-        return path.read_text(encoding="utf-8")
+        text = read_bytes(path, most).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot read it ({error.strerror})") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

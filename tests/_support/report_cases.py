@@ -11,6 +11,7 @@ from isotune.cli import main
 from isotune.simulator.architecture import load_model
 from isotune.simulator.files import ModelReference, PlanFile
 from isotune.simulator.schedule import Plan, Workload
+from tests._support.traces import GpuTrace, overlapped_pass, serial_pass
 
 BLOCKS = 32
 GEMMS = "op,hw,dtype,m,n,k,latency_us\n" + "".join(
@@ -32,7 +33,17 @@ TINY = {
     "vocab_size": 131,
     "max_position_embeddings": 128,
 }
-WANTED = ("search", "deployments", "policy", "sweep", "check", "runs", "calibration", "sensitivity")
+WANTED = (
+    "search",
+    "deployments",
+    "policy",
+    "sweep",
+    "check",
+    "runs",
+    "calibration",
+    "sensitivity",
+    "trace",
+)
 
 
 def wanted(results: dict[str, Path]) -> list[str]:
@@ -87,8 +98,18 @@ def results_in(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "runs", saved(folder, "runs", "check", "runs.csv")
     fit = ("calibrate", "gemms.csv", "--base", "a100", "-o", "mine.yaml", "--date", "2026-01-31")
     yield "calibration", saved(folder, "calibration", *fit)
+    (folder / "trace.json").write_text(json.dumps(_trace()))
+    options = ("--beside", "plan.yaml", "-o", "rows.csv")
+    yield "trace", saved(folder, "traced", "import", "trace", "trace.json", *options)
     if all(map(find_spec, ("torch", "transformers", "safetensors"))):
         yield "validation", _validation(folder)
+
+
+def _trace() -> dict[str, object]:
+    """A pass in which most of the communication is hidden."""
+    trace = GpuTrace()
+    overlapped_pass(trace, serial_pass(trace, 0.0, blocks=3), blocks=3)
+    return trace.data()
 
 
 def _validation(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from isotune.commands.options import (
     profile_name,
     whole,
 )
-from isotune.results import Answer
+from isotune.results import Answer, Predicted, read_result
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, write_text
 
@@ -38,8 +38,7 @@ class ImportNcclTests(OutputOptions):
         from isotune.validation.importers import read_log, table_text
 
         check_writable(self.output)
-        if any(character in self.hw for character in ',"\n'):
-            raise InputError(f"--hw: {self.hw!r} is not a name")
+        _check_name(self.hw)
         read = read_log(self.log, in_place=self.in_place)
         source = f"nccl-tests {read.nccl}".strip()
         write_text(self.output, table_text(read, hw=self.hw, source=source))
@@ -147,7 +146,98 @@ def _write_profile(output: Path, text: str) -> list[str]:
     return [wrote, *(f"note: {caution}" for caution in profile.cautions())]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportTrace(OutputOptions):
+    """A torch.profiler trace to a measured timeline: what overlapped, what was exposed."""
+
+    trace: Annotated[Path, typer.Argument(help="Trace of one rank (.json, .json.gz).")]
+    pass_: Annotated[
+        str | None,
+        plain("--pass", "TEXT", "Part of the annotation that encloses a pass.", show_default=False),
+    ] = None
+    per_block: Annotated[
+        int | None,
+        option(
+            "--per-block", whole(1, 64), "N", "Collectives of a block.", show_default="what repeats"
+        ),
+    ] = None
+    beside: Annotated[
+        Path | None,
+        plain(
+            "--beside", "FILE", "A prediction of the pass: plan.yaml, or what predict --json says."
+        ),
+    ] = None
+    kernels: Annotated[
+        Path | None, plain("--kernels", "FILE", "Names of kernels (YAML), before the bundled ones.")
+    ] = None
+    output: Annotated[
+        Path | None,
+        output_option("Also write a table of the kernels whose sizes are known (.csv)."),
+    ] = None
+    hw: Annotated[str, plain("--hw", "NAME", "Name of the machine in the table.")] = ""
+
+    def run(self) -> None:
+        """Print the timeline, and write the table."""
+        from isotune.results import Traced
+        from isotune.validation.traces import (
+            bundled_names,
+            passes_of,
+            read_names,
+            read_trace,
+            rows_of,
+            rows_text,
+        )
+
+        if self.output is not None:
+            check_writable(self.output)
+        _check_name(self.hw)
+        names = bundled_names() if self.kernels is None else read_names(self.kernels)
+        beside = None if self.beside is None else _predicted(self.beside)
+        trace = read_trace(self.trace)
+        passes = passes_of(trace, names, self.pass_)
+        written: dict[str, Any] = {}
+        if self.output is not None:
+            found = rows_of(trace, passes)
+            write_text(self.output, rows_text(found, hw=self.hw, source=f"trace on {trace.device}"))
+            written = {
+                "table": str(self.output),
+                "table_rows": len(found.rows),
+                "table_left_out": found.left_out,
+            }
+        self.emit(
+            Traced.of(
+                trace,
+                passes,
+                per_block=self.per_block,
+                beside=beside,
+                file=self.trace.name,
+                **written,
+            )
+        )
+
+
+def _predicted(path: Path) -> Predicted:
+    """The prediction in a file.
+
+    Raises:
+        InputError: unreadable, or another kind of result.
+    """
+    found = read_result(path)
+    if not isinstance(found, Predicted):
+        raise InputError(
+            f"--beside: {path} holds a {found.kind}, not a prediction (allowed: plan.yaml, what "
+            "isotune predict or search prints with --json)"
+        )
+    return found
+
+
+def _check_name(hw: str) -> None:
+    if any(character in hw for character in ',"\n'):
+        raise InputError(f"--hw: {hw!r} is not a name")
+
+
 app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)
 app.command("nccl-tests")(command(ImportNcclTests))
 app.command("aiconfigurator")(command(ImportAiconfigurator))
+app.command("trace")(command(ImportTrace))
 app.command("topo")(command(ImportTopology))

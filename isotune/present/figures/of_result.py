@@ -36,6 +36,7 @@ from isotune.results import (
     SharedSearch,
     Sweep,
     Times,
+    Traced,
     Validation,
 )
 
@@ -63,6 +64,7 @@ def figures_of(result: Result, source: str, others: Sequence[Result] = ()) -> tu
         "calibration": lambda: [fits_figure(whole)],
         "validation": lambda: _validation(whole),
         "sensitivity": lambda: [_sensitivity(whole, others)],
+        "trace": lambda: _traced(whole),
     }
     if result.kind not in makers:
         return ()
@@ -178,6 +180,10 @@ def _checks(done: Checks) -> list[Figure | None]:
         errors_figure(scores, "Errors by machine") if scores else None,
         scatter_figure(points) if points else None,
     ]
+
+
+def _traced(done: Traced) -> list[Figure | None]:
+    return [timeline_figure({"": done.timelines})] if done.timelines else []
 
 
 def _validation(done: Validation) -> list[Figure | None]:

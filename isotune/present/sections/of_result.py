@@ -23,6 +23,7 @@ _MAKERS = {
     "sensitivity": "sensitivity.sensitivity_section",
     "recovery": "sensitivity.recovery_section",
     "drop_check": "sensitivity.drop_check_section",
+    "trace": "trace.trace_section",
 }
 
 

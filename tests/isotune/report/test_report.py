@@ -34,13 +34,23 @@ def titles(page, kind):
 def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
     verdicts = {part.kind: part.verdict for part in page.sections}
     assert set(verdicts) == {
-        *("search", "deployments", "policy", "sweep", "check", "calibration", "sensitivity")
+        *(
+            "search",
+            "deployments",
+            "policy",
+            "sweep",
+            "check",
+            "calibration",
+            "sensitivity",
+            "trace",
+        )
     }
     for kind in ("search", "deployments", "policy", "sweep"):
         assert re.search(r"80 % interval: -?[\d.]+ to -?[\d.]+ %", verdicts[kind]), kind
     assert "off on average: gemm by" in next(p.verdict for p in page.sections if p.source[0] == "c")
     assert "held back" in verdicts["calibration"]
     assert "all-reduces can be dropped" in verdicts["sensitivity"]
+    assert "of the communication ran beside compute" in verdicts["trace"]
 
 
 def test_a_validation_sets_the_real_run_beside_the_prediction(saved_results):
