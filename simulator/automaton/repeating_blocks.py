@@ -167,8 +167,8 @@ def _tail(program: Program) -> tuple[Role, ...]:
 
 
 def _nameless(role: Role) -> Role:
-    ops, *place = role
-    return (tuple(replace(op, name="", sublayer="attention") for op in ops), *place)
+    ops, chunk, tile = role
+    return tuple(replace(op, name="", sublayer="attention") for op in ops), chunk, tile
 
 
 def _pairs(parts: list[_Part]) -> list[tuple[int, int]]:
