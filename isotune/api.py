@@ -53,10 +53,12 @@ def search(
         DoesNotFitError: no plan fits in memory.
     """
     # Optuna and numba take a while to import, and a prediction needs neither.
-    from isotune.results import SearchResult
+    from isotune.export import runners
+    from isotune.results import Engine, SearchResult
     from isotune.tuner.search import search as find
 
-    return SearchResult.of(find(scenario, options, progress))
+    found = find(scenario, options, progress)
+    return SearchResult.of(found, engines=tuple(map(Engine.like, runners(found.best))))
 
 
 def sweep(grid: "Grid") -> "Sweep":

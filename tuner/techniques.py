@@ -133,16 +133,35 @@ def latency(scenario: Scenario, plan: Plan) -> float:
     return float(Timer(scenario).seconds([plan])[0])
 
 
-def best_even(scenario: Scenario, strategy: str, most: int) -> Plan | None:
-    """The best of even splits into 2 to `most` parts, over SM budgets; None if it cannot split."""
+def best_even(scenario: Scenario, strategy: str, most: int, *, like: Plan = SERIAL) -> Plan | None:
+    """The best of even splits into 2 to `most` parts, over SM budgets; None if it cannot split.
+
+    Transfer type and drop set are those of the plan `like`.
+    """
     even = [even_plan(scenario, strategy, count) for count in range(2, most + 1)]
+    same = {"comm_dtype": like.comm_dtype, "dropped": like.dropped}
     plans = [
-        plan.model_copy(update={"comm_sms": sms})
+        plan.model_copy(update={"comm_sms": sms} | same)
         for plan in even
         if plan is not None
         for sms in scenario.sm_budgets
     ]
     return _fastest(scenario, plans) if plans else None
+
+
+def cut_in_the_middle(scenario: Scenario, best: Plan) -> Prediction | None:
+    """The best plan's strategy with two even parts, the rest as the best plan has it.
+
+    None where the best plan splits nothing, has that very cut, or memory does not hold it.
+    """
+    if len(best.chunks) < 2:
+        return None
+    even = best_even(scenario, best.strategy, 2, like=best)
+    if even is None or even.chunks == best.chunks:
+        return None
+    with suppress(DoesNotFitError):
+        return predict(scenario, even)
+    return None
 
 
 class IsoGains:

@@ -10,9 +10,9 @@ from isotune.commands.options import (
     DTYPE_ALIASES,
     CaseOptions,
     DataGroups,
+    DetailedOutput,
     DropOption,
     ExpertRanks,
-    OutputOptions,
     TraceFile,
     application,
     choice,
@@ -106,7 +106,7 @@ class _PlanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predict(_PlanOptions, _Case, OutputOptions):
+class Predict(_PlanOptions, _Case, DetailedOutput):
     """Predict one plan: latency, exposed communication, and where the time goes."""
 
     trace: TraceFile = None
@@ -119,7 +119,7 @@ class Predict(_PlanOptions, _Case, OutputOptions):
         prediction = isotune.predict(scenario, plan)
         if self.trace is not None:
             write_timelines(self.trace, prediction, "plan")
-        self.emit(prediction)
+        self.emit(prediction, *self.more)
 
     def _case(self) -> tuple[Scenario, Plan]:
         """The scenario and the plan that are asked for.

@@ -2,6 +2,7 @@
 
 from isotune.export.engines import sglang, vllm
 from isotune.export.plain import as_csv, as_json
+from isotune.export.runners import Runner, runners
 from isotune.export.source import Exported, Source, read_source
 from isotune.export.tokenweave import tokenweave
 
@@ -13,4 +14,4 @@ TARGETS = {
     "csv": as_csv,
 }
 
-__all__ = ["TARGETS", "Exported", "Source", "read_source"]
+__all__ = ["TARGETS", "Exported", "Runner", "Source", "read_source", "runners"]

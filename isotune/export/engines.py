@@ -40,7 +40,7 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         )
     overlapped = _overlapped("vllm", source)
     if overlapped is None:
-        return _exported(flags, lost_everywhere(source))
+        return _whole(flags, source)
     if source.model.num_experts == 1:
         lost = (
             "all of the overlap: vLLM's dual-batch overlap hides the all-to-all of experts, and "
@@ -80,7 +80,7 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     flags += [f"--expert-parallel-size {ranks.ep}"] * (ranks.ep > 1)
     overlapped = _overlapped("sglang", source)
     if overlapped is None:
-        return _exported(flags, lost_everywhere(source))
+        return _whole(flags, source)
     if source.model.architecture not in _SGLANG_MODELS:
         lost = (
             "all of the overlap: SGLang has its two-batch overlap for "
@@ -103,9 +103,15 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     return _exported(flags, kept_out)
 
 
-def _exported(flags: list[str], lost: list[str]) -> Exported:
+def _whole(flags: list[str], source: Source) -> Exported:
+    """Flags of a plan that overlaps nothing."""
+    lost = lost_everywhere(source)
+    return _exported(flags, lost, runs=not lost)
+
+
+def _exported(flags: list[str], lost: list[str], runs: bool = False) -> Exported:
     words = [word for flag in flags for word in flag.split()]
-    return Exported(text=" ".join(flags), data=words, lost=tuple(lost))
+    return Exported(text=" ".join(flags), data=words, lost=tuple(lost), runs=runs)
 
 
 def _overlapped(target: str, source: Source) -> int | None:

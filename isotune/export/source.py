@@ -14,20 +14,25 @@ from isotune.simulator.schedule import Plan, Workload
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What a target gets, and in words what its format could not take over."""
+    """What a target gets, and in words what its format could not take over.
+
+    `runs` says whether the target runs all that the plan gains by.
+    """
 
     text: str
     data: object
+    runs: bool = True
     lost: tuple[str, ...] = ()
     hint: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A plan file or a policy file, and the folder it lies in."""
+    """A plan file or a policy file, the folder it lies in, and the model where it is known."""
 
     file: PlanFile | Policy
-    folder: Path
+    folder: Path = Path()
+    shape: Model | None = None
 
     @property
     def workload(self) -> Workload:
@@ -41,7 +46,7 @@ class Source:
         Raises:
             InputError: it cannot be read.
         """
-        return load_model(locate(self.file.model.name, self.folder))
+        return self.shape or load_model(locate(self.file.model.name, self.folder))
 
     @property
     def lengths(self) -> tuple[int, int]:

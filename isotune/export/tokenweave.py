@@ -49,8 +49,14 @@ def tokenweave(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     if not entries:
         raise InputError(f"export: TokenWeave can express none of it ({lost[-1]})")
     text = "{\n" + ",\n".join(f'  "{n}": {json.dumps(e)}' for n, e in entries.items()) + "\n}"
+    hint = _hint(source)
+    runs = bool(hint) and not lost_everywhere(source)
     lost += _lost(source)
-    return Exported(text=text, data=entries, lost=tuple(lost), hint=_hint(source))
+    if not hint:
+        family = source.model.architecture
+        known = ", ".join(_FAMILIES)
+        lost.insert(0, f"TokenWeave has no model file for {family} (it has: {known})")
+    return Exported(text=text, data=entries, lost=tuple(lost), hint=hint, runs=runs)
 
 
 def _lengths(source: Source) -> tuple[int, ...]:
@@ -114,11 +120,6 @@ def _lost(source: Source) -> list[str]:
             found.append(f"prompts below {FEWEST_TOKENS} tokens: TokenWeave runs them whole")
     else:
         found.append("the only entry serves every length: TokenWeave takes the nearest one")
-    if source.model.architecture not in _FAMILIES:
-        found.append(
-            f"TokenWeave has no model file for {source.model.architecture} (it has: "
-            f"{', '.join(_FAMILIES)})"
-        )
     return found
 
 

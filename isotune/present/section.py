@@ -39,8 +39,9 @@ class Column:
 class Table:
     """Rows of cells, in the units of their columns.
 
-    On a terminal an `upright` table has a line per column, and with `change` the difference of
-    its two rows; `most` rows of a long table are shown there, and `more` says what the others are.
+    On a terminal a `headless` table shows no names of columns, an `upright` one has a line per
+    column, and with `change` the difference of its two rows; `most` rows of a long table are
+    shown there, and `more` says what the others are.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
     place: Place = "everywhere"
+    headless: bool = False
     upright: bool = False
     change: bool = False
     most: int | None = None

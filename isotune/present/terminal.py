@@ -12,7 +12,7 @@ from rich.text import Text
 
 from isotune.present.phrases import milliseconds
 from isotune.present.section import Cell, Column, Section, Table, cell_text
-from isotune.present.sections import section_of
+from isotune.present.sections import brief_of, section_of
 from isotune.simulator.io import printable
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ class Bar:
         return Measurement(WIDTH, WIDTH)
 
 
-def view(result: "Result") -> RenderableType:
-    """A result: verdict, what it is of, tables with their notes, and what else there is to say."""
-    return section_view(section_of(result))
+def view(result: "Result", details: bool = False) -> RenderableType:
+    """A result on one screen, or with details: verdict, tables with their notes, and the rest."""
+    return section_view(section_of(result) if details else brief_of(result))
 
 
 def section_view(section: Section) -> RenderableType:
@@ -114,6 +114,7 @@ def _flat(table: Table) -> RichTable:
     shown = [n for n, column in enumerate(table.columns) if column.place != "page"]
     columns = [table.columns[n] for n in shown]
     found = _new(*(column.short or column.name for column in columns))
+    found.show_header = not table.headless
     for place, column in enumerate(columns):
         made = found.columns[place]
         made.justify = "left" if column.digits is None else "right"

@@ -27,10 +27,12 @@ from .read import read_result as read_result
 from .search import Curve as Curve
 from .search import Deployed as Deployed
 from .search import Deployments as Deployments
+from .search import Engine as Engine
 from .search import FrontPoint as FrontPoint
 from .search import SearchResult as SearchResult
 from .search import SharedSearch as SharedSearch
 from .search import Studied as Studied
+from .search import Technique as Technique
 from .search import accuracy_front_of as accuracy_front_of
 from .search import repairs_of as repairs_of
 from .sensitivity import DropCheck as DropCheck

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from isotune.results._result import Part, Result
 from isotune.results.search import Curve
-from isotune.simulator.files import Policy
+from isotune.simulator.files import Policy, Rule
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan
 
@@ -14,11 +14,20 @@ if TYPE_CHECKING:
     from isotune.tuner.policy import PolicyResult
 
 
+class OneRule(Part):
+    """One rule for every length: what it saves, and its largest loss on the lengths tried."""
+
+    rule: Rule
+    expected_saving: float
+    worst_loss: float
+
+
 class FoundPolicy(Result, Policy):
     """A policy as its file has it, its savings by prompt length, and how it was found.
 
     `solved` lengths were solved, on which it is at most `worst_loss` above the optimum; `asked`
-    is the longest prompt asked for. They are None for a policy read from its file.
+    is the longest prompt asked for; `simplest` cuts every prompt in the middle. They are None for a
+    policy read from its file, `simplest` also where it gains nothing.
     """
 
     model_config = ConfigDict(**Part.model_config)
@@ -29,6 +38,7 @@ class FoundPolicy(Result, Policy):
     solved: int | None = None
     worst_loss: float | None = None
     asked: int | None = None
+    simplest: OneRule | None = None
     interrupted: bool = False
     policy_file: str | None = None
 
@@ -56,6 +66,7 @@ class FoundPolicy(Result, Policy):
             solved=found.solved,
             worst_loss=found.worst_loss,
             asked=asked,
+            simplest=None if found.simplest is None else OneRule.like(found.simplest),
             interrupted=found.interrupted,
             **more,
         )

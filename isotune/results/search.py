@@ -26,6 +26,14 @@ class Technique(Times):
     assumed: bool
 
 
+class Engine(Part):
+    """A serving engine, and whether it runs all of the plan; `why` says what it does not."""
+
+    engine: str
+    runs: bool
+    why: str = ""
+
+
 class Point(Part):
     """A prompt length on a curve; times in seconds."""
 
@@ -108,10 +116,16 @@ class Studied(Repairs, Predicted):
 
 
 class SearchResult(Studied):
-    """The best plan beside serial, the exact optimum and each technique alone."""
+    """The best plan beside serial, the exact optimum and each technique alone.
+
+    `simplest` is the even cut in two of the best plan's kind, where that is another plan;
+    `engines` are the serving engines that isotune exports to.
+    """
 
     kind: Literal["search"] = "search"
     techniques: tuple[Technique, ...]
+    simplest: Times | None = None
+    engines: tuple[Engine, ...] = ()
     iso_asked: bool = True
     iso_pays_from: int | None
     iso_surely_pays_from: int | None = None
@@ -137,6 +151,7 @@ class SearchResult(Studied):
             objectives=options.objectives,
             trials=Trials.of(found.trials, options.seed),
             techniques=tuple(map(_technique, found.techniques)),
+            simplest=None if found.simplest is None else Times.like(found.simplest),
             iso_asked=found.iso_asked,
             iso_pays_from=found.iso_pays_from,
             iso_surely_pays_from=found.iso_surely_pays_from,

@@ -25,6 +25,16 @@ CASES = {
     "predict_lossy": ("predict", *SMALL, "--drop", "3", "--comm-dtype", "int8"),
     "predict_note": ("predict", "--hw", "l4", "--model", "llama-2-7b", "--prompt", "1k"),
     "search": ("search", *SMALL, "--trials", "30"),
+    "search_details": ("search", *SMALL, "--trials", "30", "--details"),
+    "predict_details": (
+        "predict",
+        *SMALL,
+        "--strategy",
+        "iso",
+        "--chunks",
+        "1152,896",
+        "--details",
+    ),
     "search_long": (
         *("search", "--hw", "rtx4090", "--model", "llama-2-7b", "--prompt", "64k"),
         *("--trials", "10", "--comm-dtype", "int8", "--max-chunks", "2"),

@@ -176,7 +176,7 @@ def test_a_validation_keeps_its_quality_and_its_memory(make_scenario):
 
 def test_a_shared_search_is_drawn_like_any_other(every):
     section = section_of(every["shared_search"])
-    assert section.verdict.startswith("Study team, best so far: ISO takes")
+    assert section.verdict.startswith("Study team, best so far: ISO with SPD (30 blocks) takes")
     titles = [figure.title for figure in figures_of(every["shared_search"], "s.json")]
     assert titles[0].startswith("One block in time")
 

@@ -18,7 +18,7 @@ from isotune.tuner.search.objectives import (
 )
 from isotune.tuner.search.study import AT_ONCE, Progress, Settings, Trials, run_study
 from isotune.tuner.space import MAX_CHUNKS, Space, even_plan
-from isotune.tuner.techniques import IsoGains, Technique, techniques
+from isotune.tuner.techniques import IsoGains, Technique, cut_in_the_middle, techniques
 
 _AT_BOUND = 1e-9
 
@@ -102,6 +102,8 @@ class SearchResult:
     trials: Trials
     exact: Best | None
     techniques: list[Technique]
+    simplest: Prediction | None
+    """The even cut in two of the best plan's kind; None where there is no other plan to cut."""
     iso_asked: bool
     """Whether ISO was considered, so that `iso_pays_from` says something."""
     iso_pays_from: int | None
@@ -152,6 +154,7 @@ def search(
             strategies=space.strategies,
             spd=options.spd,
         ),
+        simplest=cut_in_the_middle(scenario, chosen),
         iso_asked=iso_asked,
         iso_pays_from=iso.pays_from() if iso_asked else None,
         iso_surely_pays_from=iso.surely_pays_from() if iso_asked else None,

@@ -20,6 +20,7 @@ from .declared import profile_name as profile_name
 from .group import Entry as Entry
 from .group import HelpfulGroup as HelpfulGroup
 from .group import LazyGroup as LazyGroup
+from .output import DetailedOutput as DetailedOutput
 from .output import OutputOptions as OutputOptions
 from .output import StoppedError as StoppedError
 from .output import end as end

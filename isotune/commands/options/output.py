@@ -35,9 +35,14 @@ def show(view: RenderableType) -> None:
     A line is text, whatever it holds: no markup, no escape code, no second line.
     """
     console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=80, no_color=True)
-    console.print(Text(printable(view)) if isinstance(view, str) else view)
+    shown = Text(printable(view)) if isinstance(view, str) else view
+    if console.is_terminal:
+        console.print(shown)
+        return
+    console = Console(highlight=False, markup=False, emoji=False, width=80, no_color=True)
+    with console.capture() as capture:
+        console.print(shown)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def hidden(text: str) -> str:
@@ -108,5 +113,36 @@ class OutputOptions:
             data = with_command(result).to_dict()
             print(json.dumps(data, indent=2, allow_nan=False))
             return
-        for shown in lines if isinstance(result, Answer) else (result, *lines):
-            show(shown)
+        if not isinstance(result, Answer):
+            show(self.shown(result))
+        for line in lines:
+            show(line)
+
+    def shown(self, result: "Result") -> RenderableType:
+        """What people see of a result."""
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailedOutput(OutputOptions):
+    """How a result is printed that has more to say than fits a screen."""
+
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details", help="Print everything: operations, sources of the figures, trials."
+        ),
+    ] = False
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """How to see the rest, where there is some."""
+        return (
+            () if self.details else ("every operation, and the source of its figures: --details",)
+        )
+
+    def shown(self, result: "Result") -> RenderableType:
+        """One screen of it, or all."""
+        from isotune.present import view
+
+        return view(result, self.details)

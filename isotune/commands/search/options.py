@@ -13,8 +13,8 @@ from isotune.commands.options import (
     CaseOptions,
     Choices,
     DataGroups,
+    DetailedOutput,
     ExpertRanks,
-    OutputOptions,
     TokenRange,
     choice,
     choices,
@@ -45,7 +45,7 @@ ONE_CASE = "allowed with one prompt, one --tp and one --batch"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WrittenOptions(OutputOptions):
+class WrittenOptions(DetailedOutput):
     """Where the plan or the policy is written, and how the result is printed."""
 
     output: Annotated[

@@ -46,7 +46,8 @@ class PlanSearch(TrialsOptions):
 
     def run(self) -> None:
         """Find, write and print the best plan."""
-        from isotune.results import Robust, SearchResult, accuracy_front_of, repairs_of
+        from isotune.export import runners
+        from isotune.results import Engine, Robust, SearchResult, accuracy_front_of, repairs_of
         from isotune.tuner.search import search
 
         file = self.checked_file()
@@ -67,11 +68,16 @@ class PlanSearch(TrialsOptions):
             robust=None if robust is None else Robust.of(robust),
             accuracy_front=accuracy_front_of(front or ()),
             plan_file=str(file),
+            engines=tuple(map(Engine.like, runners(result.best))),
             **repairs_of(drops),
         )
         if self.trace is not None:
             write_timelines(self.trace, found, "best plan")
-        self.emit(found, f"wrote {file}; reproduce with: isotune predict --plan {file}")
+        self.emit(
+            found,
+            f"wrote {file}; reproduce with: isotune predict --plan {file}",
+            f"next: --details | --json, for isotune report | isotune validate {file}",
+        )
         if result.trials.interrupted:
             raise typer.Exit(130)
 

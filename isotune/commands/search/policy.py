@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import plain, progress
+from isotune.commands.options import fraction, option, plain, progress
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import LossyOptions, SearchCase, WrittenOptions
 from isotune.simulator.errors import InputError
@@ -33,6 +33,18 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         plain("--prompts", "FILE", "CSV of prompt lengths (and counts); finds a policy."),
     ] = None
 
+    policy_loss: Annotated[
+        float | None,
+        option(
+            "--policy-loss",
+            fraction,
+            "SHARE",
+            "How far above the best plan of its length a policy's plan may lie; more means fewer "
+            "plans.",
+            show_default="3%",
+        ),
+    ] = None
+
     @classmethod
     def wanted(cls, options: Mapping[str, Any]) -> bool:
         """Whether a range of lengths or a file of them is given."""
@@ -42,7 +54,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
     def run(self) -> None:
         """Find, write and print the policy."""
         from isotune.results import FoundPolicy
-        from isotune.tuner.policy import find_policy
+        from isotune.tuner.policy import LOSS, find_policy
 
         file = self.checked_file()
         job, lengths = self.job(), self.lengths()
@@ -55,6 +67,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
                 lengths,
                 comm_dtype=lossy.comm_dtype,
                 dropped=dropped,
+                loss=LOSS if self.policy_loss is None else self.policy_loss,
                 progress=report,
             )
         policy = _policy(job, found, dict(drops.treatments) if drops else {})

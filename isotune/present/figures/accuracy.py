@@ -104,7 +104,7 @@ def _points(name: str, points: list[FrontPoint], marker: Json) -> Json:
     trace = _dots(shown(name), [(p.latency_s, p.perplexity_growth) for p in points], marker)
     return trace | {
         "customdata": [
-            f"{len(p.plan.dropped)} syncs dropped: {shown(treatments_text(p.treatments))}"
+            f"{len(p.plan.dropped)} all-reduces dropped: {shown(treatments_text(p.treatments))}"
             for p in points
         ],
         "hovertemplate": "%{x:.4~g} ms, perplexity %{y:+.3~g} %<br>%{customdata}<extra></extra>",
@@ -117,7 +117,7 @@ def _front_table(front: tuple[FrontPoint, ...]) -> Table:
         front,
         ms("latency", lambda point: point.latency_s),
         share("growth of perplexity", lambda point: point.perplexity_growth, 3),
-        number("syncs dropped", lambda point: len(point.plan.dropped)),
+        number("all-reduces dropped", lambda point: len(point.plan.dropped)),
         text("recovery", lambda point: treatments_text(point.treatments)),
         text("made by", _made_by),
         text("plan", lambda point: plan_text(point.plan)),

@@ -132,7 +132,7 @@ def lengths_figure(
     curves: Sequence[Curve],
     crossover: int | None,
     plan: tuple[int, float, str] | None = None,
-    crossover_text: str = "pays from",
+    crossover_text: str = "pays off from",
 ) -> Figure:
     """Saving by prompt length with its interval; `plan` is (length, saving, name)."""
     data: list[Json] = []

@@ -101,7 +101,7 @@ def _search(result: SearchResult, source: str) -> list[Figure | None]:
     figures = [_timeline(result), breakdown_figure(plans), _lengths(result)]
     figures += [perplexity_figure(result), front_figure(result)]
     if result.sensitivity is not None:
-        why = "Marked: the blocks whose sync the best plan drops."
+        why = "Marked: the blocks whose all-reduce the best plan drops."
         figures.append(sensitivity_figure(result.sensitivity, result.plan.dropped, why))
     return [*figures, *study_figures(result, source)]
 
@@ -114,7 +114,7 @@ def _lengths(result: SearchResult) -> Figure | None:
         [curve for curve in result.by_length if curve.points],
         result.iso_pays_from,
         None if result.is_serial else here,
-        "ISO pays from",
+        "ISO pays off from",
     )
 
 

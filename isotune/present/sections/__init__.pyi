@@ -1,3 +1,4 @@
+from .brief import brief_of as brief_of
 from .check import named as named
 from .measured_search import origin as origin
 from .of_result import section_of as section_of

@@ -2,7 +2,14 @@
 
 from collections.abc import Iterator
 
-from isotune.present.phrases import count, percent, strategy_text, workload_text
+from isotune.present.phrases import (
+    count,
+    percent,
+    points_text,
+    rough_ends,
+    strategy_text,
+    workload_text,
+)
 from isotune.present.section import Section, Table, number, share, table, text
 from isotune.present.sections.search import repair_notes
 from isotune.results import FoundPolicy
@@ -15,22 +22,20 @@ def policy_section(result: FoundPolicy) -> Section:
     points = [point for curve in result.by_length for point in curve.points]
     first, last = buckets[0].first, buckets[-1].last
     said = (
-        f"A policy of {count(len(buckets), 'bucket')} saves {percent(result.expected_saving)} "
-        f"over prompts of {first} to {last} tokens"
+        f"A policy of {count(len(buckets), 'length range')} saves "
+        f"{percent(result.expected_saving)} over prompts of {first} to {last} tokens"
     )
     if points:
         longest = points[-1]
         low, high = (end * 100 for end in longest.saving_interval)
         said += (
-            f", {percent(longest.saving)} at {longest.prompt} tokens (80 % interval: {low:.1f} to "
-            f"{high:.1f} %)"
+            f", {percent(longest.saving)} at {longest.prompt} tokens (80 % interval: "
+            f"{rough_ends(low, high)} %)"
         )
     return Section(
         kind="policy",
         title=workload_text(result.model.name, result.hardware, result.workload),
         verdict=f"{said}; {crossover_text(result)}.",
-        plan=f"{len(buckets)} by prompt length, in the table below",
-        plan_title="plans",
         command=result.command,
         tables=(_table(result),),
         notes=tuple(_notes(result)),
@@ -53,6 +58,14 @@ def _notes(result: FoundPolicy) -> Iterator[str]:
             f"{result.solved} lengths were solved; on them the policy is at most "
             f"{percent(result.worst_loss)} above the optimum of up to three chunks."
         )
+    if (simplest := result.simplest) is not None:
+        points = (result.expected_saving - simplest.expected_saving) * 100
+        sms = "" if simplest.rule.comm_sms is None else f", {count(simplest.rule.comm_sms, 'SM')}"
+        yield (
+            f"Simplest: cut every prompt in the middle{sms}: {percent(simplest.expected_saving)} "
+            f"saved, {points_text(points)}, at most {percent(simplest.worst_loss)} above the "
+            "optimum."
+        )
     if result.asked is not None and last < result.asked:
         yield f"Longer prompts than {last} tokens do not fit."
     if result.interrupted:
@@ -70,7 +83,7 @@ def _table(result: FoundPolicy) -> Table:
         text("chunks", _shares, unit="% of the prompt", short="% of the prompt"),
         text("transfer", lambda bucket: bucket.rule.comm_dtype, place="page"),
         text("collective", _sms, unit="SMs", short="SMs"),
-        number("syncs dropped", lambda bucket: len(bucket.rule.dropped), place="page"),
+        number("all-reduces dropped", lambda bucket: len(bucket.rule.dropped), place="page"),
         share("loss up to", lambda bucket: bucket.loss),
         note="Loss: how far above the best plan of its own length the rule lies at most.",
     )

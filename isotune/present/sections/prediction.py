@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from isotune.present.phrases import op_text, plan_text, serial_misfit, verdict, workload_text
+from isotune.present.phrases import (
+    op_text,
+    percent,
+    plan_text,
+    serial_misfit,
+    verdict,
+    workload_text,
+)
 from isotune.present.section import Cell, Column, Section, Table, ms, share, table, text
 from isotune.results import Predicted, Prediction, Times
 
@@ -50,6 +57,11 @@ def times_table(plans: Mapping[str, Times], note: str = "") -> Table:
         upright=True,
         change=True,
     )
+
+
+def above_ideal(times: Times) -> str:
+    """How far a plan is from perfect overlap."""
+    return f"{percent(times.latency_s / times.bound_s - 1)} above perfect overlap"
 
 
 def saving(times: Times) -> float | None:

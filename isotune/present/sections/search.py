@@ -1,20 +1,22 @@
 """The sections of a search: for a plan, for deployments, and of a study that several work on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from isotune.present.phrases import (
     count,
     gap_text,
     milliseconds,
-    pays_text,
     percent,
     plan_text,
+    points_text,
+    rough_ms,
     treatments_text,
     verdict,
     workload_text,
 )
 from isotune.present.section import Field, Section, Table, ms, number, share, table, text
 from isotune.present.sections.prediction import (
+    above_ideal,
     head,
     ops_table,
     saving,
@@ -27,11 +29,14 @@ from isotune.results import (
     Robust,
     SearchResult,
     SharedSearch,
+    Technique,
     Times,
     Trials,
 )
-from isotune.simulator.schedule import Plan
+from isotune.simulator.schedule import TILE, Plan
 
+_SAME = 5e-5
+"""Relative difference below which two latencies are one."""
 _REASONS = 3
 """Reasons of failed trials shown, the most frequent first; `--json` has all."""
 
@@ -39,8 +44,7 @@ _REASONS = 3
 def search_section(result: SearchResult) -> Section:
     """The best plan beside serial, each technique alone, and what was tried."""
     plans: dict[str, Times] = {"serial": result.baseline, "best plan": result}
-    above = percent(result.latency_s / result.bound_s - 1)
-    note = f"The best plan ends {above} above its lower bound max(C, M)."
+    note = f"The best plan is {above_ideal(result)}, max(C, M)."
     return Section(
         kind="search",
         verdict=verdict(result),
@@ -48,23 +52,50 @@ def search_section(result: SearchResult) -> Section:
             times_table(plans, note),
             ops_table(result, plans),
             _techniques_table(result),
-            *_robust_tables(result.robust),
-            *_front_tables(result),
-            *_accuracy_tables(result.accuracy_front),
+            *asked_tables(result),
         ),
-        notes=tuple(_notes(result)),
+        notes=(*asked_notes(result), *_how_notes(result)),
         **head(result),
     )
 
 
-def _notes(result: SearchResult) -> Iterator[str]:
+def asked_tables(result: SearchResult) -> Iterator[Table]:
+    """Tables that options of the search ask for."""
+    yield from _robust_tables(result.robust)
+    yield from _front_tables(result)
+    yield from _accuracy_tables(result.accuracy_front)
+
+
+def asked_notes(result: SearchResult) -> Iterator[str]:
+    """What a reader needs to act: from where it pays off, the simplest plan, who can run it."""
     if result.accuracy_cost is not None and result.accuracy_budget is not None:
         yield (
             f"Predicted growth of perplexity: {result.accuracy_cost * 100:.2f} % "
             f"(budget {result.accuracy_budget * 100:g} %)."
         )
     if result.iso_asked:
-        yield pays_text(result.iso_pays_from, result.iso_surely_pays_from, result.iso_measured_from)
+        yield pays_text(result)
+    yield from advice(result)
+    if result.robust is not None:
+        yield from _robust_notes(result.robust)
+    yield from repair_notes(result.treatments, result.treated_growth)
+
+
+def proof_text(result: SearchResult) -> str:
+    """How the plan is known to be the best."""
+    exact, least = result.exact, result.latency_s * (1 - _SAME)
+    if result.trials.best_s is not None and result.trials.best_s < least:
+        return ""  # chosen by something else than its predicted latency
+    if exact is None or exact.latency_s < least:
+        return f"the fastest of {count(result.trials.run, 'trial')}"
+    of = f"{exact.compared:,} plans of up to three chunks"
+    if exact.proven_to <= _SAME:
+        return f"proven optimal among {of}"
+    return f"the fastest of {of}; none is more than {percent(exact.proven_to)} faster"
+
+
+def _how_notes(result: SearchResult) -> Iterator[str]:
+    """How the plan was found."""
     yield from _trials_notes(result.trials)
     exact = result.exact
     if exact is not None and exact.gap is not None:
@@ -75,9 +106,76 @@ def _notes(result: SearchResult) -> Iterator[str]:
         )
     if result.trials.stopped_at_bound:
         yield "Stopped early: no plan of this space is faster."
-    if result.robust is not None:
-        yield from _robust_notes(result.robust)
-    yield from repair_notes(result.treatments, result.treated_growth)
+
+
+def pays_text(result: SearchResult) -> str:
+    """From which prompt on ISO pays off, and from which on by more than the model's error.
+
+    Between the lengths that were tried others may do worse; the one that was searched says so.
+    """
+    first, surely = result.iso_pays_from, result.iso_surely_pays_from
+    if first is None:
+        return "ISO does not pay off at every length from any prompt up to 131072 tokens on."
+    shortest = " (the shortest tried)" if first == TILE else ""
+    doubt = "; beyond the model's error from none"
+    if surely is not None:
+        doubt = f"; beyond the model's error from about {surely}"
+        doubt = doubt if surely > first else ", beyond the model's error there already"
+    measured = result.iso_measured_from
+    unproven = f" No overlapped run below {measured} tokens was measured." * (first < measured)
+    here = f" At {result.workload.prompt} tokens, a length between, it does not." * _between(result)
+    return (
+        f"ISO pays off at every length from about {first} tokens{shortest}{doubt}.{unproven}{here}"
+    )
+
+
+def _between(result: SearchResult) -> bool:
+    """Whether the searched length does worse than the lengths around it."""
+    iso = [t for t in result.techniques if t.plan.how.enumerable and not t.lossy]
+    if not iso:
+        return False
+    best = min(iso, key=lambda technique: technique.latency_s)
+    prompt = result.workload.prompt
+    first, surely = result.iso_pays_from, result.iso_surely_pays_from
+    if first is not None and prompt >= first and best.saving <= 0:
+        return True
+    return surely is not None and prompt >= surely and not best.saving_is_certain
+
+
+def advice(result: SearchResult) -> Iterator[str]:
+    """What to do with it: the simplest plan, a plan that is slower, and who can run it."""
+    if result.saving < 0:
+        yield "Slower than serial: run serial, or allow other techniques."
+    simplest = result.simplest
+    if simplest is not None and simplest.saving > 0:
+        points = (result.saving - simplest.saving) * 100
+        sms = "" if simplest.plan.comm_sms is None else f", {count(simplest.plan.comm_sms, 'SM')}"
+        yield (
+            f"Simplest: cut in the middle{sms}: {rough_ms(simplest.latency_s)}, "
+            f"{percent(simplest.saving)} faster, {points_text(points)}."
+        )
+    if not result.is_serial and result.engines:
+        yield who_text(result)
+
+
+def who_text(result: SearchResult) -> str:
+    """Which serving engines run the plan as it is."""
+    able = [one.engine for one in result.engines if one.runs]
+    unable = [one.engine for one in result.engines if not one.runs]
+    if not able:
+        return (
+            f"Who can run it: no serving engine as it is (isotune export says why for "
+            f"{_listed(unable)}); isotune validate runs it."
+        )
+    file = result.plan_file or "plan.yaml"
+    how = f"isotune export {file} --to {able[0].lower()}"
+    others = f"; not {_listed(unable)} (isotune export says why)" if unable else ""
+    return f"Who can run it: {_listed(able)} ({how}) and isotune validate{others}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _trials_notes(trials: Trials) -> Iterator[str]:
@@ -93,7 +191,16 @@ def _trials_notes(trials: Trials) -> Iterator[str]:
         shares = sorted(trials.importances.items(), key=_by_share)[:4]
         yield "What mattered: " + ", ".join(f"{name} {percent(share)}" for name, share in shares)
     if trials.interrupted:
-        yield "Interrupted: this is the best of what was done."
+        yield f"Interrupted after {count(trials.run, 'trial')}: this is the best of them."
+
+
+def failure_notes(trials: Trials) -> Iterator[str]:
+    """What went wrong in a study; nothing where nothing did."""
+    if trials.failed:
+        yield f"{trials.failed} of {count(trials.run, 'trial')} failed:"
+        yield from why_notes(trials.why)
+    if trials.interrupted:
+        yield f"Interrupted after {count(trials.run, 'trial')}: this is the best of them."
 
 
 def _by_share(item: tuple[str, float]) -> tuple[float, str]:
@@ -119,20 +226,30 @@ def repair_notes(treatments: dict[int, str], growth: float | None) -> Iterator[s
 
 
 def _techniques_table(result: SearchResult) -> Table:
-    assumed = any(technique.assumed for technique in result.techniques)
-    note = "* assumed that the model bears it: never chosen unless asked for" if assumed else ""
     return table(
         "Each technique alone",
         result.techniques,
         text("technique", lambda t: t.name, short="technique alone"),
+        text("outputs", outputs_text),
         ms("latency", lambda t: t.latency_s),
         share("saving", saving),
         share("80 % interval", saving_interval),
         ms("exposed", lambda t: t.exposed_comm_s),
-        text("numbers", lambda t: ("changed" if t.lossy else "same") + "*" * t.assumed),
         text("plan", lambda t: plan_text(t.plan), place="page"),
-        note=note,
+        note=assumed_note(result),
     )
+
+
+def assumed_note(result: SearchResult) -> str:
+    """What `*` means, where it stands."""
+    if not any(technique.assumed for technique in result.techniques):
+        return ""
+    return "* assumed harmless (measure it: isotune sensitivity); chosen only if asked for"
+
+
+def outputs_text(technique: Technique) -> str:
+    """Whether a technique changes the model's outputs; `*` where nobody measured how much."""
+    return ("changed" if technique.lossy else "same") + "*" * technique.assumed
 
 
 def _robust_notes(robust: Robust) -> Iterator[str]:

@@ -276,7 +276,7 @@ def test_the_command_writes_the_page_and_says_so(capsys, saved_results, tmp_path
         capsys, "report", saved_results["search"], saved_results["sweep"], "-o", out
     )
     assert (code, err) == (0, "")
-    assert text.startswith("ISO takes")
+    assert text.startswith("ISO with SPD (30 blocks) takes")
     assert f"wrote {out}" in text.replace("\n", "")
     code, text, _ = run(capsys, "report", saved_results["check"], "-o", out, "--json")
     found = json.loads(text)
