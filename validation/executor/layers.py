@@ -6,11 +6,20 @@ partial sums, without their biases: those count once, whatever the number of ran
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from isotune.validation.executor.fused_ops import (
+    JoinedProducts,
+    grouped_product,
+    norm_of,
+    rotate_in_place,
+    rotates_in_one_kernel,
+)
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of a chunk's positions."""
@@ -38,11 +47,34 @@ class DecoderLayer:
         self._layer: Any = layer
         self.attention: Any = layer.self_attn
         self.mlp: Any = getattr(layer, "mlp", None)
-        self.attention_norm, self.mlp_norm = (getattr(layer, name) for name in self.names)
+        self.attention_norm, self.mlp_norm = (norm_of(getattr(layer, name)) for name in self.names)
+        self._joined: dict[str, JoinedProducts] = {}
+        self._only_runs = False
         self._out = getattr(self.attention, self.out_name)
         self.out_bias: Tensor | None = self._out.bias
         self.head_dim: int = self.attention.head_dim
         self.scaling: float = self.attention.scaling
+
+    def only_run(self) -> None:
+        """Make it as fast as it can run: weights change no more, and no gradients are asked for.
+
+        The column-parallel products of one input become one, and heads are rotated in place.
+        """
+        self._joined = {name: JoinedProducts(parts) for name, parts in self.products().items()}
+        self._only_runs = True
+
+    def products(self) -> Mapping[str, Sequence[Any]]:
+        """The modules that multiply one input, by what they make of it."""
+        module, mlp = self.attention, self.mlp
+        qkv = (module.q_proj, module.k_proj, module.v_proj)
+        gated = mlp is not None and hasattr(mlp, "gate_proj")
+        return {"qkv": qkv} | ({"up": (mlp.gate_proj, mlp.up_proj)} if gated else {})
+
+    def multiplied(self, name: str, hidden: Tensor) -> tuple[Tensor, ...]:
+        """The products of `products`, joined or one by one."""
+        if name in self._joined:
+            return self._joined[name](hidden)
+        return tuple(module(hidden) for module in self.products()[name])
 
     @property
     def norms(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
@@ -71,17 +103,25 @@ class DecoderLayer:
 
     def qkv(self, hidden: Tensor) -> Heads:
         """Projections of normed activations, reshaped to this rank's heads."""
-        module = self.attention
+        query, key, value = self.multiplied("qkv", hidden)
         return Heads(
-            self._heads(module.q_proj(hidden), getattr(module, "q_norm", None)),
-            self._heads(module.k_proj(hidden), getattr(module, "k_norm", None)),
-            self._heads(module.v_proj(hidden)),
+            self._heads(query, self._head_norm("q_norm")),
+            self._heads(key, self._head_norm("k_norm")),
+            self._heads(value),
         )
+
+    def _head_norm(self, name: str) -> Callable[[Tensor], Tensor] | None:
+        """The norm of each head of a projection, where there is one."""
+        norm = getattr(self.attention, name, None)
+        return None if norm is None else norm_of(norm)
 
     def rope(self, heads: Heads, rotation: Rotation) -> Heads:
         """Rotate queries and keys by their positions."""
-        family = sys.modules[type(self.attention).__module__]
-        query, key = family.apply_rotary_pos_emb(heads.query, heads.key, *rotation)
+        apply = sys.modules[type(self.attention).__module__].apply_rotary_pos_emb
+        if self._only_runs and rotates_in_one_kernel(heads.query.device, apply):
+            rotate_in_place(heads.query, heads.key, *rotation)
+            return heads
+        query, key = apply(heads.query, heads.key, *rotation)
         return Heads(query, key, heads.value)
 
     def attention_out(self, mixed: Tensor, rows: slice) -> Tensor:
@@ -90,7 +130,7 @@ class DecoderLayer:
 
     def mlp_up(self, hidden: Tensor) -> Any:
         """Column-parallel projections of normed activations [rows, hidden]."""
-        return self.mlp.gate_proj(hidden), self.mlp.up_proj(hidden)
+        return self.multiplied("up", hidden)
 
     def activation(self, up: Any) -> Any:
         """What the down projection takes."""
@@ -140,6 +180,10 @@ class OptLayer(DecoderLayer):
 class Phi3Layer(DecoderLayer):
     """Phi-3: query, key and value in one projection, gate and up in another."""
 
+    def products(self) -> Mapping[str, Sequence[Any]]:
+        """See `DecoderLayer`; they are joined in the checkpoint."""
+        return {}
+
     def qkv(self, hidden: Tensor) -> Heads:
         """See `DecoderLayer`; keys and values are equally wide."""
         module = self.attention
@@ -175,17 +219,20 @@ class Olmo2Layer(DecoderLayer):
 
     def qkv(self, hidden: Tensor) -> Heads:
         """See `DecoderLayer`."""
-        module = self.attention
-        query = module.q_norm(module.q_proj(hidden))
-        key = module.k_norm(module.k_proj(hidden))
-        return Heads(*map(self._heads, (query, key, module.v_proj(hidden))))
+        query, key, value = self.multiplied("qkv", hidden)
+        query, key = self.attention.q_norm(query), self.attention.k_norm(key)
+        return Heads(*map(self._heads, (query, key, value)))
 
 
 class _Routed(NamedTuple):
-    """One expert's tokens (rows, ascending), their routing weights, and its activations."""
+    """Activations of all pairs of a row and one of its experts, in the order of the experts.
 
-    expert: int
-    rows: Tensor
+    `place` says where the pair `row x experts per row + i` is, `experts` which expert each place
+    has; `weights` [rows, experts per row] are the routing weights.
+    """
+
+    place: Tensor
+    experts: Tensor
     weights: Tensor
     values: Tensor
 
@@ -194,32 +241,33 @@ class MixtralLayer(DecoderLayer):
     """Mixtral and Qwen3-MoE: every rank holds a slice of every expert, so routing is local."""
 
     def mlp_up(self, hidden: Tensor) -> Any:
-        """See `DecoderLayer`; one entry for each expert that gets a token."""
+        """See `DecoderLayer`; the host waits for nothing where the product is one kernel."""
         _, weights, chosen = self.mlp.gate(hidden)
-        routed = []
-        for expert in chosen.unique().tolist():
-            rows, place = (chosen == expert).nonzero(as_tuple=True)
-            up = functional.linear(hidden[rows], self.mlp.experts.gate_up_proj[expert])
-            routed.append(_Routed(expert, rows, weights[rows, place, None], up))
-        return routed
+        experts, order = chosen.flatten().sort(stable=True)
+        rows = hidden[order // chosen.shape[1]]
+        up = grouped_product(rows, self.mlp.experts.gate_up_proj, self._ends(experts))
+        return _Routed(order.argsort(), experts, weights, up)
 
     def activation(self, up: Any) -> Any:
         """See `DecoderLayer`."""
-        activated = []
-        for routed in up:
-            gate, linear = routed.values.chunk(2, dim=-1)
-            activated.append(routed._replace(values=self.mlp.experts.act_fn(gate) * linear))
-        return activated
+        gate, linear = up.values.chunk(2, dim=-1)
+        return up._replace(values=self.mlp.experts.act_fn(gate) * linear)
 
     def mlp_down(self, activated: Any, rows: slice) -> Tensor:
-        """See `DecoderLayer`."""
+        """See `DecoderLayer`; a range of rows has as many pairs whatever was routed where."""
         weight: Tensor = self.mlp.experts.down_proj
+        each = activated.weights.shape[1]
+        place, order = activated.place[rows.start * each : rows.stop * each].sort()
+        out = grouped_product(activated.values[place], weight, self._ends(activated.experts[place]))
+        shares = activated.weights[rows].flatten()[order, None]
         total = weight.new_zeros(rows.stop - rows.start, weight.shape[1])
-        for expert, at, shares, values in activated:
-            in_range = (at >= rows.start) & (at < rows.stop)
-            out = functional.linear(values[in_range], weight[expert]) * shares[in_range]
-            total.index_add_(0, at[in_range] - rows.start, out.to(total.dtype))
-        return total
+        return total.index_add_(0, order // each, (out * shares).to(total.dtype))
+
+    def _ends(self, experts: Tensor) -> Tensor:
+        """Where each expert's rows end among rows sorted by expert."""
+        count = self.mlp.experts.down_proj.shape[0]
+        every = torch.arange(count, device=experts.device)
+        return torch.searchsorted(experts, every, right=True, out_int32=True)
 
     @property
     def down_bias(self) -> Tensor | None:

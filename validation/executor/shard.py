@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from isotune.validation.executor.fused_ops import norm_of
 from isotune.validation.executor.layers import DecoderLayer, Rotation, pieces
 from isotune.validation.weights import Sharding, Weights, vocabulary_range
 
@@ -80,8 +81,7 @@ class Shard:
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Norm, and OPT's output projection, before the head."""
         if self.config.model_type != "opt":
-            normed: Tensor = self.decoder.norm(hidden)
-            return normed
+            return norm_of(self.decoder.norm)(hidden)
         normed = self.decoder.final_layer_norm(hidden)
         project = self.decoder.project_out
         return normed if project is None else project(normed)
@@ -108,11 +108,14 @@ def load_shard(
         fill(model, name, weights.read(name, shape, sharding.slice_of(name, shape, rank)))
     settle(model)
     decoder = decoder_of(model)
+    layers = tuple(pieces(layer, config.model_type) for layer in decoder.layers)
+    for layer in layers:
+        layer.only_run()
     return Shard(
         config=config,
         rank=rank,
         tp=tp,
-        layers=tuple(pieces(layer, config.model_type) for layer in decoder.layers),
+        layers=layers,
         decoder=decoder,
         embedding=decoder.embed_tokens.weight,
         head=model.lm_head.weight,
