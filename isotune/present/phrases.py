@@ -57,8 +57,11 @@ def title_of(part: str) -> str:
 
 
 def fitted_text(section: str) -> str:
-    """`collectives.algorithms.nccl.protocols` as `nccl all-reduce`."""
+    """`collectives.algorithms.nccl.protocols` as `nccl all-reduce`; another kind as `nccl KIND`."""
     *_, name, last = ["", *section.split(".")]
+    head, _, kind = section.partition(".kinds.")
+    if kind:
+        return f"{head.rpartition('.')[2]} {title_of(kind)}"
     return f"{name} all-reduce" if last == "protocols" else section.replace("_", " ")
 
 

@@ -8,14 +8,15 @@ NCCL's own tuner). n is the number of ranks; f is the bytes a rank sends per mes
     one_shot  n-1        every rank reads every other rank's message
     switch    (n+1)/n    NVLink SHARP: n shards leave to be reduced in the switch, one is multicast
 
-A profile has the lines of the all-reduce; what another kind sends of them is in `KINDS`.
+A profile has the lines of the all-reduce, and below `kinds` those of other kinds where they were
+measured; the others are derived from the all-reduce's: what a kind sends of them is in `KINDS`.
 
 Bandwidths are bytes per second per rank in one direction: for a ring exactly what nccl-tests calls
 busbw, while algbw is bytes / t.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from isotune.simulator.kernels.inter_node import InterNode
 from isotune.simulator.number_types import bytes_of, number_type
 
 Pattern = Literal["ring", "one_shot", "switch"]
+OtherKind = Literal["reduce_scatter", "all_gather", "all_to_all"]
 
 
 class Protocol(Schema):
@@ -92,6 +94,14 @@ class Algorithm(Schema):
         default=1.0, ge=1, le=3, description="its time beside compute kernels over its time alone"
     )
     beyond: str | None = Field(default=None, description="algorithm for what its protocols refuse")
+    kinds: dict[OtherKind, Annotated[tuple[Protocol, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="lines of other collectives than the all-reduce"
+    )
+
+    def lines(self, kind: str) -> tuple[Protocol, ...]:
+        """The lines of a kind: its own where it was measured, else the all-reduce's."""
+        own = {str(name): lines for name, lines in self.kinds.items()}
+        return own.get(kind, self.protocols)
 
     def moved_by(self, sms: int) -> float:
         """Busbw that so many SMs can move; nothing limits an algorithm that holds none."""
@@ -130,6 +140,20 @@ class CollectiveParameters(Schema):
             chain.append(self.algorithms[step])
             step = chain[-1].beyond
         return chain
+
+    def carriers(self, kind: str, name: str | None = None) -> list[Algorithm]:
+        """The algorithms of a chain that carry a kind: those it was measured with, if any were.
+
+        Raises:
+            InputError: no algorithm of that name.
+        """
+        chain = self.chain(name)
+        return [one for one in chain if kind in one.kinds] or chain
+
+    def measured(self, kind: str) -> str | None:
+        """The algorithm of the default chain whose lines of another kind were measured, if any."""
+        own = [one for one in self.chain() if kind in one.kinds]
+        return next((name for name, one in self.algorithms.items() if one in own), None)
 
     def _known(self) -> str:
         return ", ".join(self.algorithms)
@@ -241,8 +265,8 @@ def collective_cost(
     sent = (size > 0) & (ranks > 1)
     lanes = [
         (a, min(sms or a.sms, a.sms), p)
-        for a in parameters.chain(algorithm)
-        for p in a.protocols
+        for a in parameters.carriers(kind, algorithm)
+        for p in a.lines(kind)
         if p.pattern != "switch" or not how.adds or number_type(dtype).switch_adds
     ]
     # One rank sends nothing; two stand in for it, since no protocol is defined below two.

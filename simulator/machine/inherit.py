@@ -93,7 +93,7 @@ def _scale_collectives(data: Data, relative: Data, where: object) -> None:
     data["collectives"] = _scaled(data["collectives"], ("bandwidth", "bandwidth_many"), ratio)
     text = f"; bandwidths times {ratio:.3g}, the links' ratio"
     for key in data["sources"]:
-        if key == "collectives" or str(key).endswith(".protocols"):
+        if key == "collectives" or str(key).endswith(".protocols") or ".kinds." in str(key):
             data["sources"][key] += text
 
 

@@ -239,7 +239,9 @@ class Scenario:
     def section_of(self, op: Op) -> str:
         """Path of the profile's figures behind an op; of a collective, with its kind if derived."""
         if isinstance(op, Collective) and KINDS[op.kind].source:
-            return f"{op.section}.{op.kind}"
+            measured = self.hardware.collectives.measured(op.kind)
+            within = "" if measured is None else f".algorithms.{measured}.kinds"
+            return f"{op.section}{within}.{op.kind}"
         if isinstance(op, Matmul):
             section, chosen = self._of(op)
             return chosen.path(section)
@@ -257,8 +259,8 @@ class Scenario:
 
     def _source_of(self, section: str) -> str:
         known = self.hardware.source_of(section)
-        kind = section.rpartition(".")[2]
-        derived = KINDS[kind].source if kind in KINDS else ""
+        head, _, kind = section.rpartition(".")
+        derived = KINDS[kind].source if kind in KINDS and head == "collectives" else ""
         return "; ".join(filter(None, (derived, known)))
 
     def class_errors(self) -> dict[str, float]:
@@ -312,9 +314,11 @@ class Scenario:
         ranks = self.workload.parallelism
         found = []
         if ranks.dispatches and self.model.num_experts > 1:
+            measured = self.hardware.collectives.measured("all_to_all")
+            whose = f"those of {measured}" if measured else "derived from the all-reduce"
             found.append(
                 "as many tokens are assumed to travel between any two ranks; all-to-alls are "
-                "derived from the all-reduce, and no dispatch kernel was measured."
+                f"{whose}, not of a kernel that dispatches tokens."
             )
         if ranks.dp > 1 and self.workload.batch % ranks.dp:
             found.append(

@@ -1,15 +1,16 @@
 """Measurements to profile: robust fits per section, held-back errors, sources."""
 
-from isotune.validation.calibrate.calibration import Calibrated, calibrate
+from isotune.validation.calibrate.calibration import Calibrated, calibrate, standard_error
 from isotune.validation.calibrate.contention_fit import read_contention, with_contention
 from isotune.validation.calibrate.estimate import figure_at
 from isotune.validation.calibrate.fits import SectionReport
 from isotune.validation.calibrate.holdout import split
-from isotune.validation.calibrate.provenance import CLASS_OF
+from isotune.validation.calibrate.provenance import CLASS_OF, STANDS_FOR_CLASS
 from isotune.validation.calibrate.scoring import Score, score
 
 __all__ = [
     "CLASS_OF",
+    "STANDS_FOR_CLASS",
     "Calibrated",
     "Score",
     "SectionReport",
@@ -18,5 +19,6 @@ __all__ = [
     "read_contention",
     "score",
     "split",
+    "standard_error",
     "with_contention",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.kernels import Array, KernelSet
+from isotune.simulator.kernels import Array, KernelSet, Protocol
 from isotune.simulator.machine import Calibration, Errors, HardwareProfile, OpError
 from isotune.validation.calibrate.estimate import estimate, put
 from isotune.validation.calibrate.fits import SECTIONS, Section, SectionReport, seeded
@@ -71,7 +71,7 @@ def calibrate(
             "one profile describes one (the same chip elsewhere is a --relative)"
         )
     unused: dict[str, int] = {}
-    base = seeded(base, {rows.op for table in tables for rows in table.groups})
+    base = seeded(base, {(rows.op, rows.algorithm) for table in tables for rows in table.groups})
     profile, reports = base, []
     for section in _sections(_usable(tables, base, unused), base):
         borrowed = [unique(rows) for table in relatives for rows in table.of(section.op)]
@@ -106,7 +106,8 @@ def calibrate(
 def _record(base: HardwareProfile, reports: Sequence[SectionReport]) -> Calibration | None:
     """The base's record, where its default sets stay as they were fitted; sources date the new."""
     beside = bool(reports) and all(
-        ".sets." in report.key or report.key in _OWN_ERROR for report in reports
+        ".sets." in report.key or ".kinds." in report.key or report.key in _OWN_ERROR
+        for report in reports
     )
     return base.calibration if beside else None
 
@@ -263,18 +264,27 @@ def _class_errors(base: HardwareProfile, reports: Sequence[SectionReport]) -> Er
 
 def _tied(profile: HardwareProfile) -> HardwareProfile:
     """Bandwidths that cannot differ, or not by more than the schema allows, made consistent."""
-    algorithms = {}
-    for name, algorithm in profile.collectives.algorithms.items():
-        protocols = tuple(
-            p.model_copy(
-                update={
-                    "bandwidth_many": p.bandwidth
-                    if p.pattern == "switch"
-                    else min(p.bandwidth_many, 2 * p.bandwidth)
-                }
-            )
-            for p in algorithm.protocols
+    algorithms = {
+        name: algorithm.model_copy(
+            update={
+                "protocols": _tied_lines(algorithm.protocols),
+                "kinds": {kind: _tied_lines(own) for kind, own in algorithm.kinds.items()},
+            }
         )
-        algorithms[name] = algorithm.model_copy(update={"protocols": protocols})
+        for name, algorithm in profile.collectives.algorithms.items()
+    }
     collectives = profile.collectives.model_copy(update={"algorithms": algorithms})
     return profile.model_copy(update={"collectives": collectives})
+
+
+def _tied_lines(lines: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+    return tuple(
+        line.model_copy(
+            update={
+                "bandwidth_many": line.bandwidth
+                if line.pattern == "switch"
+                else min(line.bandwidth_many, 2 * line.bandwidth)
+            }
+        )
+        for line in lines
+    )

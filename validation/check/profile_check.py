@@ -11,7 +11,14 @@ from isotune.simulator.kernels import Array
 from isotune.simulator.machine import HardwareProfile
 from isotune.simulator.number_types import bytes_of
 from isotune.simulator.predict import Z80, SimulatedRun, latency_interval, saving_interval
-from isotune.validation.calibrate import CLASS_OF, Score, score, split
+from isotune.validation.calibrate import (
+    CLASS_OF,
+    STANDS_FOR_CLASS,
+    Score,
+    score,
+    split,
+    standard_error,
+)
 from isotune.validation.check.measured_passes import HELD_BACK_TP, simulated_pass
 from isotune.validation.tables import (
     Rows,
@@ -232,6 +239,10 @@ def _error(rows: Rows, profile: HardwareProfile) -> float:
     """Relative standard error of the kernels that the rows measured."""
     of_class = CLASS_OF[rows.op]
     found = chosen_set(rows, profile)
+    if found is None and rows.op not in STANDS_FOR_CLASS and profile.calibration is not None:
+        recorded = profile.calibration.errors.get(rows.op)
+        if recorded is not None:
+            return standard_error(recorded)
     return profile.class_errors(*([] if found is None else [(of_class, found[1])]))[of_class]
 
 

@@ -40,8 +40,10 @@ class TestEveryKind:
         one_by_one = [float(cost(kind, machine, sizes=size).seconds) for size in SIZES]
         assert cost(kind, machine).seconds.tolist() == one_by_one
 
-    def test_it_costs_at_most_an_all_reduce_of_its_message(self, kind, machine):
-        assert np.all(cost(kind, machine).seconds <= cost("all_reduce", machine).seconds)
+    def test_a_large_one_costs_at_most_an_all_reduce_of_its_message(self, kind, machine):
+        large = SIZES[SIZES > 2**22]
+        one, other = (cost(name, machine, sizes=large).seconds for name in (kind, "all_reduce"))
+        assert np.all(one <= other)
 
     def test_two_nodes_cost_more_than_one(self, kind, machine):
         network = Network(8, InterNode(nodes=2, link_bandwidth=50e9, latency=5e-6))
@@ -76,6 +78,36 @@ def test_a_derived_kind_says_so_beside_its_figures_source(make_scenario):
         source = scenario.source_of(section)
         assert source.endswith(scenario.hardware.source_of("collectives"))
         assert ("derived" in source) == (kind != "all_reduce")
+
+
+def test_a_measured_kind_names_its_own_lines(make_scenario):
+    scenario = make_scenario("llama-2-70b", "h100", tp=8)
+    sync = Collective(name="sync", sublayer="mlp", elements=1, kind="all_to_all")
+    section = scenario.section_of(sync)
+    assert section == "collectives.algorithms.nccl.kinds.all_to_all"
+    assert "rows held back" in scenario.source_of(section)
+    assert "derived" not in scenario.source_of(section)
+
+
+def test_only_algorithms_that_a_kind_was_measured_with_carry_it():
+    parameters = read_profile("h100").collectives
+    chained = parameters.model_copy(update={"default": "one_shot_two_shot"})
+    small = {"message_bytes": 2.0**14, "ranks": 8}
+    for kind in ("all_gather", "all_to_all"):
+        by_default = collective_cost(kind, **small, parameters=chained)
+        by_name = collective_cost(kind, **small, parameters=chained, algorithm="nccl")
+        assert by_default == by_name
+        assert chained.measured(kind) == "nccl"
+
+
+def test_a_derived_machine_scales_the_lines_of_every_kind():
+    own, relative = read_profile("h800"), read_profile("h100")
+    ratio = own.node.link_bandwidth / relative.node.link_bandwidth
+    assert ratio < 1
+    for kind, lines in own.collectives.algorithms["nccl"].kinds.items():
+        measured = relative.collectives.algorithms["nccl"].kinds[kind]
+        for line, of_relative in zip(lines, measured, strict=True):
+            assert line.bandwidth == pytest.approx(ratio * of_relative.bandwidth, rel=0.01)
 
 
 def test_a_collective_is_an_all_reduce_unless_it_says_otherwise():

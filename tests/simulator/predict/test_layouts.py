@@ -99,21 +99,26 @@ def test_overlap_hides_no_more_than_there_is(mixtral, plan):
 
 def test_more_links_hurt_no_layout(mixtral):
     scenario = mixtral(**SPREAD)
+
+    def twice(lines):
+        return tuple(
+            line.model_copy(
+                update={
+                    "bandwidth": 2 * line.bandwidth,
+                    "bandwidth_many": 2 * line.bandwidth_many,
+                }
+            )
+            for line in lines
+        )
+
     faster = scenario.hardware.collectives.model_copy(
         update={
             "algorithms": {
                 name: one.model_copy(
                     update={
                         "sm_bandwidth": 2 * one.sm_bandwidth,
-                        "protocols": tuple(
-                            line.model_copy(
-                                update={
-                                    "bandwidth": 2 * line.bandwidth,
-                                    "bandwidth_many": 2 * line.bandwidth_many,
-                                }
-                            )
-                            for line in one.protocols
-                        ),
+                        "protocols": twice(one.protocols),
+                        "kinds": {kind: twice(lines) for kind, lines in one.kinds.items()},
                     }
                 )
                 for name, one in scenario.hardware.collectives.algorithms.items()

@@ -10,7 +10,7 @@ from isotune.validation.calibrate.fits import seeded
 from isotune.validation.tables import kernel_seconds, read_table
 
 BASE = read_profile("rtx4090")
-START = seeded(BASE, ("mla_attention", "moe"))
+START = seeded(BASE, {("mla_attention", ""), ("moe", "")})
 LATENT = START.latent_attention
 EXPERTS = START.experts.model_copy(update={"launch": 60e-6, "memory_efficiency": 0.6})
 MLA = [
@@ -23,6 +23,7 @@ MLA = [
 ]
 MOE = list(product((1, 16, 256, 4096), (2048, 4096), (1024, 2048), (64,), (2, 8), (1,), (1, 8)))
 NAMES = {
+    "all_to_all": "bytes,ranks",
     "mla_attention": "batch,q_len,kv_len,heads",
     "moe": "tokens,hidden,intermediate,experts,top_k,expert_tp,expert_ep",
 }
@@ -75,6 +76,28 @@ def test_latent_attention_of_two_caches_is_a_section_and_a_set(tmp_path):
         assert found.parameters.decode.launch == pytest.approx(20e-6, rel=0.05)
         assert found.stands_in_for == ""
     assert done.profile.calibration.errors["mla_attention"].mape < 0.03
+
+
+def test_rows_of_another_collective_give_it_lines_of_its_own(tmp_path):
+    kind, start = "all_to_all", seeded(BASE, {("all_to_all", "nccl")}).collectives
+    lines = start.algorithms["nccl"].kinds[kind]
+    slow = tuple(line.model_copy(update={"latency": 3 * line.latency}) for line in lines)
+    algorithms = dict(start.algorithms)
+    algorithms["nccl"] = algorithms["nccl"].model_copy(update={"kinds": {kind: slow}})
+    truth = BASE.model_copy(
+        update={"collectives": start.model_copy(update={"algorithms": algorithms})}
+    )
+    sizes = list(product((2**power for power in range(9, 30)), (2, 4, 8)))
+    table = planted(tmp_path / "rows.csv", kind, sizes, truth)
+    done = calibrate([table], BASE, name="mine", date="2026-01-02")
+    (report,) = done.sections
+    assert report.key == f"collectives.algorithms.nccl.kinds.{kind}"
+    assert report.before.mape > 0.2
+    assert report.error.mape < 0.03
+    found = done.profile.collectives.algorithms["nccl"]
+    assert found.protocols == BASE.collectives.algorithms["nccl"].protocols
+    assert done.profile.errors == BASE.errors
+    assert "rows held back" in done.profile.source_of(f"{report.key}.0.latency")
 
 
 def test_no_shape_is_both_fitted_and_held_back(tmp_path):
