@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 Device = Literal["cpu", "cuda"]
 DEVICES: tuple[Device, ...] = get_args(Device)
+Launch = Literal["eager", "graph"]
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 CheckDtype = Literal["float32", "bf16", "fp16", "none"]
 CHECK_DTYPES: tuple[CheckDtype, ...] = get_args(CheckDtype)
 Collective = Literal["all_reduce", "reduce_scatter", "all_gather"]

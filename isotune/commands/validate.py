@@ -26,7 +26,7 @@ from isotune.commands.quality import QualityOptions
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import read_plan
 from isotune.simulator.io import check_writable
-from isotune.validation.choices import CHECK_DTYPES
+from isotune.validation.choices import CHECK_DTYPES, LAUNCHES
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class _RunOptions:
     check_dtype: Annotated[
         str, choice("--check-dtype", CHECK_DTYPES, "Number type in which outputs are compared")
     ] = "float32"
+    launch: Annotated[
+        str,
+        choice(
+            "--launch", LAUNCHES, "A GPU's kernels launched one by one, or replayed from a graph"
+        ),
+    ] = "eager"
     timeout: TimeoutOption = 120.0
 
 
@@ -123,6 +129,7 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
             repeat=self.repeat,
             warmup=self.warmup,
             emulate_tp=self.emulate_tp,
+            launch=self.launch,  # type: ignore[arg-type]
         )
         if self.emulate_tp is not None and self.nproc not in (None, 1):
             raise InputError("--emulate-tp: one process plays one rank (allowed: --nproc 1)")

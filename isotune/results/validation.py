@@ -141,6 +141,7 @@ class Validation(Result):
     hardware: str
     device: str
     machine: Machine | None = None
+    launch: str = "eager"
     emulated_tp: int | None = None
     ranks: int | None = None
     layers: int | None = None
@@ -166,6 +167,7 @@ class Validation(Result):
             model=scenario.model.name,
             hardware=scenario.hardware.name,
             device=setup.device,
+            launch=setup.launch,
             machine=None if result.machine is None else Machine.like(result.machine),
             emulated_tp=scenario.workload.tp if setup.emulated else None,
             ranks=setup.ranks,

@@ -87,6 +87,7 @@ def test_a_validation_is_printed_with_its_errors(make_scenario, golden, state):
         ranks=2,
         device="cpu",
         notes=("a note",),
+        launch="eager",
         emulated=False,
     )
     numbers = SimpleNamespace(

@@ -35,6 +35,7 @@ def validation(make_scenario, *, serial_ran=True, emulated=False):
         ranks=1 if emulated else 2,
         device="cuda",
         notes=(),
+        launch="eager",
         emulated=emulated,
     )
     return Validation.of(

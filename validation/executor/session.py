@@ -8,6 +8,7 @@ from torch import Tensor
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule import Plan, Program, Workload, expand
+from isotune.validation.choices import Launch
 from isotune.validation.executor.causal_attention import attention_on
 from isotune.validation.executor.collective_ops import Collectives, collectives_of, group_of
 from isotune.validation.executor.interpreter import Executor, Outcome
@@ -24,6 +25,7 @@ class Session:
     `model` is the simulator's view of the same model: programs expand from it. Every rank
     asks for the same plans in the same order, since a group is made by all ranks together.
     `stand_in` gives what runs in place of a plan's collectives where there are no other ranks.
+    `launch` says whether a GPU's kernels are launched one by one, or captured and replayed.
     """
 
     def __init__(
@@ -32,11 +34,16 @@ class Session:
         model: Model,
         on_step: Callable[[int], object] = int,
         stand_in: Callable[[Plan], Collectives] | None = None,
+        launch: Launch = "eager",
     ) -> None:
         self.shard, self.model = shard, model
         self._on_step, self._stand_in = on_step, stand_in
-        self._streams = streams_on(shard.device)
+        self._streams = streams_on(shard.device, launch)
         self._groups: dict[int | None, Any] = {None: None}
+
+    def close(self) -> None:
+        """Let go of graphs; the session runs nothing more."""
+        self._streams.close()
 
     @property
     def attention(self) -> str:

@@ -119,7 +119,8 @@ class Validation:
                 assert run.host_s is not None
                 found.append(
                     f"the {name} is host-bound: enqueueing its kernels takes "
-                    f"{run.host_s * 1e3:.2f} ms, so its time is not the device's"
+                    f"{run.host_s * 1e3:.2f} ms, so its time is not the device's "
+                    "(--launch graph)"
                 )
         return tuple(found)
 

@@ -9,7 +9,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, locate, scenario_of
 from isotune.simulator.predict import SERIAL, GpuMemory, Scenario
 from isotune.simulator.schedule import STRATEGIES, Plan, check_plan
-from isotune.validation.choices import CheckDtype, Device
+from isotune.validation.choices import CheckDtype, Device, Launch
 from isotune.validation.spd.checkpoint import check_ranks, read_record
 from isotune.validation.weights import check_family
 
@@ -22,7 +22,8 @@ class Setup:
     `weights` the folder of its safetensors, or None for random ones. `check_dtype` is the
     number type in which the numbers are compared, whatever type the timed runs have. `baseline`
     has the serial run, unless its memory does not fit where the plan's does. `emulated`
-    says that one device plays one of the ranks, and that its all-reduces are copies.
+    says that one device plays one of the ranks, and that its all-reduces are copies. `launch` says
+    how a GPU's kernels are launched.
     """
 
     scenario: Scenario
@@ -36,6 +37,7 @@ class Setup:
     seed: int = 0
     baseline: tuple[Plan, ...] = (SERIAL,)
     emulated: bool = False
+    launch: Launch = "eager"
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -52,6 +54,7 @@ class Setup:
         repeat: int = 10,
         warmup: int = 2,
         emulate_tp: int | None = None,
+        launch: Launch = "eager",
     ) -> Self:
         """The setup of a plan file in `folder`; `emulate_tp` plays one rank of so many.
 
@@ -72,7 +75,7 @@ class Setup:
         baseline, without = _baseline(scenario)
         notes = (*notes, *without)
         _check_types(scenario)
-        scenario = _as_the_executor_runs(scenario, device)
+        scenario = _as_the_executor_runs(scenario, device, launch)
         if device == "cpu" and plan.comm_sms is not None:
             notes = (*notes, "comm_sms has no meaning on cpu and is ignored")
         if emulate_tp is not None:
@@ -94,6 +97,7 @@ class Setup:
             warmup=warmup,
             baseline=baseline,
             emulated=emulate_tp is not None,
+            launch=launch,
             notes=notes,
         )
 
@@ -101,7 +105,7 @@ class Setup:
     def agreed(self) -> str:
         """What all ranks must share beside the plan; a folder's place may differ by node."""
         same = (self.scenario, self.baseline, self.weights is None, self.seed)
-        return repr((*same, self.check_dtype, self.repeat, self.warmup, self.device))
+        return repr((*same, self.check_dtype, self.repeat, self.warmup, self.device, self.launch))
 
     @property
     def ranks(self) -> int:
@@ -122,14 +126,16 @@ _EMULATION = (
 )
 
 
-def _as_the_executor_runs(scenario: Scenario, device: Device) -> Scenario:
+def _as_the_executor_runs(scenario: Scenario, device: Device, launch: Launch) -> Scenario:
     """The scenario as our own executor runs it: no engine around a pass, nothing to schedule.
 
-    On GPUs it launches kernels one by one.
+    On GPUs it launches kernels one by one, or replays them from a graph.
     """
     runtime = scenario.hardware.runtime.model_copy(update={"eager_step": 0.0})
     scenario = scenario.with_hardware(runtime=runtime)
-    return scenario.with_workload(runtime="eager") if device == "cuda" else scenario
+    if device != "cuda":
+        return scenario
+    return scenario.with_workload(runtime="cuda_graph" if launch == "graph" else "eager")
 
 
 def _emulating(scenario: Scenario, tp: int) -> Scenario:

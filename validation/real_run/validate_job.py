@@ -13,6 +13,7 @@ from torch import Tensor
 from isotune.simulator.errors import DisagreementError
 from isotune.simulator.predict import SERIAL
 from isotune.simulator.schedule import CommDtype, Plan, Program, expand
+from isotune.validation.choices import Launch
 from isotune.validation.executor import Session, emulated, load_shard
 from isotune.validation.ranks import Rank, forget_peak_resident_bytes, peak_resident_bytes
 from isotune.validation.real_run.interleave import Interleaved, random_ids
@@ -60,11 +61,14 @@ class ValidateJob:
                 # NCCL's buffers of further groups do not come from torch's cache.
                 torch.cuda.empty_cache()
             forget_peak(rank.device)
-        session = open_session(rank, self.setup, self.setup.scenario.workload.dtype)
+        session = open_session(
+            rank, self.setup, self.setup.scenario.workload.dtype, self.setup.launch
+        )
         if rank.index == 0:
             rank.send(MachineRecord.of(rank.device, session.attention))
         self._measure(rank, session)
         rank.send(PeakMemory(_peak_bytes(rank.device)))
+        session.close()
 
     def _check(self, rank: Rank) -> Numbers | None:
         setup, dtype = self.setup, self.setup.check_dtype
@@ -151,7 +155,7 @@ class ValidateJob:
         return max(wanted - 1, min(_MOST_WARMUPS, int(_WARM_S / float(slowest))))
 
 
-def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
+def open_session(rank: Rank, setup: Setup, dtype: str, launch: Launch = "eager") -> Session:
     """This rank's shard in a number type, ready to run plans."""
     rank.at("loading")
     config = load_config(setup.config, setup.scenario.model.num_hidden_layers)
@@ -162,7 +166,7 @@ def open_session(rank: Rank, setup: Setup, dtype: str) -> Session:
     )
     shard = load_shard(config, weights, rank=rank.index, tp=tp, bias_corrections=bias_corrections)
     stand_in = emulated(setup.scenario, rank.device) if setup.emulated else None
-    return Session(shard, setup.scenario.model, rank.step, stand_in)
+    return Session(shard, setup.scenario.model, rank.step, stand_in, launch)
 
 
 def weights_of(rank: Rank, setup: Setup, dtype: str) -> Weights:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from isotune.simulator.architecture import read_model
+from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import COMPUTE, STRATEGIES, Plan, Workload
 from isotune.validation.executor import (
     Session,
@@ -73,7 +74,7 @@ class Played:
     def __call__(self, plan, passes=2, decode=True):
         with self.machine.installed(self._patch) as watch, self._patch.context() as patch:
             _stand_in(patch, watch)
-            patch.setattr(session, "streams_on", self._kind)
+            patch.setattr(session, "streams_on", lambda device, _: self._kind(device))
             opened = Session(self.shard, self.model)
             cache = opened.cache(BATCH, PROMPT + 4)
             for _ in range(passes):
@@ -140,6 +141,42 @@ def test_all_reduces_of_a_pass_run_on_the_urgent_stream(monkeypatch, tmp_path):
     assert sum(reduces.values()) == 2 * 2 * BLOCKS + 1
 
 
+def test_a_graph_is_captured_once_without_a_race_and_replayed(monkeypatch, tmp_path):
+    play = Played(monkeypatch, tmp_path, streams_kind=streams.GraphStreams)
+    with play.machine.installed(monkeypatch) as watch, monkeypatch.context() as patch:
+        _stand_in(patch, watch)
+        patch.setattr(session, "streams_on", lambda *_: streams.GraphStreams(torch.device("cpu")))
+        opened = Session(play.shard, play.model, launch="graph")
+        cache = opened.cache(BATCH, PROMPT)
+        program = opened.program(ISO, WORKLOAD)
+        executor = opened.executor(ISO)
+        embedded = executor.embed(play.ids)
+        outcomes = [executor.run(program, embedded, cache) for _ in range(3)]
+        captured = opened._streams._captured[id(program)]
+        opened.close()
+        assert not opened._streams._captured, "graphs go before the process group does"
+    assert not play.machine.faults, play.machine.faults
+    assert captured.graph.replays == 3
+    # Twice one by one and once into the graph, whatever number of runs: two all-reduces of each
+    # block and chunk, beside that of the embedding.
+    assert play.machine.launches["c10d::allreduce_"] == 3 * 2 * 2 * BLOCKS + 1
+    for outcome in outcomes[1:]:
+        assert torch.equal(outcome.hidden, outcomes[0].hidden)
+        assert outcome.logits.data_ptr() == outcomes[0].logits.data_ptr()
+    assert len(outcomes[0].times.ends) == len(program.steps)
+
+
+def test_what_cannot_be_captured_is_refused_in_one_line(monkeypatch, tmp_path):
+    play = Played(monkeypatch, tmp_path, streams_kind=streams.GraphStreams)
+
+    def old_torch(*_, **__):
+        raise TypeError("Event.__new__() got an unexpected keyword argument 'external'")
+
+    monkeypatch.setattr(streams, "_graph_clock", old_torch)
+    with pytest.raises(InputError, match=r"external.*\(allowed: --launch eager\)"):
+        play(Plan(), passes=1, decode=False)
+
+
 FAULTS = {
     "no stream waits": ("stream.wait_event(ends[awaited])", "pass"),
     "they wait for starts": ("wait_event(ends[awaited])", "wait_event(starts[awaited])"),
@@ -161,6 +198,13 @@ FAULTS = {
         "ends[index].record(self._streams[COMPUTE if stream is self._streams[COMM] else COMM])",
     ),
     "a pass does not wait for what was before": ("torch.cuda.synchronize(self._device)", "pass", 1),
+}
+GRAPH_FAULTS = {
+    "no edge between the streams": ("stream.wait_event(done[awaited])", "pass"),
+    "edges begin before the work": (
+        "perform(index)\n            ends[index].record(stream)\n            done",
+        "done[index].record(stream)\n            perform(index)\n            _ = lambda: done",
+    ),
 }
 
 
