@@ -157,7 +157,15 @@ class CostModel:
             stands_in = self.scenario.gemm_of(operands).stands_in_for
         if not (activations.quantises_activations and str(operands) in stands_in):
             return []
-        return [self.memory_kernel(rows, k * (self.scenario.workload.width + activations.bytes))]
+        chosen = self.scenario.hardware.elementwise.of(operands.dtype, engine=self.scenario.engine)
+        return [
+            elementwise_cost(
+                rows,
+                k * (self.scenario.workload.width + activations.bytes),
+                gpu=self.scenario.hardware.gpu,
+                parameters=chosen.parameters,
+            )
+        ]
 
     def attention(self, op: Attend, shape: Rows) -> list[Cost]:
         """Attention over the context and the new tokens."""

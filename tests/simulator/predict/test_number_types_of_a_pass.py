@@ -213,3 +213,15 @@ def test_a_plan_file_keeps_the_types_and_refuses_another_checkpoint(
     stored(LLAMA_70B, None)
     with pytest.raises(InputError, match=r"made for weights stored as fp8 \(modelopt\)"):
         scenario_of(read_plan(path), tmp_path)
+
+
+def test_the_kernel_that_quantises_has_the_figures_of_its_type(stored: MakeModel) -> None:
+    gemm = H100.gemm.model_copy(update={"sets": {}})
+    sources = {k: v for k, v in H100.sources.items() if not k.startswith("gemm.sets")}
+    bare = H100.model_copy(update={"gemm": gemm, "sources": sources})
+    scenario = at(stored(LLAMA_70B, FP8), hardware=bare)
+    down = next(op for op in scenario.model.block(1).ops if op.name == "mlp_down")
+    quantise, _product = CostModel(scenario).kernels(down, Rows(1, 1, 1, 0))
+    launch = bare.elementwise.of("fp8").parameters.launch
+    assert launch < bare.elementwise.launch
+    assert float(quantise.seconds) == pytest.approx(launch, rel=0.05)

@@ -23,6 +23,7 @@ MLA = [
 ]
 MOE = list(product((1, 16, 256, 4096), (2048, 4096), (1024, 2048), (64,), (2, 8), (1,), (1, 8)))
 NAMES = {
+    "quantize": "tokens,hidden",
     "all_to_all": "bytes,ranks",
     "mla_attention": "batch,q_len,kv_len,heads",
     "moe": "tokens,hidden,intermediate,experts,top_k,expert_tp,expert_ep",
@@ -98,6 +99,19 @@ def test_rows_of_another_collective_give_it_lines_of_its_own(tmp_path):
     assert found.protocols == BASE.collectives.algorithms["nccl"].protocols
     assert done.profile.errors == BASE.errors
     assert "rows held back" in done.profile.source_of(f"{report.key}.0.latency")
+
+
+def test_rows_of_quantise_are_a_set_of_the_kernels_that_move_bytes(tmp_path):
+    slow = BASE.elementwise.model_copy(update={"launch": 3 * BASE.elementwise.launch})
+    truth = BASE.model_copy(update={"elementwise": slow})
+    sizes = list(product((1, 16, 64, 256, 1024, 8192, 65536), (1024, 4096, 8192, 28672)))
+    table = planted(tmp_path / "rows.csv", "quantize", sizes, truth, ("fp8",))
+    done = calibrate([table], BASE, name="mine", date="2026-01-02")
+    (report,) = done.sections
+    assert report.key == "elementwise.sets.fp8"
+    found = done.profile.elementwise
+    assert found.launch == BASE.elementwise.launch, "norms keep their figures"
+    assert found.of("fp8").parameters.launch == pytest.approx(slow.launch, rel=0.05)
 
 
 def test_no_shape_is_both_fitted_and_held_back(tmp_path):

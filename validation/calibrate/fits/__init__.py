@@ -11,7 +11,10 @@ from isotune.validation.calibrate.fits.collective_fit import (
     kind_sections,
     with_kinds,
 )
-from isotune.validation.calibrate.fits.elementwise_fit import elementwise_sections
+from isotune.validation.calibrate.fits.elementwise_fit import (
+    elementwise_sections,
+    quantise_sections,
+)
 from isotune.validation.calibrate.fits.experts_fit import START, experts_sections
 from isotune.validation.calibrate.fits.gemm_fit import gemm_sections
 from isotune.validation.calibrate.fits.latent_fit import latent_sections
@@ -24,6 +27,7 @@ SECTIONS: dict[str, Callable[[tuple[Rows, ...], HardwareProfile], list[Section]]
     "mla_attention": latent_sections,
     "moe": experts_sections,
     "rms_norm": elementwise_sections,
+    "quantize": quantise_sections,
     "all_reduce": collective_sections,
     **dict.fromkeys(OTHER_KINDS, kind_sections),
 }
