@@ -69,8 +69,9 @@ def techniques(
         plans += _overlapped(scenario, name, best)
     if spd and (dropped or drop_costs is not None):
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
-    if scenario.model.only_sums(ranks):
-        plans.append(("int8 transfer", Plan(comm_dtype="int8")))
+    narrowest = _narrowest(scenario)
+    if narrowest.quantised:
+        plans.append(("int8 transfer", narrowest))
     alone = [plan for _, plan in plans if plan is not None]
     candidates = [best, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
     candidates = [plan for plan in candidates if GpuMemory(scenario).of(plan).fits]
@@ -97,6 +98,12 @@ def _overlapped(scenario: Scenario, name: str, best: Plan) -> list[tuple[str, Pl
     ]
 
 
+def _narrowest(scenario: Scenario) -> Plan:
+    """The serial plan whose collectives send the least: int8 where all of them are all-reduces."""
+    only_sums = scenario.model.only_sums(scenario.workload.parallelism)
+    return Plan(comm_dtype="int8") if only_sums else Plan()
+
+
 def _assumed(plan: Plan, drop_costs: DropCosts | None) -> bool:
     """Whether a plan loses accuracy in a way that no measurement backs."""
     if drop_costs is None:
@@ -117,9 +124,11 @@ def _combinations(
     scenario: Scenario, dropped: tuple[int, ...], strategies: tuple[str, ...]
 ) -> Iterator[Plan]:
     """Quantised transfer and the drop set, without overlap and under the best ISO split."""
-    yield Plan(comm_dtype="int8", dropped=dropped)
+    sent = _narrowest(scenario).comm_dtype
+    yield Plan(comm_dtype=sent, dropped=dropped)
     if any(STRATEGIES[name].enumerable for name in strategies):
-        exact = best_split(scenario, comm_dtypes=("bf16", "int8"), drop_sets={(), dropped})
+        dtypes = tuple(dict.fromkeys((Plan().comm_dtype, sent)))
+        exact = best_split(scenario, comm_dtypes=dtypes, drop_sets={(), dropped})
         if exact is not None:
             yield exact.plan
 

@@ -18,7 +18,10 @@ from isotune.simulator.schedule import OneGroup, Step, Workload
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits(OneGroup):
-    """Requests, tokens each puts through and holds [splits]; `sizes` [splits, chunks]."""
+    """Requests of one group of ranks, tokens each puts through and holds [splits].
+
+    `sizes` [splits, chunks] are those of the chunks.
+    """
 
     batch: Index
     tokens: Index
@@ -30,7 +33,7 @@ class Splits(OneGroup):
         """Splits of one workload by the rows of `sizes`."""
         ones = np.ones(len(sizes), dtype=np.int64)
         return cls(
-            batch=workload.batch * ones,
+            batch=workload.share.batch * ones,
             tokens=workload.tokens * ones,
             context=workload.context * ones,
             sizes=sizes,

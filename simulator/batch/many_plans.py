@@ -92,7 +92,8 @@ def _one_by_one(
     @cache
     def seconds(split: int, dropped: tuple[int, ...]) -> list[float]:
         scenario = batch.scenario.with_workload(
-            batch=int(batch.splits.batch[split]), prompt=int(prompts[split])
+            batch=int(batch.splits.batch[split]) * batch.scenario.workload.dp,
+            prompt=int(prompts[split]),
         )
         chunks = tuple(batch.splits.sizes[split].tolist())
         plan = batch.plan.model_copy(update={"chunks": chunks, "dropped": dropped})

@@ -53,8 +53,8 @@ class GpuMemory:
 
     def of(self, plan: Plan, ranks: Parallelism | None = None) -> Memory:
         """The memory of a plan, whether it fits or not, maybe as if shared by other ranks."""
-        workload = self.scenario.workload
-        weights, kv_cache, activations = self._parts(plan.how, workload, plan.chunks, ranks)
+        work = self.scenario.workload.share
+        weights, kv_cache, activations = self._parts(plan.how, work, plan.chunks, ranks)
         return Memory(
             weights=weights,
             kv_cache=float(kv_cache),
@@ -71,7 +71,7 @@ class GpuMemory:
 
     def fitting(self, how: Strategy, sizes: Index) -> npt.NDArray[np.bool_]:
         """Which splits [splits, chunks] of the scenario's own pass fit."""
-        needed = self.needed(how, self.scenario.workload, sizes)
+        needed = self.needed(how, self.scenario.workload.share, sizes)
         return np.asarray(needed <= self.scenario.hardware.gpu.memory)
 
     def check(self, plan: Plan) -> Memory:
@@ -102,16 +102,15 @@ class GpuMemory:
         """Bytes of weights, KV cache and activations; sizes may be arrays of one shape."""
         model, workload = self.scenario.model, self.scenario.workload
         ranks, width = ranks or workload.parallelism, workload.width
-        chunks = [chunk.shared(ranks.dp).rows for chunk in how.split(work, sizes)]
+        chunks = [chunk.rows for chunk in how.split(work, sizes)]
         rows, largest = sum(chunks), reduce(np.maximum, chunks)
         weights, cached = self._weights(ranks), bytes_of(self.scenario.kv_dtype)
-        requests: Any = -(-work.batch // ranks.dp)
         kv_cache: Any = 0.0
         for reach, elements in model.kv_elements_by_reach(ranks).items():
-            kv_cache = kv_cache + _cached(work, reach, ranks.dp) * (elements * cached)
-        kv_cache = kv_cache + requests * model.state_bytes(ranks)
+            kv_cache = kv_cache + _cached(work, reach) * (elements * cached)
+        kv_cache = kv_cache + work.batch * model.state_bytes(ranks)
         in_flight = (3 * rows * model.hidden_size + largest * model.widest(ranks)) * width
-        logits = requests * (model.vocab_size / ranks.tp * 4.0)
+        logits = work.batch * (model.vocab_size / ranks.tp * 4.0)
         return weights, kv_cache, in_flight + logits
 
     def _weights(self, ranks: Parallelism) -> float:
@@ -137,10 +136,8 @@ class GpuMemory:
         return "no tp fits; use a shorter prompt, a smaller batch or narrower weights (--quant)"
 
 
-def _cached(work: PassSizes, reach: int | None, shares: int) -> Size:
+def _cached(work: PassSizes, reach: int | None) -> Size:
     """Tokens in the cache of a block that looks `reach` tokens back, at the end of a pass.
-
-    `shares` groups of ranks share the requests; the tokens are those of the busiest.
 
     Those that no later token sees are freed, but not before the pass that wrote them ends.
     """
@@ -149,7 +146,5 @@ def _cached(work: PassSizes, reach: int | None, shares: int) -> Size:
         return start if reach is None else np.minimum(start, reach - 1)
 
     groups = work.groups
-    tokens: Size = added(
-        -(-one.requests // shares) * (kept(one.start) + one.tokens) for one in groups
-    )
+    tokens: Size = added(one.requests * (kept(one.start) + one.tokens) for one in groups)
     return tokens

@@ -170,7 +170,7 @@ class _RepeatingBlocks:
     def __init__(
         self, repeating: Structure, plan: Plan, cost_model: CostModel, contention: bool
     ) -> None:
-        work = cost_model.scenario.workload
+        work = cost_model.scenario.workload.share
         self._structure, self._dropped = repeating, plan.dropped
         parts = Counter(self._parts)
         times = repeating.times

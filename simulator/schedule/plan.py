@@ -125,7 +125,7 @@ def _check_chunks(plan: Plan, workload: Workload) -> None:
         if chunks:
             raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")
         return
-    total = how.total(workload)
+    total = how.total(workload.share)
     if not chunks:
         raise InputError(
             f"plan: chunks: {plan.strategy} needs chunks that add up to {total} ({how.unit_text}), "

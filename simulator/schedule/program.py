@@ -134,7 +134,7 @@ def expand(model: Model, workload: Workload, plan: Plan) -> Program:
             f"passes of a block (allowed: up to {_MOST_PASSES})"
         )
     ranks = workload.parallelism
-    return expand_sizes(model, ranks, workload, plan.how, plan.chunks, plan.dropped)
+    return expand_sizes(model, ranks, workload.share, plan.how, plan.chunks, plan.dropped)
 
 
 def expand_sizes(
@@ -152,7 +152,7 @@ def expand_sizes(
     Args:
         model: its blocks.
         ranks: how its ranks share it; the program is that of the busiest.
-        work: sizes of the pass, or arrays of one element per pass.
+        work: sizes of the pass of one group of ranks, or arrays of one element per pass.
         how: the strategy.
         sizes: of the chunks, as a plan has them, or an array of one element per pass for each.
         dropped: blocks whose attention all-reduce is dropped.
@@ -161,7 +161,7 @@ def expand_sizes(
     pattern = model.pattern if pattern is None else pattern
     shared = Parallelism.of(ranks)
     tp = shared.tp
-    chunks = tuple(chunk.shared(shared.dp) for chunk in how.split(work, sizes))
+    chunks = how.split(work, sizes)
     emitter = _Emitter(shared, _sync_lane(shared, how, len(sizes)), how.lag)
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
@@ -170,7 +170,7 @@ def expand_sizes(
     for block, segment in _segments(model.blocks(shared), pattern, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
-    everything = Chunk.of(len(chunks), 0, work.batch, 0, 1).shared(shared.dp)
+    everything = Chunk.of(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
     emitter.compute(everything, len(pattern), model.tail(tp))
     return Program(tuple(emitter.steps), chunks)

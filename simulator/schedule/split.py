@@ -1,7 +1,7 @@
 """How work is divided: chunks of a pass, and the grain at which split points lie."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from isotune.simulator.errors import InputError
@@ -84,13 +84,6 @@ class Chunk:
     def requests(self) -> Any:
         """Requests of all its slices."""
         return added(part.requests for part in self.slices)
-
-    def shared(self, groups: int) -> Self:
-        """What the busiest of so many groups of ranks has of it, which share its requests."""
-        if groups == 1:
-            return self
-        parts = (replace(part, requests=-(-part.requests // groups)) for part in self.slices)
-        return replace(self, slices=tuple(parts))
 
     @property
     def only(self) -> Slice:

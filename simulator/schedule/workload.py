@@ -145,6 +145,17 @@ class Workload(Schema):
         """How the GPUs share model and batch."""
         return Parallelism(tp=self.tp, ep=self.ep, dp=self.dp)
 
+    @property
+    def share(self) -> Self:
+        """The requests of the busiest of its `dp` groups; a plan's chunks divide them."""
+        if self.dp == 1:
+            return self
+        groups = tuple(
+            one.model_copy(update={"count": -(-one.count // self.dp)}) for one in self.sequences
+        )
+        batch = sum(one.count for one in groups) or -(-self.batch // self.dp)
+        return self.model_copy(update={"batch": batch, "sequences": groups, "ep": 1, "dp": 1})
+
     @model_validator(mode="after")
     def _sizes_combine(self) -> Self:
         if self.parallelism.contradiction:

@@ -151,7 +151,7 @@ def splits_of(scenario: Scenario, lengths: Sequence[int] | Index, sizes: Index) 
     ones = np.ones_like(tokens)
     decode = scenario.workload.phase == "decode"
     return Splits(
-        batch=scenario.workload.batch * ones,
+        batch=scenario.workload.share.batch * ones,
         tokens=ones if decode else tokens,
         context=tokens if decode else 0 * ones,
         sizes=sizes,

@@ -243,11 +243,13 @@ def _accuracy_cost(scenario: Scenario, options: Options, plan: Plan) -> float | 
 
 
 def _usable(scenario: Scenario, strategies: tuple[str, ...]) -> tuple[str, ...]:
-    """Serial, and those of the strategies that have no obstacle in this workload."""
+    """Serial, and those of the strategies that can run the model and gain on this workload."""
+    work = scenario.workload
+    wanted = [STRATEGIES[name] for name in SEARCHABLE if name in ("serial", *strategies)]
     return tuple(
-        name
-        for name in SEARCHABLE
-        if name in ("serial", *strategies) and STRATEGIES[name].obstacle(scenario.workload) is None
+        how.name
+        for how in wanted
+        if how.obstacle(work) is None and how.unsuited(scenario.model, work.parallelism) is None
     )
 
 

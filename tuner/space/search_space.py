@@ -101,7 +101,7 @@ class Space:
     def _chunks(self, strategy: str, count: int, shares: list[float]) -> tuple[int, ...]:
         """Break chunks off the total, each a share of what is left, rounded to the grain."""
         how = STRATEGIES[strategy]
-        left = how.total(self.scenario.workload)
+        left = how.total(self.scenario.workload.share)
         grain = how.grain(left)
         count = min(count, -(-left // grain))
         sizes: list[int] = []
@@ -115,7 +115,7 @@ class Space:
 def even_plan(scenario: Scenario, strategy: str, count: int) -> Plan | None:
     """The plan with `count` chunks as even as the grain allows; None if they are too many."""
     how = STRATEGIES[strategy]
-    sizes = even_sizes(how, np.array([how.total(scenario.workload)]), count)[0].tolist()
+    sizes = even_sizes(how, np.array([how.total(scenario.workload.share)]), count)[0].tolist()
     return Plan(strategy=strategy, chunks=tuple(sizes)) if min(sizes, default=1) > 0 else None
 
 

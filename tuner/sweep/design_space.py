@@ -324,7 +324,9 @@ def _passes(scenario: Scenario, batch: Index, prompt: Index) -> _Passes:
     decode = scenario.workload.phase == "decode"
     nothing, one = np.zeros_like(prompt), np.ones_like(prompt)
     return _Passes(
-        batch=batch, tokens=one if decode else prompt, context=prompt if decode else nothing
+        batch=-(-batch // scenario.workload.dp),
+        tokens=one if decode else prompt,
+        context=prompt if decode else nothing,
     )
 
 
@@ -350,7 +352,7 @@ def _latency(
     if len(able):
         plan = Plan(strategy=how.name, comm_dtype=comm_dtype, dropped=dropped)
         splits = Splits(
-            batch=batch[able],
+            batch=work.batch[able],
             tokens=work.tokens[able],
             context=work.context[able],
             sizes=sizes[able],

@@ -107,8 +107,6 @@ class Strategy(ABC):
                 f"{self.label} knows all-reduces only; with {ranks.text} the rows of {model.name} "
                 "travel to their experts"
             )
-        if self.splits == "tiles" and ranks.dp > 1:
-            return f"{self.label} cuts the rows of one batch, and dp {ranks.dp} groups share them"
         if not self.takes_one_of_two or ranks.tp == 1:
             return None
         alone = model.num_hidden_layers - len(model.droppable(ranks))
@@ -128,7 +126,7 @@ class Strategy(ABC):
             return (
                 f"{'one GPU has' if gpus == 1 else 'GPUs that share nothing have'} no all-reduces"
             )
-        if self.splits != "nothing" and self.total(workload) < 2:
+        if self.splits != "nothing" and self.total(workload.share) < 2:
             return f"{self.label} needs two {self.unit} to split"
         return None
 

@@ -13,7 +13,7 @@ SPREAD = {"tp": 2, "dp": 4, "ep": 8}
 PLANS = [
     Plan(),
     Plan(strategy="iso", chunks=(300, 340)),
-    Plan(strategy="request_overlap", chunks=(4, 4)),
+    Plan(strategy="request_overlap", chunks=(1, 1)),
 ]
 
 
@@ -137,6 +137,17 @@ def test_a_strategy_that_knows_all_reduces_only_refuses_rows_that_travel(mixtral
     assert (refusal is None) == how.any_collective
     if refusal is not None:
         assert "travel to their experts" in refusal
+
+
+def test_a_plan_divides_the_requests_of_one_group(mixtral):
+    with pytest.raises(InputError, match="chunks that add up to 2"):
+        predict(mixtral(**SPREAD), Plan(strategy="request_overlap", chunks=(4, 4)))
+    groups = mixtral(tp=2, dp=4, batch=16)
+    split = Plan(strategy="request_overlap", chunks=(1, 3))
+    assert (
+        predict(groups, split, must_fit=False).latency_s
+        == predict(mixtral(tp=2, batch=4), split, must_fit=False).latency_s
+    )
 
 
 def test_an_all_to_all_sends_bf16(mixtral):
