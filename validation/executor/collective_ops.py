@@ -8,8 +8,10 @@ arrives, and gathers the sums; both ways in one byte per element with a 16-bit s
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
+from importlib.util import find_spec
 from math import gcd
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import torch
 import torch.distributed as dist
@@ -102,10 +104,11 @@ class AllGather:
         """See `InPlace`."""
         padded, own = _parts(message, self.ranks, self.group)
         gathered = torch.empty_like(padded)
-        dist.all_gather(list(gathered), padded[own].clone(), group=self.group)
+        _all_gather(gathered.view(-1), padded[own].clone(), group=self.group)
         _put(message, 0, gathered.view(-1))
 
 
+_all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 _reduce_scatter: Any = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
@@ -122,6 +125,60 @@ def _put(message: Tensor, first: int, values: Tensor) -> None:
     place.copy_(values[: place.numel()])
 
 
+class Codec(Protocol):
+    """What a quantised all-reduce does to a message between its two exchanges.
+
+    Packed bytes are [ranks, elements + scales], a rank's part of the message in each row.
+    """
+
+    def quantise(self, message: Tensor, ranks: int) -> Tensor:
+        """The packed bytes of a flat message, padded to equal parts."""
+
+    def total(self, received: Tensor) -> Tensor:
+        """The packed sum of what all ranks sent of one part: one row."""
+
+    def restore(self, gathered: Tensor, message: Tensor) -> None:
+        """Store the values of all parts in a flat message."""
+
+
+@dataclass(frozen=True)
+class TorchCodec:
+    """See `Codec`: in torch's ops, one launch each."""
+
+    quantiser: Quantiser
+
+    def quantise(self, message: Tensor, ranks: int) -> Tensor:
+        """See `Codec`."""
+        padding = -message.numel() % (ranks * self.quantiser.group)
+        parts = torch.nn.functional.pad(message, (0, padding)).view(ranks, -1)
+        return self.quantiser.pack(parts)
+
+    def total(self, received: Tensor) -> Tensor:
+        """See `Codec`."""
+        return self.quantiser.pack(self.quantiser.unpack(received).sum(0))
+
+    def restore(self, gathered: Tensor, message: Tensor) -> None:
+        """See `Codec`."""
+        message.copy_(self.quantiser.unpack(gathered).view(-1)[: message.numel()])
+
+
+_FP8_CAPABILITY = (8, 9)
+"""From which compute capability on a GPU has fp8 numbers."""
+
+
+@cache
+def codec_of(quantiser: Quantiser, device: torch.device) -> Codec:
+    """Three kernels on a GPU with Triton; torch's ops elsewhere, and where scales lie unaligned."""
+    fused = device.type == "cuda" and find_spec("triton") and quantiser.group % 2 == 0
+    if fused and quantiser.dtype != torch.int8:
+        fused = torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
+    if not fused:
+        return TorchCodec(quantiser)
+    from isotune.validation.executor.quantise_kernels import FusedCodec
+
+    return FusedCodec(quantiser.dtype, quantiser.largest, quantiser.group)
+
+
 @dataclass(frozen=True)
 class QuantisedAllReduce:
     """Quantise, exchange parts, sum and requantise the own part, gather, dequantise."""
@@ -132,15 +189,14 @@ class QuantisedAllReduce:
 
     def __call__(self, partial: Tensor) -> None:
         """Every rank ends with the same sum, up to rounding."""
-        flat, quantiser = partial.view(-1), self.quantiser.over_rows(partial.shape[-1])
-        padding = -flat.numel() % (self.ranks * quantiser.group)
-        packed = quantiser.pack(torch.nn.functional.pad(flat, (0, padding)).view(self.ranks, -1))
+        flat = partial.view(-1)
+        codec = codec_of(self.quantiser.over_rows(partial.shape[-1]), partial.device)
+        packed = codec.quantise(flat, self.ranks)
         received = torch.empty_like(packed)
         dist.all_to_all_single(received, packed, group=self.group)
-        total = quantiser.pack(quantiser.unpack(received).sum(0))
         gathered = torch.empty_like(packed)
-        dist.all_gather(list(gathered), total, group=self.group)
-        flat.copy_(quantiser.unpack(gathered).view(-1)[: flat.numel()])
+        _all_gather(gathered.view(-1), codec.total(received), group=self.group)
+        codec.restore(gathered, flat)
 
 
 def nccl_options(sms: int | None = None, timeout: timedelta | None = None) -> Any:

@@ -1,12 +1,10 @@
 """One kernel in place of several gives what they give, and is taken only where it does."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 
 import pytest
 import torch
+from _support.triton import compiled_everywhere, interpreted
 from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama import modeling_llama
@@ -145,20 +143,6 @@ print("rotated")
 """
 
 
-def interpreted(code):
-    """The output of code whose Triton kernels Triton's interpreter runs."""
-    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "TRITON_INTERPRET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env=os.environ | paths,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @needs_triton
 def test_the_kernel_that_rotates_gives_the_rotation_in_place():
     assert "rotated" in interpreted(ROTATE)
@@ -169,15 +153,7 @@ def test_the_kernel_that_rotates_gives_the_rotation_in_place():
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_the_kernel_that_rotates_compiles(capability):
     """Compiles without a GPU."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
     from isotune.validation.executor.rope_kernel import _kernel
 
-    tensors = ("query", "key", "cosines", "sines")
-    constants = {"most_heads": 8, "most_half": 64}
-    signature = {name: "*bf16" if name in tensors else "i32" for name in _kernel.arg_names}
-    signature |= dict.fromkeys(constants, "constexpr")
-    source = ASTSource(fn=_kernel, signature=signature, constexprs=constants)
-    assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+    tensors = dict.fromkeys(("query", "key", "cosines", "sines"), "*bf16")
+    compiled_everywhere(_kernel, tensors, {"most_heads": 8, "most_half": 64}, [capability])
