@@ -6,14 +6,16 @@ partial sum is that projection applied to rank i's columns:
 
     standard:  h   = x + R_i(a_i) + b_o           y = h + R_i(mlp_i(norm(h))) + b_d
     SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + R_i(a_i + mlp_i(norm(h_i)))
+    parallel:                                     y = x + b_o + b_d + R_i(a_i + mlp_i(norm(x)))
 
-R is the all-reduce: a sum, or what a quantised transfer makes of it.
+A norm after a sublayer takes R_i(...) and its bias. R is the all-reduce: a sum, or what a
+quantised transfer makes of it.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +26,6 @@ from isotune.validation.executor import decoder_of, empty_model, fill, parameter
 from isotune.validation.weights import Weights
 
 _GROUP = 128
-_NAMES = ("self_attn.o_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")
-_OPT_NAMES = ("self_attn.out_proj", "fc2", "self_attn_layer_norm", "final_layer_norm")
 
 
 @contextmanager
@@ -61,6 +61,35 @@ def lossy(
             layer.forward = forward
 
 
+class _Modules(NamedTuple):
+    """The modules of a decoder layer, by what they do; None is a norm that it has not."""
+
+    attention: Any
+    out: Any
+    before_attention: Any
+    after_attention: Any
+    before_mlp: Any
+    after_mlp: Any
+
+
+def _modules(layer: Any) -> _Modules:
+    has = partial(hasattr, layer)
+    if has("fc2"):
+        norms = (layer.self_attn_layer_norm, None, layer.final_layer_norm, None)
+        return _Modules(layer.self_attn, layer.self_attn.out_proj, *norms)
+    before, after = getattr(layer, "input_layernorm", None), None
+    second, last = getattr(layer, "post_attention_layernorm", None), None
+    if has("post_self_attn_layernorm"):
+        after, last = layer.post_self_attn_layernorm, layer.post_mlp_layernorm
+    elif has("post_feedforward_layernorm"):
+        after, last = second, layer.post_feedforward_layernorm
+        second = getattr(layer, "pre_feedforward_layernorm", None)
+    linear = has("linear_attn")
+    attention = layer.linear_attn if linear else layer.self_attn
+    out = attention.out_proj if linear else attention.o_proj
+    return _Modules(attention, out, before, after, second, last)
+
+
 def _block(
     layer: Any,
     hidden_states: Tensor,
@@ -71,43 +100,73 @@ def _block(
     bias_correction: Tensor | None,
     **kwargs: Any,
 ) -> Tensor:
-    x, opt = hidden_states, hasattr(layer, "fc2")
-    out_name, _, norm_name, mlp_norm_name = _OPT_NAMES if opt else _NAMES
-    out = layer.get_submodule(out_name)
-    mlp_norm = layer.get_submodule(mlp_norm_name)
-    inputs = _input_of(out, lambda: layer.self_attn(getattr(layer, norm_name)(x), *args, **kwargs))
-    a = [part @ weight.T for part, weight in _columns(inputs, out.weight, tp)]
-    x = x if out.bias is None else x + out.bias
+    x, has = hidden_states, _modules(layer)
+    call = kwargs
+    if hasattr(layer, "linear_attn"):
+        call = {name: kwargs[name] for name in ("cache", "attention_mask") if name in kwargs}
+    normed = _through(has.before_attention, x)
+    inputs = _input_of(has.out, lambda: has.attention(normed, *args, **call))
+    a = [part @ weight.T for part, weight in _columns(inputs, has.out.weight, tp)]
+    if has.before_mlp is None and has.after_attention is None:  # side by side: one all-reduce
+        m = [_mlp(layer, normed, tp, i) for i in range(tp)]
+        both = reduce([a_i + m_i for a_i, m_i in zip(a, m, strict=True)])
+        return _biased(_biased(x, has.out.bias), _down_bias(layer)) + both
     if drop:
+        assert has.after_attention is None, "a norm of the sum needs the sum"
+        x = _biased(x, has.out.bias)
         local = [x + a_i for a_i in a]
         if bias_correction is not None:
             local = [h_i + c_i for h_i, c_i in zip(local, bias_correction, strict=True)]
     else:
-        x = x + reduce(a)
+        x = x + _through(has.after_attention, _biased(reduce(a), has.out.bias))
         local = [x] * tp
-    m = [_mlp(layer, mlp_norm(h_i), tp, i) for i, h_i in enumerate(local)]
+    m = [_mlp(layer, _through(has.before_mlp, h_i), tp, i) for i, h_i in enumerate(local)]
     total = [a_i + m_i for a_i, m_i in zip(a, m, strict=True)] if drop else m
-    bias = layer.fc2.bias if opt else getattr(getattr(layer.mlp, "down_proj", None), "bias", None)
-    return (x if bias is None else x + bias) + reduce(total)
+    return x + _through(has.after_mlp, _biased(reduce(total), _down_bias(layer)))
+
+
+def _through(norm: Any, hidden: Tensor) -> Tensor:
+    normed: Tensor = hidden if norm is None else norm(hidden)
+    return normed
+
+
+def _biased(hidden: Tensor, bias: Tensor | None) -> Tensor:
+    return hidden if bias is None else hidden + bias
+
+
+def _down_bias(layer: Any) -> Tensor | None:
+    down = layer.fc2 if hasattr(layer, "fc2") else getattr(layer.mlp, "down_proj", None)
+    bias: Tensor | None = getattr(down, "bias", None)
+    return bias
 
 
 def _mlp(layer: Any, hidden: Tensor, tp: int, rank: int) -> Tensor:
-    """Rank `rank`'s partial output of the MLP, without the down projection's bias."""
+    """Rank `rank`'s partial output of the MLP, without the down projection's bias.
+
+    Of every projection back, an expert's too, only the rank's own inputs count; each rank adds
+    its part of the experts' biases.
+    """
     if hasattr(layer, "fc2"):
         activated = layer.activation_fn(layer.fc1(hidden))
         part, weight = _columns(activated, layer.fc2.weight, tp)[rank]
         return part @ weight.T
-    if hasattr(layer.mlp, "experts"):
-        weight = layer.mlp.experts.down_proj
-        own = torch.zeros_like(weight)
-        width = weight.shape[-1] // tp
-        columns = slice(rank * width, (rank + 1) * width)
-        own[..., columns] = weight[..., columns]
-        output: Tensor = functional_call(layer.mlp, {"experts.down_proj": own}, (hidden,))
-        return output
-    inputs = _input_of(layer.mlp.down_proj, lambda: layer.mlp(hidden))
-    part, weight = _columns(inputs, layer.mlp.down_proj.weight, tp)[rank]
-    return part @ weight.T
+    own = {}
+    for name, whole in layer.mlp.named_parameters():
+        if name.endswith("down_proj_bias"):
+            own[name] = whole / tp
+        elif name.endswith("down_proj.bias"):
+            own[name] = torch.zeros_like(whole)
+        elif name.endswith(("down_proj.weight", "down_proj")):
+            transposed = hasattr(layer.mlp, "experts") and hasattr(layer.mlp.experts, "limit")
+            inputs = whole.transpose(-1, -2) if transposed else whole  # gpt-oss
+            kept = torch.zeros_like(inputs)
+            width = inputs.shape[-1] // tp
+            columns = slice(rank * width, (rank + 1) * width)
+            kept[..., columns] = inputs[..., columns]
+            own[name] = kept.transpose(-1, -2) if transposed else kept
+    output: Any = functional_call(layer.mlp, own, (hidden,))
+    partial_sum: Tensor = output[0] if isinstance(output, tuple) else output
+    return partial_sum
 
 
 def _columns(inputs: Tensor, weight: Tensor, tp: int) -> list[tuple[Tensor, Tensor]]:

@@ -387,9 +387,23 @@ class Block:
 
     @property
     def droppable(self) -> bool:
-        """Whether its first collective can be dropped: another follows, which completes the sum."""
-        both = [segment.collective for segment in self.segments[:2]]
-        return len(both) == 2 and all(one is not None and one.kind == "all_reduce" for one in both)
+        """Whether its first collective can be dropped."""
+        return not self.drop_obstacle
+
+    @property
+    def drop_obstacle(self) -> str:
+        """Why its first collective cannot be dropped, as a sentence's end; empty where it can.
+
+        Another must follow, which completes the sum; a norm of the sum alone needs all of it.
+        """
+        both = self.segments[:2]
+        if len(both) < 2 or any(
+            one.collective is None or one.collective.kind != "all_reduce" for one in both
+        ):
+            return "has no second all-reduce that would complete the sum"
+        if isinstance(both[1].sublayers[0][0], PostNorm):
+            return "norms what attention returns, which needs the whole sum"
+        return ""
 
     def without_collective(self, index: int = 0) -> "Block":
         """The block whose collective after segment `index` is dropped; unchanged if there is none.

@@ -118,12 +118,14 @@ class BlockKind:
         """The norms at the start of a sublayer.
 
         One kernel adds the residual and norms the sum: it reads and writes two streams, the
-        partial sums' total and the residual. A norm after a sublayer ("post") costs as much. Where
-        both stand ("sandwich"), the norm of what the sublayer before has completed is a kernel of
-        its own; the last one of a model stands in its first block.
+        partial sums' total and the residual. A norm after a sublayer ("post") costs as much: it
+        stands at the start of the next one, and the last of a model in its first block. Where both
+        stand ("sandwich"), the norm of what the sublayer before has completed is a kernel of its
+        own.
         """
         weights = NORM_VECTORS[self.norm] * hidden
-        norm = Norm(
+        kind = PostNorm if self.norms == "post" else Norm
+        norm = kind(
             name=f"{sublayer}_norm", sublayer=sublayer, elements=4 * hidden, parameters=weights
         )
         if self.norms != "sandwich":

@@ -90,9 +90,9 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
     if plan.dropped and workload.tp > 1:
         alone = set(plan.dropped).difference(model.droppable(workload.parallelism))
         if alone:
+            block = model.blocks(workload.parallelism)[model.pattern[min(alone)]]
             raise InputError(
-                f"plan: dropped: block {min(alone)} of {model.name} has no second all-reduce that "
-                "would complete the sum"
+                f"plan: dropped: block {min(alone)} of {model.name} {block.drop_obstacle}"
             )
     if (unsuited := plan.how.unsuited(model, workload.parallelism)) is not None:
         raise InputError(f"plan: strategy: {unsuited}")

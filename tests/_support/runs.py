@@ -109,6 +109,9 @@ def save_random_model(folder: Path) -> Path:
                 parameter.normal_().mul_(parameter.shape[-1] ** -0.5)
             else:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
+        for name, buffer in net.named_buffers():
+            if name in net.state_dict():
+                buffer.normal_().mul_(0.2)
     net.save_pretrained(folder)
     return folder
 

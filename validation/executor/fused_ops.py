@@ -63,7 +63,10 @@ def _pairs_halves(apply: Callable[..., Any]) -> bool:
     query, key = (torch.randn(1, 2, 3, _PROBE, generator=generator) for _ in "qk")
     angles = torch.randn(1, 3, _PROBE // 2, generator=generator).repeat(1, 1, 2)
     cosines, sines = angles.cos(), angles.sin()
-    found = apply(query, key, cosines, sines)
+    try:
+        found = apply(query, key, cosines, sines)
+    except RuntimeError:  # it takes other angles, as gpt-oss does
+        return False
     return all(
         torch.allclose(got, rotated_halves(part, cosines, sines), atol=_CLOSE)
         for got, part in zip(found, (query, key), strict=True)

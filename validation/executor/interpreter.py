@@ -1,14 +1,16 @@
 """Runs a program for real: the interpreter of the steps that the simulator times.
 
-One method per type of op, and no strategy anywhere: ISO, SPD, request and GEMM overlap differ
-only in the steps. A chunk carries its residual stream and the partial sum of the last
-row-parallel op. A norm reads their sum. Once an all-reduce has completed the partial sum, it is
-folded into the residual; where it was dropped the sum stays local and joins the next one:
+No strategy anywhere: ISO, SPD, request and GEMM overlap differ only in the steps. What stands
+between two norms is the sublayers' own business; here are the norms, the sums and the residual
+stream. A chunk carries that stream and the partial sum of the last row-parallel op. A norm reads
+their sum. Once an all-reduce has completed the partial sum, it is folded into the residual; where
+it was dropped the sum stays local and joins the next one:
 
     standard:  h   = x + sum_i a_i + b_o          y = h + sum_i mlp_i(norm(h)) + b_d
     SPD:       h_i = x + a_i + b_o  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
 
-A recovered model may add a correction c_i to h_i, in the norm's input only.
+A recovered model may add a correction c_i to h_i, in the norm's input only. Where attention and
+MLP stand beside each other, both partial sums join before one all-reduce.
 """
 
 from collections.abc import Callable
@@ -22,26 +24,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from isotune.simulator.architecture import (
-    Activation,
-    Attend,
     Collective,
-    ColumnParallel,
     Embed,
     FinalNorm,
     LmHead,
     Norm,
     Op,
     PartialAdd,
-    Qkv,
-    Rope,
+    PostNorm,
     RowParallel,
 )
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Chunk, Program, Step, StepTimes
-from isotune.validation.executor.causal_attention import attend
 from isotune.validation.executor.collective_ops import Collectives
 from isotune.validation.executor.kv_cache import KvCache
-from isotune.validation.executor.layers import DecoderLayer, Heads, Rotation
+from isotune.validation.executor.layers import DecoderLayer, Place, Rotations
 from isotune.validation.executor.shard import Shard
 from isotune.validation.executor.streams import OnStep, Streams
 from isotune.validation.weights import vocabulary_range
@@ -53,18 +50,20 @@ class ChunkState:
 
     `partial` is the rank's output of the last row-parallel op, whole after its sync; `carried`
     the one before it when its sync was dropped, until it becomes the partial sum that the next
-    row-parallel op `accumulates` onto; `work` is what one op leaves for the next;
-    `norm_after` the norm of the partial sum before it joins the residual stream, if any.
+    row-parallel op `accumulates` onto; `work` is what one op leaves for the next, `normed` what
+    the MLP of a parallel block takes; `norm_after` the norm of the partial sum before it joins the
+    residual stream, if any.
     """
 
     residual: Tensor
-    rotation: Rotation | None
+    rotations: Rotations
     partial: Tensor | None = None
     carried: Tensor | None = None
     accumulates: bool = False
     synced: bool = False
     norm_after: Callable[[Tensor], Tensor] | None = None
     work: Any = None
+    normed: Tensor | None = None
 
     def enter_norm(self, bias_correction: Tensor | None = None) -> Tensor:
         """The input of a norm: the residual stream, with what this rank knows of the rest.
@@ -105,9 +104,10 @@ class Executor:
         streams: Streams,
         collectives: Collectives,
         on_step: OnStep = int,
+        mean_over_ranks: Callable[[Tensor], Tensor] = lambda one: one,
     ) -> None:
         self._shard, self._streams, self._collectives = shard, streams, collectives
-        self._on_step = on_step
+        self._on_step, self._mean_over_ranks = on_step, mean_over_ranks
         self._program: Program
         self._end = 0
         self._chunks: dict[int, ChunkState] = {}
@@ -165,10 +165,18 @@ class Executor:
 
     @singledispatchmethod
     def _run(self, op: Op, step: Step) -> None:
-        """Run an op on the rows of a step, by the type of the op."""
-        raise TypeError(
-            f"block {step.block}: the executor cannot run an op of type {type(op).__name__}"
-        )
+        """Run an op on the rows of a step: by its type here, or in its sublayer."""
+        state, layer = self._at(step)
+        run = layer.sublayers[op.sublayer].ops.get(type(op))
+        if run is None:
+            raise TypeError(
+                f"block {step.block}: the executor cannot run an op of type {type(op).__name__}"
+            )
+        state.work = run(op, state.work, self._place(step, state))
+
+    def _place(self, step: Step, state: ChunkState) -> Place:
+        cache = self._cache[step.block]
+        return Place(step.chunk, cache, state.rotations, self._mean_over_ranks)
 
     @_run.register
     def _embed(self, _op: Embed, step: Step) -> None:
@@ -178,7 +186,7 @@ class Executor:
         hidden = self._embedded[requests, first : first + chunk.tokens]
         self._chunks[chunk.index] = ChunkState(
             residual=hidden.reshape(chunk.rows, -1).clone(),
-            rotation=self._shard.rotation(hidden, chunk.start, chunk.tokens, self._end),
+            rotations=self._shard.rotations(hidden, chunk.start, chunk.tokens, self._end),
         )
 
     @_run.register
@@ -186,55 +194,40 @@ class Executor:
         state, layer = self._at(step)
         correction = self._shard.bias_corrections.get(step.block) if op.sublayer == "mlp" else None
         state.work = layer.norms[op.sublayer](state.enter_norm(correction))
+        state.normed = state.work if layer.parallel else None
 
     @_run.register
-    def _qkv(self, _op: Qkv, step: Step) -> None:
-        state, layer = self._at(step)
-        chunk = step.chunk
-        state.work = layer.qkv(state.work.view(chunk.requests, chunk.tokens, -1))
-
-    @_run.register
-    def _column_parallel(self, op: ColumnParallel, step: Step) -> None:
-        state, layer = self._at(step)
-        state.work = layer.column_parallel[op.sublayer](state.work)
-
-    @_run.register
-    def _rope(self, _op: Rope, step: Step) -> None:
-        state, layer = self._at(step)
-        if state.rotation is not None:
-            state.work = layer.rope(state.work, state.rotation)
-
-    @_run.register
-    def _attend(self, _op: Attend, step: Step) -> None:
-        state, layer = self._at(step)
-        query, key, value = state.work
-        key, value = self._cache.extend(step.block, step.chunk, key, value)
-        heads, window = Heads(query, key, value), self._shard.windows[step.block]
-        mixed = attend(heads, layer.scaling, window)
-        state.work = mixed.transpose(1, 2).reshape(step.chunk.rows, -1)
+    def _post_norm(self, _op: PostNorm, step: Step) -> None:
+        state, _ = self._at(step)
+        state.work = state.enter_norm()
 
     @_run.register
     def _row_parallel(self, op: RowParallel, step: Step) -> None:
         state, layer = self._at(step)
-        product = layer.row_parallel[op.sublayer]
+        sublayer = layer.sublayers[op.sublayer]
+        if not sublayer.is_last(op):
+            state.work = sublayer.ops[RowParallel](op, state.work, self._place(step, state))
+            return
         state.norm_after = layer.norms_after.get(op.sublayer)
-        self._add_partial(step, product(state.work, _rows(step)), layer.biases[op.sublayer])
-
-    @_run.register
-    def _activation(self, _op: Activation, step: Step) -> None:
-        state, layer = self._at(step)
-        state.work = layer.activation(state.work)
+        self._add_partial(step, sublayer.product(state.work, _rows(step)), sublayer.bias)
+        if state.normed is not None and op.sublayer == "attention":
+            state.work = state.normed
 
     @_run.register
     def _partial_add(self, _op: PartialAdd, step: Step) -> None:
         state, _ = self._at(step)
-        state.partial, state.carried, state.accumulates = state.carried, None, True
+        if state.carried is not None:  # in a parallel block no norm has taken it up
+            state.partial, state.carried = state.carried, None
+        state.accumulates = True
 
     def _at(self, step: Step) -> tuple[ChunkState, DecoderLayer]:
         return self._chunks[step.chunk.index], self._shard.layers[step.block]
 
     def _add_partial(self, step: Step, tile: Tensor, bias: Tensor | None) -> None:
-        """Keep a row-parallel op's output; its bias joins the residual stream, once."""
+        """Keep a row-parallel op's output; its bias joins the residual stream, once.
+
+        Where a norm stands after the sum, the bias joins the whole sum before it.
+        """
         state, rows = self._chunks[step.chunk.index], _rows(step)
         if state.accumulates:
             assert state.partial is not None
@@ -249,7 +242,10 @@ class Executor:
             state.accumulates = False
             # One rank's sums are whole without a sync.
             state.synced = self._shard.tp == 1
-            if bias is not None:
+            norm = state.norm_after
+            if bias is not None and norm is not None:
+                state.norm_after = lambda whole: norm(whole + bias)
+            elif bias is not None:
                 state.residual = state.residual + bias
 
     @_run.register
@@ -270,7 +266,7 @@ class Executor:
         last: dict[int, Tensor] = {}
         for chunk in self._program.chunks:
             last[chunk.first_request] = self._hidden(chunk)[:, -1]
-        state = ChunkState(residual=torch.empty(0), rotation=None)
+        state = ChunkState(residual=torch.empty(0), rotations={})
         state.work = self._shard.final_norm(torch.cat([last[first] for first in sorted(last)]))
         self._chunks[step.chunk.index] = state
 
@@ -279,7 +275,7 @@ class Executor:
         self._logits = self._head(self._chunks[step.chunk.index].work)
 
     def _head(self, normed: Tensor) -> Tensor:
-        return functional.linear(normed, self._shard.head)
+        return self._shard.scored(functional.linear(normed, self._shard.head))
 
 
 def _rows(step: Step) -> slice:

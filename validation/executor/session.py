@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from isotune.simulator.architecture import Model
 from isotune.simulator.schedule import Plan, Program, Workload, expand
 from isotune.validation.choices import Launch
-from isotune.validation.executor.causal_attention import attention_on
 from isotune.validation.executor.collective_ops import Collectives, collectives_of, group_of
 from isotune.validation.executor.interpreter import Executor, Outcome
 from isotune.validation.executor.kv_cache import KvCache
@@ -40,6 +40,7 @@ class Session:
         self._on_step, self._stand_in = on_step, stand_in
         self._streams = streams_on(shard.device, launch)
         self._groups: dict[int | None, Any] = {None: None}
+        self._aside = None if stand_in is not None else self._group_aside()
 
     def close(self) -> None:
         """Let go of graphs; the session runs nothing more."""
@@ -47,9 +48,10 @@ class Session:
 
     @property
     def attention(self) -> str:
-        """The name of the kernel that runs its attention."""
+        """The names of the kernels that run its attention."""
         shard = self.shard
-        return attention_on(shard.device, shard.dtype, shard.layers[0].head_dim).name
+        kernels = [layer.sublayers["attention"].kernel(shard.embedding) for layer in shard.layers]
+        return ", ".join(dict.fromkeys(kernels))
 
     def executor(self, plan: Plan) -> Executor:
         """What runs a plan: its transfer type, and its budget of SMs for the collective."""
@@ -58,7 +60,9 @@ class Session:
         else:
             group = self._group(plan.comm_sms)
             collectives = collectives_of(plan.comm_dtype, self.shard.tp, group)
-        return Executor(self.shard, self._streams, collectives, self._on_step)
+        return Executor(
+            self.shard, self._streams, collectives, self._on_step, self._mean_over_ranks
+        )
 
     def program(self, plan: Plan, workload: Workload) -> Program:
         """A plan's program for a workload on this model."""
@@ -103,3 +107,15 @@ class Session:
             assert comm_sms is not None
             self._groups[comm_sms] = group_of(None, cuda=True, sms=comm_sms)
         return self._groups[comm_sms]
+
+    def _group_aside(self) -> Any:
+        """A group of all ranks for small sums inside a sublayer, beside the plan's collectives."""
+        tp, cuda = self.shard.tp, self.shard.device.type == "cuda"
+        return None if tp == 1 else group_of(None, cuda=cuda)
+
+    def _mean_over_ranks(self, one: Tensor) -> Tensor:
+        """The mean of a tensor over all ranks; the tensor itself where no others run."""
+        if self._aside is None:
+            return one
+        dist.all_reduce(one, group=self._aside)
+        return one / self.shard.tp

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isotune.validation.executor.fused_ops import norm_of
-from isotune.validation.executor.layers import DecoderLayer, Rotation, pieces
+from isotune.validation.executor.layers import DecoderLayer, Rotations, pieces
 from isotune.validation.weights import Sharding, Weights, vocabulary_range
 
 
@@ -18,9 +18,8 @@ from isotune.validation.weights import Sharding, Weights, vocabulary_range
 class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
-    Embedding and head are sharded by words. `windows` has each layer's sliding window of
-    attention in tokens, or None. `bias_corrections` has what this rank adds to a block's MLP input
-    [hidden] while the block's attention sync is dropped (a bias correction).
+    Embedding and head are sharded by words. `bias_corrections` has what this rank adds to a
+    block's MLP input [hidden] while the block's attention sync is dropped (a bias correction).
     """
 
     config: Any
@@ -30,7 +29,6 @@ class Shard:
     decoder: Any
     embedding: Tensor
     head: Tensor
-    windows: tuple[int | None, ...]
     bias_corrections: Mapping[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -67,16 +65,29 @@ class Shard:
         positions = torch.arange(start, start + words.shape[1], device=words.device)
         return words + self.decoder.embed_positions(None, position_ids=positions)
 
-    def rotation(self, hidden: Tensor, start: int, tokens: int, end: int) -> Rotation | None:
-        """Cosines and sines of positions `start` to `start + tokens`; None without rotary.
+    def rotations(self, hidden: Tensor, start: int, tokens: int, end: int) -> Rotations:
+        """Cosines and sines of positions `start` to `start + tokens`, by the kind of layer.
 
         `end` is where the whole pass ends: some rotations depend on the longest position.
         """
         rotary = getattr(self.decoder, "rotary_emb", None)
         if rotary is None:
-            return None
-        cos, sin = rotary(hidden, torch.arange(end, device=self.device)[None])
-        return cos[:, start : start + tokens], sin[:, start : start + tokens]
+            return {}
+        kinds = set(getattr(self.config, "layer_types", None) or [None])
+        positions = torch.arange(end, device=self.device)[None]
+        own = hasattr(rotary, "layer_types")  # Gemma 3 has rotations of its own for each kind
+        found = {}
+        for kind in kinds:
+            whole = rotary(hidden, positions, kind) if own else rotary(hidden, positions)
+            found[kind] = _rows_of(whole, slice(start, start + tokens))
+        return found
+
+    def scored(self, logits: Tensor) -> Tensor:
+        """Logits as the model scales them (Command-R) or bounds them (Gemma 2)."""
+        scale = getattr(self.config, "logit_scale", None)
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        scaled = logits if scale is None else logits * scale
+        return scaled if cap is None else cap * torch.tanh(scaled / cap)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Norm, and OPT's output projection, before the head."""
@@ -108,7 +119,7 @@ def load_shard(
         fill(model, name, weights.read(name, shape, sharding.slice_of(name, shape, rank)))
     settle(model)
     decoder = decoder_of(model)
-    layers = tuple(pieces(layer, config.model_type) for layer in decoder.layers)
+    layers = tuple(pieces(layer, config, index, tp) for index, layer in enumerate(decoder.layers))
     for layer in layers:
         layer.only_run()
     return Shard(
@@ -119,7 +130,6 @@ def load_shard(
         decoder=decoder,
         embedding=decoder.embed_tokens.weight,
         head=model.lm_head.weight,
-        windows=_windows(config),
         bias_corrections={block: every[rank] for block, every in (bias_corrections or {}).items()},
     )
 
@@ -129,15 +139,23 @@ def empty_model(config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     with _parameters_on_meta():
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        try:
+            model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+        except ValueError:  # Gemma 2 bounds its scores, gpt-oss has sinks
+            model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     return model.eval().requires_grad_(False)
 
 
 def parameters(model: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the parameters a checkpoint has: a tied head is not among them."""
+    """Names and shapes of what a checkpoint holds: parameters, and the biases of routers that
+    transformers keeps as buffers. A tied head is not among them."""
     for name, parameter in list(model.named_parameters(remove_duplicate=False)):
         if not (name == "lm_head.weight" and model.config.tie_word_embeddings):
             yield name, tuple(parameter.shape)
+    saved = model.state_dict(keep_vars=True)
+    for name, buffer in list(model.named_buffers()):
+        if name in saved:
+            yield name, tuple(buffer.shape)
 
 
 def fill(model: Any, name: str, values: Tensor) -> None:
@@ -161,12 +179,11 @@ def decoder_of(model: Any) -> Any:
     return getattr(model.model, "decoder", model.model)
 
 
-def _windows(config: Any) -> tuple[int | None, ...]:
-    window: int | None = getattr(config, "sliding_window", None)
-    types = getattr(config, "layer_types", None)
-    if types is None:
-        return tuple(window for _ in range(config.num_hidden_layers))
-    return tuple(window if kind == "sliding_attention" else None for kind in types)
+def _rows_of(rotation: Any, rows: slice) -> Any:
+    """The rows of cosines and sines, or of complex numbers, [1, positions, width]."""
+    if isinstance(rotation, Tensor):
+        return rotation[:, rows]
+    return tuple(part[:, rows] for part in rotation)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 from .families import check_family as check_family
+from .families import check_spd_family as check_spd_family
 from .families import load_config as load_config
 from .loading import RandomWeights as RandomWeights
 from .loading import Safetensors as Safetensors

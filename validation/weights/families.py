@@ -6,7 +6,7 @@ from typing import Any
 from isotune.simulator.architecture import Model
 from isotune.simulator.errors import InputError
 
-FAMILIES = (
+SPD_FAMILIES = (
     "llama",
     "mistral",
     "mixtral",
@@ -16,7 +16,21 @@ FAMILIES = (
     "opt",
     "gemma",
     "phi3",
+)
+"""Values of `model_type` whose dropped blocks are measured and recovered."""
+FAMILIES = (
+    *SPD_FAMILIES,
     "olmo2",
+    "gemma2",
+    "gemma3_text",
+    "glm",
+    "glm4",
+    "cohere",
+    "cohere2",
+    "gpt_oss",
+    "deepseek_v2",
+    "deepseek_v3",
+    "qwen3_next",
 )
 """Values of `model_type` that the executor drives."""
 
@@ -35,16 +49,25 @@ def check_family(model: Model) -> None:
     if model.left_out_parts or model.head_rows:
         part = model.left_out_parts[0] if model.left_out_parts else "the head that scores its input"
         raise InputError(f"{model.name}: real runs do not support {part} (allowed: none)")
-    if len({kind.mlp for kind in model.kinds}) > 1:
-        raise InputError(
-            f"{model.name}: real runs do not support MLPs of several kinds in one model "
-            "(allowed: one)"
-        )
     if model.architecture == "opt" and not model.final_norm:
         raise InputError(
             f"{model.name}: do_layer_norm_before: real runs need a norm before attention (allowed: "
             "true)"
         )
+
+
+def check_spd_family(model: Model) -> None:
+    """Refuse a model whose dropped blocks can be run, and not measured or recovered.
+
+    Raises:
+        InputError: see `check_family`.
+    """
+    if model.architecture not in SPD_FAMILIES:
+        raise InputError(
+            f"{model.name}: model_type: sensitivities and recovery do not support "
+            f"{model.architecture!r} (allowed: {', '.join(SPD_FAMILIES)})"
+        )
+    check_family(model)
 
 
 def load_config(path: Path, layers: int) -> Any:

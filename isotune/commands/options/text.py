@@ -53,12 +53,12 @@ class WindowOptions:
         from isotune.simulator.architecture import check_tp, read_model
         from isotune.validation.real_run import DTYPES
         from isotune.validation.spd.model import read_corpus, read_tokenizer
-        from isotune.validation.weights import check_family
+        from isotune.validation.weights import check_spd_family
 
         if not model.is_dir():
             raise InputError(f"--model: {model}: not a folder (allowed: one with its weights)")
         shape = read_model(model)
-        check_family(shape)
+        check_spd_family(shape)
         check_tp(shape, tp)
         if self.context > shape.max_position_embeddings:
             raise InputError(

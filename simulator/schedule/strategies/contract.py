@@ -109,13 +109,14 @@ class Strategy(ABC):
             )
         if not self.takes_one_of_two or ranks.tp == 1:
             return None
-        alone = model.num_hidden_layers - len(model.droppable(ranks))
-        if not alone:
-            return None
-        return (
-            f"{self.label} takes one of two all-reduces of each block away; "
-            f"{alone} of {model.num_hidden_layers} blocks of {model.name} have one"
-        )
+        blocks = model.blocks(ranks)
+        for index, kind in enumerate(model.pattern):
+            if obstacle := blocks[kind].drop_obstacle:
+                return (
+                    f"{self.label} takes one of two all-reduces of each block away; "
+                    f"block {index} of {model.name} {obstacle}"
+                )
+        return None
 
     def obstacle(self, workload: Workload) -> str | None:
         """Why the strategy can gain nothing on a workload; None where it can."""

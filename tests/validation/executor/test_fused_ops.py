@@ -7,6 +7,7 @@ import torch
 from _support.triton import compiled_everywhere, interpreted
 from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.gpt_oss import modeling_gpt_oss
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.phi3 import modeling_phi3
@@ -80,6 +81,7 @@ def neighbours(query, key, cosines, sines):
         (modeling_llama.apply_rotary_pos_emb, True),
         (modeling_phi3.apply_rotary_pos_emb, True),
         (neighbours, False),
+        (modeling_gpt_oss.apply_rotary_pos_emb, False),
     ],
 )
 def test_a_rotation_is_asked_which_dimensions_it_pairs(apply, same):

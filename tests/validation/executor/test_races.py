@@ -25,11 +25,11 @@ from isotune.validation.executor import (
     Session,
     causal_attention,
     fused_ops,
-    layers,
     load_shard,
     session,
     streams,
 )
+from isotune.validation.executor.layers import grouped
 from isotune.validation.weights import RandomWeights, load_config
 
 TP, BATCH, PROMPT, BLOCKS = 2, 3, 21, 3
@@ -117,8 +117,8 @@ def _stand_in(patch, watch):
     patch.setattr(
         fused_ops, "functional", SimpleNamespace(rms_norm=rms_norm, linear=functional.linear)
     )
-    patch.setattr(layers, "rotate_in_place", rotate)
-    patch.setattr(layers, "rotates_in_one_kernel", one_kernel)
+    patch.setattr(grouped, "rotate_in_place", rotate)
+    patch.setattr(grouped, "rotates_in_one_kernel", one_kernel)
 
 
 @pytest.mark.parametrize("family", VARIANTS)

@@ -170,10 +170,10 @@ def test_pickled_weights_unsupported_models_and_absent_gpus_are_refused(isotune,
     assert code == 2
     assert "pickled" in err
     config = json.loads((plan.folder / "config.json").read_text())
-    (plan.folder / "config.json").write_text(json.dumps(config | {"model_type": "gemma2"}))
+    (plan.folder / "config.json").write_text(json.dumps(config | {"model_type": "olmo"}))
     code, _, err = isotune("validate", plan(), "--device", "cpu")
     assert code == 2
-    assert "'gemma2'" in err
+    assert "'olmo'" in err
     assert "mixtral" in err
 
 

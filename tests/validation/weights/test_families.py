@@ -9,7 +9,7 @@ from _support.families import FAMILIES, tiny
 from isotune.simulator.architecture import Model, bundled_models, load_model, model_config_file
 from isotune.simulator.architecture import read_model as read
 from isotune.simulator.errors import InputError
-from isotune.validation.weights import check_family, differences
+from isotune.validation.weights import check_family, check_spd_family, differences
 
 
 def tiny_model(config: dict[str, object], folder: Path) -> tuple[Model, Path]:
@@ -43,10 +43,9 @@ def test_a_model_that_transformers_lacks_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (tiny("gemma2"), "model_type: real runs do not support 'gemma2'"),
-        (tiny("deepseek_v3"), "model_type: real runs do not support 'deepseek_v3'"),
+        (tiny("falcon"), "model_type: real runs do not support 'falcon'"),
+        (tiny("deepseek_v32"), "model_type: real runs do not support 'deepseek_v32'"),
         ({"vision_config": {}, "text_config": tiny("qwen3")}, "do not support the vision part"),
-        (tiny("qwen3_moe"), "do not support MLPs of several kinds"),
         (tiny("llama") | {"architectures": ["LlamaForRewardModel"]}, "the head that scores"),
     ],
 )
@@ -54,3 +53,10 @@ def test_a_real_run_refuses_what_it_cannot_run_before_it_starts(config, message,
     model, _ = tiny_model(config, tmp_path)
     with pytest.raises(InputError, match=message):
         check_family(model)
+
+
+def test_a_family_without_recovery_is_refused_by_the_commands_that_recover(tmp_path):
+    model, _ = tiny_model(tiny("gemma2"), tmp_path)
+    check_family(model)
+    with pytest.raises(InputError, match="sensitivities and recovery do not support 'gemma2'"):
+        check_spd_family(model)

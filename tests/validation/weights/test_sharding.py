@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from _support.runs import save_random_model
-from _support.tiny_models import VARIANTS, write_config
+from _support.tiny_models import EXECUTED, write_config
 from safetensors.torch import save_file
 
 from isotune.simulator.architecture import read_model
@@ -17,7 +17,7 @@ from isotune.validation.weights import RandomWeights, Safetensors, Sharding, loa
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("family", list(VARIANTS))
+@pytest.mark.parametrize("family", list(EXECUTED))
 @pytest.mark.parametrize("tp", [2, 4])
 def test_ranks_hold_as_many_elements_as_the_simulator_counts(family, tp, tmp_path):
     folder = write_config(tmp_path / family, family)
@@ -34,7 +34,9 @@ def test_ranks_hold_as_many_elements_as_the_simulator_counts(family, tp, tmp_pat
         assert held == model.block_weight_elements(tp), rank
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3", "mixtral"])
+@pytest.mark.parametrize(
+    "family", ["llama", "phi3", "mixtral", "gpt_oss", "deepseek_v3", "qwen3_next"]
+)
 def test_slices_read_from_files_are_the_slices_of_the_whole(family, tmp_path):
     folder = save_random_model(write_config(tmp_path / family, family))
     config = load_config(folder, 2)

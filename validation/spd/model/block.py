@@ -39,7 +39,7 @@ class Block:
     pieces: DecoderLayer = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pieces", pieces(self.layer, self.config.model_type))
+        object.__setattr__(self, "pieces", pieces(self.layer, self.config, 0, 1))
 
     def dropped(self, x: Tensor, call: Call) -> Tensor:
         """The block's output [..., tokens, hidden] without its attention all-reduce."""
@@ -48,12 +48,12 @@ class Block:
         total = entry + sum(parts)
         for rank, part in enumerate(parts):
             total = total + self.mlp(self.local(entry, part, rank), rank)
-        bias = self.pieces.down_bias
+        bias = self._mlp.bias
         return total if bias is None else total + bias
 
     def entry(self, x: Tensor) -> Tensor:
         """The residual stream with the output projection's bias, which every rank adds."""
-        bias = self.pieces.out_bias
+        bias = self._attention.bias
         return x if bias is None else x + bias
 
     def local(self, entry: Tensor, part: Tensor, rank: int) -> Tensor:
@@ -68,7 +68,7 @@ class Block:
     def mixed(self, x: Tensor, call: Call) -> Tensor:
         """The heads' outputs [..., tokens, heads x head_dim], before the output projection."""
         with _replaced(self.out, lambda inputs: inputs):
-            mixed: Tensor = self.pieces.attention(self.pieces.attention_norm(x), **call)[0]
+            mixed: Tensor = self._attention.module(self.pieces.norms["attention"](x), **call)[0]
         return mixed
 
     def projected(self, mixed: Tensor) -> list[Tensor]:
@@ -80,14 +80,14 @@ class Block:
     @property
     def out(self) -> Any:
         """The output projection of the attention."""
-        return getattr(self.pieces.attention, self.pieces.out_name)
+        return self._attention.out
 
     def mlp(self, hidden: Tensor, rank: int) -> Tensor:
         """Rank's partial MLP output of its own input, the norm included, without the bias."""
-        normed = self.pieces.mlp_norm(hidden)
+        normed = self.pieces.norms["mlp"](hidden)
         layer: Any = self.layer
         held = partial(self._held, rank=rank)
-        if self.pieces.mlp is None:
+        if self._mlp.module is layer:
             up = functional.linear(normed, held("fc1.weight"), held("fc1.bias"))
             return functional.linear(layer.activation_fn(up), held("fc2.weight"))
         names = [name for name, _ in layer.mlp.named_parameters()]
@@ -101,20 +101,25 @@ class Block:
 
     def activated(self, hidden: Tensor) -> Tensor:
         """All neurons' activations of an input: what the down projection takes. Not of experts."""
-        normed, layer = self.pieces.mlp_norm(hidden), self.layer
-        if self.pieces.mlp is None:
-            both: Any = layer
-            return both.activation_fn(both.fc1(normed))
-        with _replaced(self.pieces.mlp.down_proj, lambda inputs: inputs):
-            return self.pieces.mlp(normed)
+        normed, mlp = self.pieces.norms["mlp"](hidden), self._mlp.module
+        if mlp is self.layer:
+            return mlp.activation_fn(mlp.fc1(normed))
+        with _replaced(mlp.down_proj, lambda inputs: inputs):
+            return mlp(normed)
 
     @property
     def down(self) -> Any:
         """The MLP's down projection; None for experts."""
-        if self.pieces.mlp is None:
-            layer: Any = self.layer
-            return layer.fc2
-        return getattr(self.pieces.mlp, "down_proj", None)
+        mlp = self._mlp.module
+        return mlp.fc2 if mlp is self.layer else getattr(mlp, "down_proj", None)
+
+    @property
+    def _attention(self) -> Any:
+        return self.pieces.sublayers["attention"]
+
+    @property
+    def _mlp(self) -> Any:
+        return self.pieces.sublayers["mlp"]
 
     def _held(self, name: str, rank: int) -> Tensor:
         parameter = self.layer.get_parameter(name)

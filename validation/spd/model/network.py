@@ -17,7 +17,7 @@ from isotune.validation.executor import decoder_of, empty_model, fill, parameter
 from isotune.validation.spd.checkpoint import read_bias_corrections
 from isotune.validation.spd.model.block import Block, Call
 from isotune.validation.spd.model.text import Windows
-from isotune.validation.weights import Safetensors, check_family, load_config
+from isotune.validation.weights import Safetensors, check_spd_family, load_config
 
 
 @dataclass(kw_only=True)
@@ -187,7 +187,7 @@ def load_network(
             pickled weights, or weights that are not finite.
     """
     shape = read_model(folder)
-    check_family(shape)
+    check_spd_family(shape)
     check_tp(shape, tp)
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder (allowed: one with config.json and safetensors)")
