@@ -1,9 +1,11 @@
 """OPT."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, StrictBool
 
+from isotune.simulator.architecture.attention import GroupedQuery
 from isotune.simulator.architecture.hf_config import Biases, Config, Size
 from isotune.simulator.architecture.parts import NormKind
 
@@ -21,6 +23,9 @@ class Opt(Config):
     @property
     def biases(self) -> Biases:
         return Biases(self.enable_bias, self.enable_bias, self.enable_bias)
+
+    def grouped(self, index: int) -> GroupedQuery:
+        return replace(super().grouped(index), rotary=False)
 
     @property
     def learned_positions(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isotune.simulator.architecture import Attend, Model, Norm, load_model, read_model
+from isotune.simulator.architecture import Attend, Model, Norm, Qkv, Rope, load_model, read_model
 from isotune.simulator.errors import InputError
 
 TINY: dict[str, Any] = {
@@ -264,3 +264,10 @@ def test_any_json_gives_a_model_or_one_clear_line(
     else:
         assert answer.startswith(f"{file}: ")
         assert "\n" not in answer
+
+
+def test_opt_has_learned_positions_and_no_rotation(tmp_path: Path) -> None:
+    config = TINY | {"model_type": "opt", "ffn_dim": 128, "max_position_embeddings": 64}
+    ops = read_model(written(tmp_path, config)).block(1).ops
+    assert any(isinstance(op, Qkv) for op in ops)
+    assert not any(isinstance(op, Rope) for op in ops)

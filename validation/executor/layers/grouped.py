@@ -96,9 +96,7 @@ class GroupedAttention:
         return None if norm is None else norm_of(norm)
 
     def _rope(self, _: Op, heads: Heads, place: Place) -> Heads:
-        """Rotate queries and keys by their positions; some models have learned ones instead."""
-        if not place.rotations:
-            return heads
+        """Rotate queries and keys by their positions."""
         apply = sys.modules[type(self.module).__module__].apply_rotary_pos_emb
         rotation = place.rotations[self._kind]
         if self._only_runs and rotates_in_one_kernel(heads.query.device, apply):
