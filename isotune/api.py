@@ -92,6 +92,7 @@ def scenario(
     quant: str | None = None,
     kv_dtype: str | None = None,
     runtime: str | None = None,
+    engine: str | None = None,
     sequences: Sequence[Sequences | str] | None = None,
 ) -> Scenario:
     """A scenario from names or paths; what is not given has the default of the command line.
@@ -111,7 +112,9 @@ def scenario(
         quant: how the products of the blocks are quantised: bf16, fp8, fp8_block, nvfp4, int8,
             int4, mxfp4, w8a8, ...; as the checkpoint is unless given.
         kv_dtype: the KV cache: bf16, fp16 or fp8; the checkpoint's unless given.
-        runtime: cuda_graph or eager.
+        runtime: cuda_graph, piecewise_graph or eager; as the engine does unless given.
+        engine: the serving engine whose pass it is: nccl (no engine's choices), vllm, sglang,
+            trtllm, tokenweave or executor.
         sequences: a mixed batch instead of phase, batch and prompt: groups of sequences, such as
             `["1x2048+0", "32x1+4096"]`, a prompt of 2048 tokens and 32 decodes at 4096.
 
@@ -134,6 +137,7 @@ def scenario(
         "quant": quant,
         "kv_dtype": kv_dtype,
         "runtime": runtime,
+        "engine": engine,
         "sequences": None if sequences is None else tuple(sequences),
     }
     given = {name: value for name, value in asked.items() if value is not None}

@@ -39,6 +39,7 @@ _ENTRIES = (
         {
             "hw": "Hardware profiles: list, show, compare, write.",
             "models": "Models that isotune knows.",
+            "engines": "Serving engines: list, show, compare.",
             "measure": "Measure GEMMs, attention, norms, all-reduces and their contention into a "
             "table.",
             "calibrate": "Fit a profile to measurements, and print its errors and what the rows "

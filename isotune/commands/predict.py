@@ -173,6 +173,7 @@ class Predict(_PlanOptions, _Case, DetailedOutput):
             quant=self.quant,
             kv_dtype=self.kv_dtype,
             runtime=self.runtime,
+            engine=self.engine,
             sequences=None if self.sequences is None else tuple(self.sequences.split(",")),
         )
 

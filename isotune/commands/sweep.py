@@ -26,6 +26,7 @@ from isotune.commands.options import (
     sizes_or_range,
     whole,
 )
+from isotune.simulator.engines import DEFAULT, ENGINES
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import check_writable, checked
 from isotune.simulator.number_types import COMM_DTYPES, WEIGHT_DTYPES
@@ -79,6 +80,15 @@ class _Axes:
             "Number types that an all-reduce sends",
         ),
     ] = None
+    engine: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--engine",
+            Choices(ENGINES, "engine"),
+            "Serving engines whose passes they are",
+            show_default=DEFAULT,
+        ),
+    ] = None
     strategies: Annotated[
         tuple[str, ...] | None,
         choices("--strategies", Choices(TECHNIQUES, "technique"), "Techniques"),
@@ -95,6 +105,7 @@ class _Axes:
             "phase": self.phase,
             "weight_dtype": self.weight_dtype,
             "comm_dtype": self.comm_dtype,
+            "engine": self.engine,
             "strategy": self.strategies,
         }
         return {axis: values for axis, values in given.items() if values is not None}

@@ -1,5 +1,9 @@
 from .listings import differences as differences
 from .listings import differences_section as differences_section
+from .listings import engine_differences as engine_differences
+from .listings import engine_differences_section as engine_differences_section
+from .listings import engine_section as engine_section
+from .listings import engines_section as engines_section
 from .listings import errors_section as errors_section
 from .listings import model_section as model_section
 from .listings import models_section as models_section

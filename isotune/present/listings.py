@@ -1,10 +1,11 @@
-"""Lists of machines and models, one machine with its sources, and how two differ."""
+"""Lists of machines, models and engines, one with its sources, and how two differ."""
 
 from collections.abc import Mapping, Sequence
 
 from isotune.present.phrases import figure, percent
 from isotune.present.section import Section, Table, number, table, text
 from isotune.simulator.architecture import Model, picture
+from isotune.simulator.engines import DEFAULT, Engine
 from isotune.simulator.machine import HardwareProfile
 
 
@@ -163,6 +164,72 @@ _IN_TABLES = ("pattern", "kinds", "left_out_parts", "differences")
 def _field_text(value: object) -> str:
     whole = isinstance(value, int) and not isinstance(value, bool)
     return f"{value:,}" if whole else str(value)
+
+
+def engines_section(engines: Sequence[Engine]) -> Section:
+    """One line per engine."""
+    note = f"{DEFAULT} is the engine unless --engine names another."
+    note += "\nWhat one does, and every fact with its source: isotune engines show NAME"
+    return _listing(
+        table(
+            "Engines",
+            engines,
+            text("name", lambda engine: engine.name),
+            text("version", lambda engine: engine.version, fold=True),
+            text("what it is", lambda engine: engine.description, fold=True),
+            note=note,
+        )
+    )
+
+
+def engine_section(engine: Engine) -> Section:
+    """Every fact of an engine with its source."""
+    sources = engine.sources()
+    texts = dict.fromkeys(sources.values())
+    numbers = {text: number for number, text in enumerate(texts, 1)}
+    facts = table(
+        "Facts",
+        engine.facts().items(),
+        text("fact", lambda path, _: path),
+        text("value", lambda _, value: value, fold=True),
+        text("source", lambda path, _: f"[{numbers[sources[path]]}]" if path in sources else ""),
+        note="all_reduce: the first that takes a message carries it.",
+    )
+    return Section(
+        kind="engine",
+        verdict=f"{engine.title} {engine.version}",
+        title=engine.description,
+        cautions=engine.assumed,
+        tables=(facts,),
+        notes=tuple(f"[{number}] {text}" for text, number in numbers.items()),
+    )
+
+
+def engine_differences(first: Engine, second: Engine) -> list[tuple[str, str, str]]:
+    """Path and both values of every fact in which two engines differ; `-` where one lacks it."""
+    a, b = first.facts(), second.facts()
+    paths = sorted({*a, *b}, key=[*a, *b].index)
+    return [
+        (path, a.get(path, "-"), b.get(path, "-")) for path in paths if a.get(path) != b.get(path)
+    ]
+
+
+def engine_differences_section(
+    engines: tuple[Engine, Engine], rows: Sequence[tuple[str, str, str]]
+) -> Section:
+    """What `engine_differences` found, one fact a line."""
+    if not rows:
+        return Section(kind="listing", title="", verdict="The same in every fact.")
+    first, second = engines
+    return _listing(
+        table(
+            "Differences",
+            rows,
+            text("fact", lambda path, *_: path, fold=True),
+            text(first.name, lambda *row: row[1], fold=True),
+            text(second.name, lambda *row: row[2], fold=True),
+        )
+    )
 
 
 def _listing(table: Table, notes: tuple[str, ...] = ()) -> Section:

@@ -193,7 +193,7 @@ def workload_text(model: str, hardware: str, work: Workload) -> str:
     shared = "" if ranks.gpus == ranks.tp and ranks.ep == 1 else f" ({ranks.text})"
     return printable(
         f"{model} on {count(ranks.gpus, 'GPU')} of {hardware}{shared}: {work.phase}, {what}, "
-        f"{work.types}"
+        f"{work.types}, engine {work.engine}"
     )
 
 

@@ -19,6 +19,7 @@ from .measured_search import MeasuredSearch as MeasuredSearch
 from .measured_search import Pair as Pair
 from .measured_search import Tried as Tried
 from .policy import FoundPolicy as FoundPolicy
+from .prediction import AllReduce as AllReduce
 from .prediction import Baseline as Baseline
 from .prediction import Predicted as Predicted
 from .prediction import Prediction as Prediction

@@ -1,10 +1,10 @@
 """A plan's prediction: what `isotune predict` prints, and what every search result begins with."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, StringConstraints, model_validator
 
-from isotune.results._result import Interval, NotNegative, Part, Result, Seconds, Word
+from isotune.results._result import MOST, Interval, NotNegative, Part, Result, Seconds, Word
 from isotune.results.timeline import Block
 from isotune.simulator import predict as simulated
 from isotune.simulator.errors import InputError
@@ -15,12 +15,31 @@ if TYPE_CHECKING:
     from isotune.simulator.schedule import Program, Timeline
 
 
+class AllReduce(Part):
+    """All-reduces of one operation and size: what carries them, and what one takes.
+
+    `norm`: the residual and the next norm are in the kernel, and `seconds` is what it takes beyond
+    the norm's own. `measured`: the machine's own figures are behind it, not derived ones.
+    """
+
+    op: Word
+    tokens: int = Field(ge=0)
+    message_bytes: int = Field(ge=0)
+    algorithm: Annotated[str, StringConstraints(max_length=80)]
+    protocol: Annotated[str, StringConstraints(max_length=80)]
+    norm: bool
+    measured: bool
+    seconds: NotNegative
+    count: int = Field(ge=1)
+
+
 class Times(Part):
     """What a plan takes.
 
     `compute_s` and `comm_s` are its steps with the GPU to themselves, C and M; `exposed_comm_s`
     the time in which no compute runs; `bound_s` = max(C, M). Intervals hold 80 %. `op_sections`
-    names the section of the profile that an operation's figures are in.
+    names the section of the profile that an operation's figures are in; `all_reduces` says which
+    algorithm carries each message.
     """
 
     plan: Plan = Plan()
@@ -35,6 +54,7 @@ class Times(Part):
     bound_s: Seconds
     op_seconds: dict[Word, NotNegative] = Field(min_length=1)
     op_sections: dict[Word, str]
+    all_reduces: tuple[AllReduce, ...] = Field(default=(), max_length=MOST)
 
     @model_validator(mode="after")
     def _every_operation_has_a_section(self) -> Self:

@@ -148,7 +148,7 @@ def _structure(scenario: Scenario, plan: Plan, splits: Splits) -> Structure | No
 def _costs(
     batch: Batch, repeating: Structure, drops: DropSets, splits: Splits, known: ComputeCosts | None
 ) -> RoleCosts:
-    cost_model = CostModel(batch.scenario, batch.plan.comm_dtype, batch.plan.comm_sms)
+    cost_model = CostModel.of(batch.scenario, batch.plan)
     return role_costs(cost_model, repeating, splits, drops.kinds(), known)
 
 

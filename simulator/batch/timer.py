@@ -159,7 +159,8 @@ class Timer:
         )
         if repeating is None:
             return None
-        cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms)
+        beside = STRATEGIES[key.strategy].beside(len(key.chunks))
+        cost_model = CostModel(scenario, key.comm_dtype, key.comm_sms, in_line=not beside)
         kinds = frozenset({SYNCED, DROPPED} if key.drops else {SYNCED})
         table = role_costs(
             cost_model, repeating, Splits.of(scenario.workload, sizes), kinds

@@ -148,8 +148,13 @@ def scenario_of(
 
 
 def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
-    """The workload with other fields; groups of sequences replace the batch that it has."""
+    """The workload with other fields.
+
+    Groups of sequences replace the batch that it has; another engine launches kernels its own way.
+    """
     replaced = {"phase", "batch", "prompt"} if "sequences" in changes else set()
+    if "engine" in changes:
+        replaced = replaced | {"runtime"}
     return checked(Workload, workload.model_dump(exclude=replaced) | changes, "workload")
 
 

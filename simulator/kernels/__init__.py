@@ -7,10 +7,13 @@ from isotune.simulator.kernels.attention import (
 )
 from isotune.simulator.kernels.collectives import (
     KINDS,
+    Algorithm,
+    CollectiveCost,
     CollectiveParameters,
     Network,
     Protocol,
     collective_cost,
+    protocol_of,
     quantised_all_reduce,
     sent_per_byte,
 )
@@ -43,8 +46,10 @@ from isotune.simulator.kernels.scan import ScanSizes, scan_cost
 
 __all__ = [
     "KINDS",
+    "Algorithm",
     "Array",
     "AttentionParameters",
+    "CollectiveCost",
     "CollectiveParameters",
     "Cost",
     "ElementwiseParameters",
@@ -73,6 +78,7 @@ __all__ = [
     "gemm_cost",
     "grouped_attention_costs",
     "latent_attention_cost",
+    "protocol_of",
     "quantised_all_reduce",
     "repeated_latent_attention_cost",
     "scan_cost",

@@ -97,6 +97,12 @@ class Algorithm(Schema):
     kinds: dict[OtherKind, Annotated[tuple[Protocol, ...], Field(min_length=1)]] = Field(
         default_factory=dict, description="lines of other collectives than the all-reduce"
     )
+    norm: bool = Field(
+        default=False, description="its time includes the residual's addition and the next norm"
+    )
+    error: float | None = Field(
+        default=None, ge=0, le=1, description="relative standard error; the class's if not given"
+    )
 
     def lines(self, kind: str) -> tuple[Protocol, ...]:
         """The lines of a kind: its own where it was measured, else the all-reduce's."""
@@ -263,28 +269,72 @@ def collective_cost(
         )
         return _across_nodes(inside, size, ranks, network, how)
     sent = (size > 0) & (ranks > 1)
-    lanes = [
-        (a, min(sms or a.sms, a.sms), p)
-        for a in parameters.carriers(kind, algorithm)
-        for p in a.lines(kind)
-        if p.pattern != "switch" or not how.adds or number_type(dtype).switch_adds
-    ]
+    lanes = _lanes(kind, parameters, algorithm, dtype, sms)
     # One rank sends nothing; two stand in for it, since no protocol is defined below two.
-    n = max(ranks, 2)
-    times = [p.seconds(size, n, a.moved_by(held), how) for a, held, p in lanes]
+    times = [_seconds(lane, size, max(ranks, 2), how) for lane in lanes]
     fastest = np.min([np.full(size.shape, np.inf), *times], axis=0)
     if np.any(sent & np.isinf(fastest)):
         raise InputError(f"all-reduce algorithm {algorithm or parameters.default!r}: no {dtype}")
     best = np.argmin(times, axis=0)
-    held_sms = np.array([float(held) for _, held, _ in lanes])
-    traffic = np.array([how.share * a.traffic for a, _, _ in lanes])
-    interference = np.array([a.interference for a, _, _ in lanes])
+    held_sms = np.array([float(lane.sms) for lane in lanes])
+    traffic = np.array([how.share * lane.algorithm.traffic for lane in lanes])
+    interference = np.array([lane.algorithm.interference for lane in lanes])
     return CollectiveCost(
         seconds=np.where(sent, fastest, 0.0),
         sms=np.where(sent, held_sms[best], 0.0),
         mem_bytes=np.where(sent, traffic[best] * size, 0.0),
         interference=np.where(sent, interference[best], 1.0),
     )
+
+
+def protocol_of(
+    kind: str,
+    message_bytes: float,
+    ranks: int,
+    *,
+    parameters: CollectiveParameters,
+    dtype: Dtype = "bf16",
+    sms: int | None = None,
+) -> str:
+    """The name of the protocol that carries one message under the default algorithm.
+
+    The fastest, as `collective_cost` takes it; several nodes run it within each.
+
+    Raises:
+        TypeError: no cost is known for the kind.
+    """
+    if kind not in KINDS:
+        raise TypeError(f"no cost is known for a collective of kind {kind}")
+    how, size = KINDS[kind], np.asarray(message_bytes, dtype=np.float64)
+    lanes = _lanes(kind, parameters, None, dtype, sms)
+    return min(lanes, key=lambda lane: float(_seconds(lane, size, ranks, how))).protocol.name
+
+
+class _Lane(NamedTuple):
+    """One protocol, its algorithm, and the SMs that it may hold."""
+
+    algorithm: Algorithm
+    protocol: Protocol
+    sms: int
+
+
+def _lanes(
+    kind: str,
+    parameters: CollectiveParameters,
+    algorithm: str | None,
+    dtype: Dtype,
+    sms: int | None,
+) -> list[_Lane]:
+    return [
+        _Lane(a, p, min(sms or a.sms, a.sms))
+        for a in parameters.carriers(kind, algorithm)
+        for p in a.lines(kind)
+        if p.pattern != "switch" or not KINDS[kind].adds or number_type(dtype).switch_adds
+    ]
+
+
+def _seconds(lane: _Lane, size: Array, ranks: int, how: Kind) -> Array:
+    return lane.protocol.seconds(size, ranks, lane.algorithm.moved_by(lane.sms), how)
 
 
 def _across_nodes(

@@ -26,6 +26,11 @@ class Gpu(Schema):
     memory: Bytes = Field(ge=1e6, le=1e15, description="device memory")
     memory_bandwidth: BytesPerSecond = Field(ge=1e6, le=1e16, description="device memory bandwidth")
     l2: Bytes = Field(ge=1e3, le=1e12, description="last-level cache")
+    architecture: str | None = Field(
+        default=None,
+        pattern=r"^(sm|gfx)[0-9a-f]{2,4}$",
+        description="compute architecture by which engines choose kernels: sm90, sm103, gfx942",
+    )
 
     def tensor_rate(self, dtype: Dtype) -> float:
         """Dense tensor-core FLOP/s for operands of `dtype`.

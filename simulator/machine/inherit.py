@@ -3,7 +3,8 @@
 A profile with `derived_from: a100` gives its own specification (`gpu`, `node`) and inherits every
 section it leaves out. Efficiencies then act on its own figures; what is absolute and grows with
 the chip is scaled: L2 bandwidth with the SMs, collective bandwidths with the link. Where the link
-is of another kind, `collectives_from` names the machine whose collectives it resembles.
+is of another kind, `collectives_from` names the machine whose collectives it resembles. A
+`collectives` section with `algorithms` alone adds algorithms measured here to those inherited.
 """
 
 from collections.abc import Callable
@@ -51,14 +52,26 @@ def resolve(data: Data, where: object, read: Callable[[str], Data]) -> Data:
     for section in INHERITED:
         if section not in done and section in kernels:
             _inherit(done, section, kernels)
-    if "collectives" not in done:
+    own = _own_algorithms(done)
+    if own or "collectives" not in done:
         _inherit(done, "collectives", links)
         _scale_collectives(done, links, where)
+        inherited = done["collectives"]
+        done["collectives"] = inherited | {"algorithms": inherited["algorithms"] | own}
     if data.get("gemm") is None:
         _scale_l2(done, kernels)
     if "calibration" in kernels and "calibration" not in done:
         done["calibration"] = kernels["calibration"]
     return done
+
+
+def _own_algorithms(data: Data) -> Data:
+    """The all-reduce algorithms of a profile that leaves the rest of its collectives out."""
+    section = data.get("collectives")
+    if not isinstance(section, dict) or set(section) != {"algorithms"}:
+        return {}
+    own = section["algorithms"]
+    return own if isinstance(own, dict) else {}
 
 
 def _relative(data: Data, field: str, where: object, read: Callable[[str], Data]) -> Data:

@@ -207,10 +207,24 @@ class HardwareProfile(Schema):
         return self.experts.of(dtype, weight_dtype, engine)
 
     def inherits(self, section: str) -> bool:
-        """Whether a section comes from another machine, with nothing of its own."""
+        """Whether a section comes from another machine, with nothing of its own.
+
+        Of collectives that is their default's; other algorithms may have been measured here.
+        """
+        if section == "collectives":
+            own = self.own_algorithms()
+            return self.derived_from is not None and self.collectives.default not in own
         texts = [text for key, text in self.sources.items() if _covers(section, key)]
         inherited = bool(texts) and all(text.startswith(ORIGIN) for text in texts)
         return self.derived_from is not None and inherited
+
+    def own_algorithms(self) -> tuple[str, ...]:
+        """The all-reduce algorithms whose lines do not come from another machine."""
+        return tuple(
+            name
+            for name in self.collectives.algorithms
+            if not self.source_of(f"collectives.algorithms.{name}.protocols").startswith(ORIGIN)
+        )
 
     @property
     def max_ranks(self) -> int:

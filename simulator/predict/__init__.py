@@ -5,7 +5,7 @@ from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import ProgramCosts, SimulatedRun
-from isotune.simulator.predict.step_cost import CostModel
+from isotune.simulator.predict.step_cost import CostModel, Message
 from isotune.simulator.predict.step_shape import Rows, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import (
     Z80,
@@ -21,6 +21,7 @@ __all__ = [
     "Factors",
     "GpuMemory",
     "Memory",
+    "Message",
     "Prediction",
     "ProgramCosts",
     "Rows",

@@ -51,6 +51,12 @@ class GpuMemory:
 
     scenario: Scenario
 
+    @property
+    def capacity(self) -> float:
+        """Bytes of a GPU that the engine uses: all of them where it has no share of its own."""
+        fraction = self.scenario.engine.memory_fraction
+        return self.scenario.hardware.gpu.memory * (1.0 if fraction is None else fraction.value)
+
     def of(self, plan: Plan, ranks: Parallelism | None = None) -> Memory:
         """The memory of a plan, whether it fits or not, maybe as if shared by other ranks."""
         work = self.scenario.workload.share
@@ -60,7 +66,7 @@ class GpuMemory:
             kv_cache=float(kv_cache),
             activations=float(activations),
             reserved=self.scenario.hardware.runtime.memory_reserved,
-            capacity=self.scenario.hardware.gpu.memory,
+            capacity=self.capacity,
         )
 
     def needed(self, how: Strategy, work: PassSizes, sizes: Index) -> Array:
@@ -72,7 +78,7 @@ class GpuMemory:
     def fitting(self, how: Strategy, sizes: Index) -> npt.NDArray[np.bool_]:
         """Which splits [splits, chunks] of the scenario's own pass fit."""
         needed = self.needed(how, self.scenario.workload.share, sizes)
-        return np.asarray(needed <= self.scenario.hardware.gpu.memory)
+        return np.asarray(needed <= self.capacity)
 
     def check(self, plan: Plan) -> Memory:
         """The memory of a plan that fits.
@@ -89,7 +95,7 @@ class GpuMemory:
             f"each of {scenario.workload.parallelism.gpus} GPUs needs {memory.needed / 1e9:.1f} GB "
             f"(weights {memory.weights / 1e9:.1f}, KV cache {memory.kv_cache / 1e9:.1f}, "
             f"activations {memory.activations / 1e9:.1f}, reserved {memory.reserved / 1e9:.1f}) "
-            f"and has {memory.capacity / 1e9:.1f} GB; {self._way_out(plan)}"
+            f"and has {memory.capacity / 1e9:.1f} GB{self._share()}; {self._way_out(plan)}"
         )
 
     def _parts(
@@ -119,6 +125,12 @@ class GpuMemory:
         each = [sum(map(width, block.ops)) for block in model.blocks(ranks)]
         ends = (*model.head(ranks.tp), *model.tail(ranks.tp))
         return sum(each[kind] for kind in model.pattern) + sum(map(width, ends))
+
+    def _share(self) -> str:
+        fraction = self.scenario.engine.memory_fraction
+        if fraction is None:
+            return ""
+        return f", the {fraction.value:.0%} that {self.scenario.engine.title} uses by default"
 
     def _way_out(self, plan: Plan) -> str:
         scenario, now = self.scenario, self.scenario.workload.parallelism

@@ -9,6 +9,7 @@ from isotune.simulator.errors import InputError
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.simulated_run import SimulatedRun
+from isotune.simulator.predict.step_cost import Message
 from isotune.simulator.predict.uncertainty import latency_interval, saving_interval
 from isotune.simulator.schedule import Plan, Program, Timeline, check_plan
 
@@ -48,6 +49,11 @@ class Prediction:
             return self
         needed = GpuMemory(self.scenario).of(SERIAL)
         return _of_runs(self.scenario, SERIAL, needed, self.serial, self.serial)
+
+    @property
+    def all_reduces(self) -> tuple[Message, ...]:
+        """Its all-reduces by operation and size, with the algorithm that carries each."""
+        return self.run.all_reduces
 
     @property
     def program(self) -> Program:

@@ -5,17 +5,21 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from isotune.simulator.architecture import (
     Collective,
     LatentAttend,
     LmHead,
     Matmul,
     Model,
+    Norm,
     Op,
     Router,
     check_divides,
     check_tp,
 )
+from isotune.simulator.engines import DEFAULT, Engine, engine_named
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     KINDS,
@@ -23,12 +27,14 @@ from isotune.simulator.kernels import (
     ElementwiseParameters,
     ExpertsParameters,
     GemmParameters,
+    KernelParameters,
     LatentAttentionParameters,
     Operands,
     Selected,
 )
 from isotune.simulator.machine import HardwareProfile
-from isotune.simulator.number_types import Quantised, number_type
+from isotune.simulator.number_types import Quantised, bytes_of, number_type
+from isotune.simulator.predict.carriers import Carrier, carriers_of, site_of
 from isotune.simulator.predict.experts import CHOSEN_EVENLY, CHOSEN_UNEVENLY, NOT_MEASURED
 from isotune.simulator.schedule import Workload, sm_budgets
 
@@ -36,8 +42,6 @@ from isotune.simulator.schedule import Workload, sm_budgets
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Scenario:
     """Model, hardware and workload, checked against each other.
-
-    `engine` names the software whose kernel parameters are used where the profile has them.
 
     Raises:
         InputError: more ranks than the machine has GPUs, nodes filled in part, or heads or blocks
@@ -47,7 +51,6 @@ class Scenario:
     model: Model
     hardware: HardwareProfile
     workload: Workload
-    engine: str | None = None
 
     def __post_init__(self) -> None:
         gpus, most = self.hardware.node.gpus, self.hardware.max_ranks
@@ -65,6 +68,7 @@ class Scenario:
             )
         check_tp(self.model, ranks)
         self._note_the_checkpoint()
+        _ = self.carriers_among(ranks.tp)  # an engine may ask what the profile does not say
         check_divides(self.model, ranks, self.quantised)
 
     def _note_the_checkpoint(self) -> None:
@@ -94,6 +98,31 @@ class Scenario:
         """Without what is remembered: a copy in another process computes it anew."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @property
+    def engine(self) -> Engine:
+        """The serving engine whose pass it is."""
+        return engine_named(self.workload.engine)
+
+    def carriers_among(self, ranks: int) -> tuple[Carrier, ...]:
+        """What carries all-reduces among so many ranks, in the order in which they come to it."""
+        key = "carriers", ranks
+        if key not in self.remembered:
+            self.remembered[key] = carriers_of(self.engine, self.hardware, ranks)
+        found: tuple[Carrier, ...] = self.remembered[key]
+        return found
+
+    @cached_property
+    def norm(self) -> Norm | None:
+        """The norm that an engine may fuse with the all-reduce before it."""
+        blocks = self.model.blocks(self.workload.parallelism)
+        ops = (op for block in blocks for op in block.ops if isinstance(op, Norm))
+        return next(ops, None)
+
+    def software_of(self, section: KernelParameters | None) -> str | None:
+        """The engine's name, where a section of the profile tells kernels apart by engine."""
+        sets = () if section is None else section.sets.values()
+        return self.workload.engine if any(one.engine for one in sets) else None
+
     def quantised(self, op: Matmul) -> Quantised | None:
         """How a product is quantised: as the workload asks, else as the checkpoint is."""
         if self.workload.as_stored:
@@ -121,7 +150,8 @@ class Scenario:
     @cached_property
     def kv_dtype(self) -> str:
         """Type of the KV cache: as the workload asks, else as the checkpoint says."""
-        asked, quantisation = self.workload.kv_dtype, self.model.quantisation
+        asked = self.workload.kv_dtype or self.engine.kv_dtype.value
+        quantisation = self.model.quantisation
         if asked is None and quantisation is not None and self.workload.as_stored:
             asked = quantisation.kv_cache
         if asked is None or number_type(asked).travels_as == asked:
@@ -142,7 +172,9 @@ class Scenario:
     def gemm_of(self, operands: Operands) -> Selected[GemmParameters]:
         """Parameters of matrix products of these operands."""
         if operands not in self._gemms:
-            self._gemms[operands] = self.hardware.gemm.of(*operands, self.engine)
+            self._gemms[operands] = self.hardware.gemm.of(
+                *operands, self.software_of(self.hardware.gemm)
+            )
         return self._gemms[operands]
 
     @cached_property
@@ -154,7 +186,8 @@ class Scenario:
         if self.hardware.experts is None:
             return None
         if operands not in self._experts:
-            self._experts[operands] = self.hardware.expert_kernels(*operands, self.engine)
+            software = self.software_of(self.hardware.experts)
+            self._experts[operands] = self.hardware.expert_kernels(*operands, software)
         return self._experts[operands]
 
     @cached_property
@@ -180,18 +213,23 @@ class Scenario:
     def attention(self) -> Selected[AttentionParameters]:
         """Parameters of attention in the type that activations travel in, over its KV cache."""
         return self.hardware.attention.of(
-            self.workload.travel_dtype, self.kv_dtype, engine=self.engine
+            self.workload.travel_dtype,
+            self.kv_dtype,
+            engine=self.software_of(self.hardware.attention),
         )
 
     @cached_property
     def elementwise(self) -> Selected[ElementwiseParameters]:
         """Parameters of kernels that only move bytes."""
-        return self.hardware.elementwise.of(self.workload.travel_dtype, engine=self.engine)
+        return self.hardware.elementwise.of(
+            self.workload.travel_dtype, engine=self.software_of(self.hardware.elementwise)
+        )
 
     @cached_property
     def latent_attention(self) -> Selected[LatentAttentionParameters]:
         """Parameters of latent attention with its type of cache."""
-        return self.hardware.latent_kernels(self.kv_dtype, self.engine)
+        engine = self.software_of(self.hardware.latent_attention)
+        return self.hardware.latent_kernels(self.kv_dtype, engine)
 
     @cached_property
     def _chosen(self) -> tuple[tuple[str, Selected[Any]], ...]:
@@ -279,7 +317,11 @@ class Scenario:
             for name, chosen in self._of_products
             if name == "experts"
         ]
-        return errors | {"gemm": max(errors["gemm"], *of_experts)} if of_experts else errors
+        carried = [one.lines.error for one in self._usual if one.lines.error is not None]
+        return errors | {
+            "gemm": max([errors["gemm"], *of_experts]),
+            "collectives": max([errors["collectives"], *carried]),
+        }
 
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know before trusting a prediction."""
@@ -294,6 +336,7 @@ class Scenario:
         return (
             *hardware.cautions(ranks.gpus),
             *self._stand_ins,
+            *self._of_the_engine(),
             *filter(None, (note,)),
             *self.model.left_out(ranks),
             *self._assumed_of_experts(),
@@ -325,6 +368,41 @@ class Scenario:
                 f"{self.workload.batch} requests do not divide by dp {ranks.dp}: the times are "
                 "those of the busiest group."
             )
+        return tuple(found)
+
+    def _of_the_engine(self) -> tuple[str, ...]:
+        """What is derived or assumed of the engine, and what its limits make of the pass."""
+        engine = self.engine
+        if engine.name == DEFAULT:
+            return ()
+        assumed = "; ".join(engine.assumed)
+        found = [f"{engine.title} {engine.version} as it is set up by default: {assumed}."]
+        derived = {one.label: one.lines.derived for one in self._usual if one.lines.derived}
+        where = self.hardware.name
+        found += [f"all-reduce {label} of {where} {how}." for label, how in derived.items()]
+        budget = engine.budget(site_of(self.hardware))
+        rows = self._rows
+        if budget is not None and rows > budget.value:
+            found.append(
+                f"{engine.title} runs at most {budget.value:,} tokens a step by default: these "
+                f"{rows:,} tokens are one step only with a budget of so many."
+            )
+        return tuple(found)
+
+    @property
+    def _rows(self) -> int:
+        """Tokens that the pass puts through the blocks."""
+        return sum(group.count * group.new_tokens for group in self.workload.contents)
+
+    @property
+    def _usual(self) -> tuple[Carrier, ...]:
+        """What carries the all-reduces of the pass in one piece, and of its halves."""
+        found = []
+        for rows in {self._rows, -(-self._rows // 2)}:
+            size = np.asarray(rows * self.model.hidden_size * bytes_of("bf16"))
+            among = self.carriers_among(self.workload.tp)
+            takers = (one for one in among if one.takes(size, np.asarray(rows)))
+            found.append(next(takers))
         return tuple(found)
 
     def _beyond_the_model(self) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ by step. Both give the same times (to 1e-9), and the timeline is there whenever 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
 
-from isotune.simulator.architecture import Op
+from isotune.simulator.architecture import Collective, Op
 from isotune.simulator.automaton import (
     END,
     HEAD,
@@ -27,7 +28,7 @@ from isotune.simulator.automaton import (
 )
 from isotune.simulator.machine import CLASSES
 from isotune.simulator.predict.scenario import Scenario
-from isotune.simulator.predict.step_cost import CostModel
+from isotune.simulator.predict.step_cost import CostModel, Message
 from isotune.simulator.predict.step_shape import StepCost, rows_of
 from isotune.simulator.predict.uncertainty import Factors, classes_of
 from isotune.simulator.schedule import (
@@ -271,7 +272,7 @@ class SimulatedRun:
     @classmethod
     def of(cls, scenario: Scenario, plan: Plan, contention: bool = True) -> Self:
         """A pass at the costs that the scenario's machine has."""
-        return cls(plan, CostModel(scenario, plan.comm_dtype, plan.comm_sms), contention)
+        return cls(plan, CostModel.of(scenario, plan), contention)
 
     @property
     def scenario(self) -> Scenario:
@@ -335,6 +336,27 @@ class SimulatedRun:
     def exposed(self) -> float:
         """Seconds in which no compute step runs."""
         return self._pass.exposed()
+
+    @cached_property
+    def all_reduces(self) -> tuple[Message, ...]:
+        """Its all-reduces by operation and size, in the order in which they first run."""
+        found: dict[tuple[Op, int], Message] = {}
+        for role, count in self._pass.counts.items():
+            step = self._pass.costs.steps[role]
+            op = step.ops[0]
+            if not isinstance(op, Collective) or op.kind != "all_reduce":
+                continue
+            rows = int(np.asarray(step.rows))
+            if self._cost_model.among(op)[0] == 1 or rows == 0:
+                continue
+            seconds = float(self._pass.costs.step_costs[role].seconds)
+            known = found.get((op, rows))
+            found[op, rows] = (
+                self._cost_model.message(op, rows, seconds, count)
+                if known is None
+                else replace(known, count=known.count + count)
+            )
+        return tuple(found.values())
 
     def op_seconds(self) -> dict[Op, float]:
         """Seconds of each op, all steps together, in the order in which they first run."""

@@ -1,6 +1,7 @@
 """What a step costs: the kernels of its ops inside a running engine, or its collective."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -14,7 +15,9 @@ from isotune.simulator.architecture import (
 from isotune.simulator.errors import InputError
 from isotune.simulator.kernels import (
     Array,
+    CollectiveCost,
     Cost,
+    Network,
     Operands,
     Size,
     attention_cost,
@@ -22,33 +25,79 @@ from isotune.simulator.kernels import (
     elementwise_cost,
     gemm_cost,
     grouped_attention_costs,
+    protocol_of,
     quantised_all_reduce,
 )
 from isotune.simulator.number_types import bytes_of, loses, number_type
+from isotune.simulator.predict.carriers import Carrier
 from isotune.simulator.predict.contention import slowdowns
 from isotune.simulator.predict.op_kernels import kernels_of
 from isotune.simulator.predict.scenario import Scenario
 from isotune.simulator.predict.step_shape import Rows, StepCost
-from isotune.simulator.schedule import CommDtype
+from isotune.simulator.schedule import CommDtype, Plan
+
+_BETWEEN_PIECES = ("attention", "latent_attention")
+"""Sections of the ops that run between the pieces of a piecewise graph."""
+_SHORTEST = 1e-7
+"""Seconds that an all-reduce keeps when the norm that it is fused with is longer than both."""
+
+
+def _host(seconds: float, like: Cost) -> Cost:
+    """So many seconds of the host, in the shape of `like`."""
+    nothing = np.zeros_like(like.seconds)
+    return Cost(nothing + seconds, nothing, nothing, nothing, nothing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """All-reduces of one operation and size: what carries them, and what one takes.
+
+    `protocol` is the line of the algorithm that is fastest at this size. `norm` says that the
+    residual and the next norm are in the kernel; `seconds` is then what it takes beyond the norm's
+    own kernel.
+    """
+
+    op: str
+    tokens: int
+    message_bytes: int
+    algorithm: str
+    protocol: str
+    norm: bool
+    measured: bool
+    seconds: float
+    count: int
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Costs of the steps of one scenario for one transfer type and SM budget."""
+    """Costs of the steps of one scenario for one transfer type and SM budget.
+
+    `in_line` says that all-reduces run between compute steps, not beside them: only then can an
+    engine fuse one with the norm after it.
+    """
 
     scenario: Scenario
     comm_dtype: CommDtype = "bf16"
     comm_sms: int | None = None
+    in_line: bool = True
+
+    @classmethod
+    def of(cls, scenario: Scenario, plan: Plan) -> Self:
+        """Costs of the steps of a plan."""
+        in_line = not plan.how.beside(len(plan.chunks))
+        return cls(scenario, plan.comm_dtype, plan.comm_sms, in_line)
 
     def step(self, ops: tuple[Op, ...], shape: Rows) -> StepCost:
         """Price of ops that run back to back over the same rows."""
         if isinstance(ops[0], Collective):
             return self._sync(ops[0], shape)
         parts = tuple(
-            (op, self._sustained(kernel)) for op in ops for kernel in self.kernels(op, shape)
+            (op, self._sustained(kernel, self._eager(op)))
+            for op in ops
+            for kernel in self.kernels(op, shape)
         )
-        if self.scenario.workload.runtime == "eager" and isinstance(ops[-1], LmHead):
-            parts += ((HOST, self._host(parts[-1][1])),)
+        if isinstance(ops[-1], LmHead) and (host := self._host_seconds) > 0:
+            parts += ((HOST, _host(host, parts[-1][1])),)
         seconds: Array = np.asarray(sum(cost.seconds for _, cost in parts))
         mem_bytes = np.asarray(sum(cost.mem_bytes for _, cost in parts))
         most = seconds * self.scenario.hardware.gpu.memory_bandwidth
@@ -66,45 +115,58 @@ class CostModel:
             memory_interference=hardware.runtime.memory_interference,
         )
 
-    def _sustained(self, cost: Cost) -> Cost:
+    def _eager(self, op: Op) -> bool:
+        """Whether the host launches an op's kernels one by one; of pieces, those of attention."""
+        mode = self.scenario.workload.runtime
+        return mode == "eager" or (mode == "piecewise_graph" and op.section in _BETWEEN_PIECES)
+
+    def _sustained(self, cost: Cost, eager: bool) -> Cost:
         """A kernel inside a running engine: sustained clock, and how it is launched."""
         runtime = self.scenario.hardware.runtime
         slower = cost.sm_seconds * (1.0 / runtime.sustained_clock - 1.0)
         return cost._replace(
-            seconds=self._launched(cost.seconds + slower), sm_seconds=cost.sm_seconds + slower
+            seconds=self._launched(cost.seconds + slower, eager),
+            sm_seconds=cost.sm_seconds + slower,
         )
 
-    def _launched(self, seconds: Array) -> Array:
+    def _launched(self, seconds: Array, eager: bool) -> Array:
         """Eager kernels wait for the host; those of a CUDA graph start under the one before."""
         runtime = self.scenario.hardware.runtime
-        if self.scenario.workload.runtime == "eager":
+        if eager:
             return np.maximum(seconds + runtime.launch_gap, runtime.host_launch)
         return seconds - np.minimum(runtime.graph_overlap, seconds / 2)
 
-    def _host(self, like: Cost) -> Cost:
-        """What the host does once per pass while the GPU waits, in the shape of `like`."""
-        nothing = np.zeros_like(like.seconds)
-        seconds = nothing + self.scenario.hardware.runtime.eager_step
-        return Cost(seconds, nothing, nothing, nothing, nothing)
+    @property
+    def _host_seconds(self) -> float:
+        """What the host does once per pass while the GPU waits."""
+        if self.scenario.workload.runtime == "eager":
+            return self.scenario.hardware.runtime.eager_step
+        return self.scenario.engine.step_time.value
 
     def _sync(self, op: Collective, shape: Rows) -> StepCost:
-        hardware, shared = self.scenario.hardware, self.scenario.workload.parallelism
-        ranks, network = shared.size(op.group), hardware.network_of(shared.stride(op.group))
-        elements = np.asarray(shape.rows, dtype=np.float64) * op.elements
-        if not loses(self.comm_dtype):
-            cost = collective_cost(
-                op.kind,
-                elements * bytes_of("bf16"),
-                ranks,
-                parameters=hardware.collectives,
-                sms=self.comm_sms,
-                network=network,
-            )
-        else:
+        hardware = self.scenario.hardware
+        cost = self._alone(op, np.asarray(shape.rows, dtype=np.float64))
+        seconds = self._launched(cost.seconds, self._eager(op)) + hardware.runtime.sync_skew
+        rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)
+        nothing = np.zeros_like(seconds)
+        alone = Cost(seconds, seconds, cost.mem_bytes, nothing, nothing)
+        return StepCost(seconds, ((op, alone),), cost.sms, rate, cost.interference)
+
+    def among(self, op: Collective) -> tuple[int, Network | None]:
+        """The ranks of a collective's group, and what joins them if they are on several nodes."""
+        shared = self.scenario.workload.parallelism
+        network = self.scenario.hardware.network_of(shared.stride(op.group))
+        return shared.size(op.group), network
+
+    def _alone(self, op: Collective, rows: Array) -> CollectiveCost:
+        """A collective over rows [of any shape] alone on the machine."""
+        hardware = self.scenario.hardware
+        if loses(self.comm_dtype):
             if op.kind != "all_reduce":
                 raise InputError(f"comm_dtype: {op.kind} sends bf16, not {self.comm_dtype}")
-            cost = quantised_all_reduce(
-                elements,
+            ranks, network = self.among(op)
+            return quantised_all_reduce(
+                rows * op.elements,
                 ranks,
                 parameters=hardware.collectives,
                 memory_pass=self._memory_pass,
@@ -112,11 +174,81 @@ class CostModel:
                 sms=self.comm_sms,
                 network=network,
             )
-        seconds = self._launched(cost.seconds) + hardware.runtime.sync_skew
-        rate = cost.mem_bytes / (seconds * hardware.gpu.memory_bandwidth)
-        nothing = np.zeros_like(seconds)
-        alone = Cost(seconds, seconds, cost.mem_bytes, nothing, nothing)
-        return StepCost(seconds, ((op, alone),), cost.sms, rate, cost.interference)
+        *gates, library = self.carriers(op)
+        size = rows * op.elements * bytes_of("bf16")
+        cost = self._carried(op, library, size, rows)
+        for carrier in reversed(gates):
+            taken = carrier.takes(size, rows)
+            if np.any(taken):
+                own = self._carried(op, carrier, size, rows)
+                both = zip(own, cost, strict=True)
+                cost = CollectiveCost(*(np.where(taken, mine, other) for mine, other in both))
+        return cost
+
+    def carriers(self, op: Collective) -> tuple[Carrier, ...]:
+        """What may carry a collective, in the order in which its messages come to them."""
+        ranks, _ = self.among(op)
+        *gates, library = self.scenario.carriers_among(ranks)
+        if op.kind != "all_reduce" or loses(self.comm_dtype):
+            return (library,)
+        fuses = self.in_line and self.scenario.norm is not None
+        return (*(one for one in gates if fuses or not one.norm), library)
+
+    def carrier(self, op: Collective, rows: int) -> Carrier:
+        """What carries a collective over so many rows."""
+        size, tokens = np.asarray(rows * op.elements * bytes_of("bf16")), np.asarray(rows)
+        return next(one for one in self.carriers(op) if one.takes(size, tokens))
+
+    def message(self, op: Collective, rows: int, seconds: float, count: int) -> Message:
+        """So many all-reduces over so many rows, which take so many seconds each."""
+        carrier, dtype = self.carrier(op, rows), self.comm_dtype
+        size = rows * op.elements * bytes_of(dtype)
+        ranks, network = self.among(op)
+        protocol = protocol_of(
+            op.kind,
+            size,
+            ranks if network is None else min(ranks, network.gpus),
+            parameters=carrier.lines.parameters,
+            dtype=dtype,
+            sms=self.comm_sms,
+        )
+        return Message(
+            op=op.name,
+            tokens=rows,
+            message_bytes=round(size),
+            algorithm=carrier.label,
+            protocol=protocol,
+            norm=carrier.norm,
+            measured=not carrier.lines.derived,
+            seconds=seconds,
+            count=count,
+        )
+
+    def _carried(
+        self, op: Collective, carrier: Carrier, size: Array, rows: Array
+    ) -> CollectiveCost:
+        """A collective by one carrier.
+
+        A kernel that is fused with the norm is listed without it: the norm stands in its own row,
+        at what its own kernel takes, so that both rows together are the fused kernel's time.
+        """
+        ranks, network = self.among(op)
+        cost = collective_cost(
+            op.kind,
+            size,
+            ranks,
+            parameters=carrier.lines.parameters,
+            sms=self.comm_sms,
+            network=network,
+        )
+        if not carrier.norm or self.scenario.norm is None:
+            return cost
+        norm = sum(
+            self._sustained(kernel, self._eager(self.scenario.norm)).seconds
+            for kernel in self.kernels(self.scenario.norm, Rows(rows, 1, rows, 0))
+        )
+        whole = cost.seconds + carrier.lines.seconds_per_byte * size
+        return cost._replace(seconds=np.maximum(whole - norm, _SHORTEST))
 
     def _memory_pass(self, mem_bytes: Array) -> Array:
         return self.memory_kernel(1, mem_bytes).seconds
@@ -157,7 +289,8 @@ class CostModel:
             stands_in = self.scenario.gemm_of(operands).stands_in_for
         if not (activations.quantises_activations and str(operands) in stands_in):
             return []
-        chosen = self.scenario.hardware.elementwise.of(operands.dtype, engine=self.scenario.engine)
+        section = self.scenario.hardware.elementwise
+        chosen = section.of(operands.dtype, engine=self.scenario.software_of(section))
         return [
             elementwise_cost(
                 rows,

@@ -47,7 +47,7 @@ from isotune.simulator.schedule.strategies import (
     technique_named,
 )
 from isotune.simulator.schedule.timeline import StepCosts, Timeline, simulate
-from isotune.simulator.schedule.workload import MOST_TP, LaunchMode, Phase, Workload
+from isotune.simulator.schedule.workload import MOST_TP, Phase, Workload
 
 __all__ = [
     "COMM",
@@ -65,7 +65,6 @@ __all__ = [
     "Chunk",
     "CommDtype",
     "Lane",
-    "LaunchMode",
     "Measurement",
     "OneGroup",
     "PassSizes",

@@ -12,6 +12,13 @@ from pydantic import (
 )
 
 from isotune.simulator.architecture import AXES, Parallelism
+from isotune.simulator.engines import (
+    DEFAULT,
+    ENGINES,
+    EngineName,
+    LaunchMode,
+    engine_named,
+)
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import ActivationDtype, KvDtype, Quant, Schema, WeightDtype
 from isotune.simulator.number_types import Quantised, Scheme, bytes_of, number_type, scheme
@@ -20,7 +27,6 @@ from isotune.simulator.schedule.split import Slice
 
 Phase = Literal["prefill", "decode"]
 """What a uniform batch is asked for by name."""
-LaunchMode = Literal["cuda_graph", "eager"]
 MOST_TP = 1024
 _GROUPS = TypeAdapter(tuple[Group, ...])
 
@@ -42,6 +48,9 @@ class Workload(Schema):
     `weight_dtype` narrower than 16 bits, says otherwise: then all products of the blocks have
     those, and the LM head has none. `kv_dtype` is the type of the KV cache, None for the
     checkpoint's. `checkpoint` says how the model's checkpoint is quantised; a scenario fills it.
+
+    `engine` names the serving engine whose pass it is. It decides how each all-reduce runs and,
+    unless `runtime` is given, how kernels are launched.
     """
 
     phase: Literal["prefill", "decode", "chunk", "mixed"] = "prefill"
@@ -55,6 +64,7 @@ class Workload(Schema):
     quant: Quant | None = None
     kv_dtype: KvDtype | None = None
     checkpoint: str | None = Field(default=None, max_length=200)
+    engine: EngineName = DEFAULT
     runtime: LaunchMode = "cuda_graph"
     sequences: tuple[Group, ...] = Field(default=(), max_length=4096)
 
@@ -77,6 +87,15 @@ class Workload(Schema):
     def mixed(cls, *sequences: Sequences, **fields: Any) -> Self:
         """Groups of sequences in one pass."""
         return cls(sequences=sequences, **fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _launched_as_the_engine_does(cls, data: Any) -> Any:
+        """How kernels are launched, where that is not given; checked after the phase is known."""
+        if not isinstance(data, dict) or "runtime" in data or data.get("engine") not in ENGINES:
+            return data
+        phase = data.get("phase", "prefill")
+        return data | {"runtime": engine_named(data["engine"]).launches.of(phase)}
 
     @model_validator(mode="before")
     @classmethod
@@ -118,6 +137,8 @@ class Workload(Schema):
             name for name in ("sequences", "quant", "kv_dtype", "checkpoint") if not data.get(name)
         ]
         unasked += [axis for axis in AXES if axis != "tp" and data.get(axis) == 1]
+        if self.engine == DEFAULT:
+            unasked.append("engine")
         return {name: value for name, value in data.items() if name not in unasked}
 
     @model_validator(mode="after")

@@ -49,6 +49,17 @@ CASES = {
     "check_folder": ("check", ".", "--worst", "1"),
     "hw_list": ("hw", "list"),
     "hw_diff": ("hw", "diff", "a100", "a800-pcie"),
+    "predict_engine": (
+        *("predict", "--hw", "h100", "--model", "llama-3.1-70b", "--prompt", "2k"),
+        *("--engine", "vllm", "--strategy", "iso", "--chunks", "16,2032"),
+    ),
+    "predict_engine_details": (
+        *("predict", "--hw", "a800", "--model", "llama-3.1-70b", "--phase", "decode"),
+        *("--batch", "32", "--engine", "vllm", "--details"),
+    ),
+    "engines_list": ("engines", "list"),
+    "engines_show": ("engines", "show", "trtllm"),
+    "engines_diff": ("engines", "diff", "sglang", "trtllm"),
     "models_list": ("models", "list"),
     "models_show": ("models", "show", "mixtral-8x22b"),
 }

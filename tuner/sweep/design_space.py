@@ -28,6 +28,7 @@ from pydantic import Field, model_validator
 
 from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
+from isotune.simulator.engines import DEFAULT, EngineName
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import Schema, checked, read_yaml, remove, validate
 from isotune.simulator.machine import read_profile
@@ -67,6 +68,7 @@ class Grid(Schema):
     tp: tuple[_Tp, ...] = Field((8,), min_length=1)
     weight_dtype: tuple[WeightDtype, ...] = Field(("bf16",), min_length=1)
     comm_dtype: tuple[CommDtype, ...] = Field(("bf16",), min_length=1)
+    engine: tuple[EngineName, ...] = Field((DEFAULT,), min_length=1)
     phase: tuple[Phase, ...] = Field(("prefill",), min_length=1)
     batch: tuple[_Requests, ...] = Field((1,), min_length=1)
     prompt: tuple[_Tokens, ...] = Field((4096,), min_length=1)
@@ -281,10 +283,9 @@ def rows_of(grid: Grid, part: Part) -> Columns:
     profile, model = read_profile(part.hardware), load_model(part.model)
     batch, prompt = (axis.ravel() for axis in np.meshgrid(grid.batch, grid.prompt, indexing="ij"))
     tables: list[Columns] = []
-    for phase, comm_dtype in product(grid.phase, grid.comm_dtype):
-        workload = checked(
-            Workload, {"phase": phase, "tp": part.tp, "weight_dtype": part.weight_dtype}, "sweep"
-        )
+    for engine, phase, comm_dtype in product(grid.engine, grid.phase, grid.comm_dtype):
+        asked = {"engine": engine, "phase": phase, "tp": part.tp, "weight_dtype": part.weight_dtype}
+        workload = checked(Workload, asked, "sweep")
         scenario = Scenario(model=model, hardware=profile, workload=workload)
         serial = _latency(scenario, "serial", "bf16", batch, prompt)
         for strategy in grid.strategy:
@@ -292,6 +293,7 @@ def rows_of(grid: Grid, part: Part) -> Columns:
             needed = _needed(scenario, strategy, batch, prompt)
             columns = part._asdict() | {
                 "weight_dtype": _weights(scenario),
+                "engine": engine,
                 "phase": phase,
                 "comm_dtype": comm_dtype,
                 "strategy": strategy,
@@ -301,7 +303,7 @@ def rows_of(grid: Grid, part: Part) -> Columns:
                 "serial_latency_s": serial,
                 "saving": 1.0 - latency / serial,
                 "memory_bytes": needed,
-                "fits": needed <= profile.gpu.memory,
+                "fits": needed <= GpuMemory(scenario).capacity,
             }
             tables.append({name: np.broadcast_to(columns[name], len(batch)) for name in columns})
     return _joined(tables)

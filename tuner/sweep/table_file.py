@@ -29,6 +29,7 @@ class SweepRow(CsvRow):
     tp: PositiveInt
     weight_dtype: str
     comm_dtype: str
+    engine: str
     phase: str
     batch: PositiveInt
     prompt: PositiveInt

@@ -43,7 +43,7 @@ def message_of(scenario: Scenario, plan: Plan, rows: int) -> Message:
     sync = scenario.model.block(workload.tp).segments[-1].collective
     assert sync is not None
     shape = Rows(rows, workload.batch, rows // workload.batch, 0)
-    cost = CostModel(scenario, plan.comm_dtype, plan.comm_sms).step((sync,), shape)
+    cost = CostModel.of(scenario, plan).step((sync,), shape)
     width = bytes_of(plan.comm_dtype)
     sent = sent_per_byte("ring", workload.tp) * rows * sync.elements * width
     return Message(sent=int(sent), seconds=float(cost.seconds), sms=max(1, int(cost.sms)))

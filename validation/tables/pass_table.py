@@ -12,8 +12,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from isotune.simulator.engines import LaunchMode
 from isotune.simulator.io import Count, TimedRow, read_rows
-from isotune.simulator.schedule import LONGEST, MOST_BATCH, MOST_TP, LaunchMode, Phase
+from isotune.simulator.schedule import LONGEST, MOST_BATCH, MOST_TP, Phase
 
 
 class PassRow(TimedRow):

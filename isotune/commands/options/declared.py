@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, get_args
 from isotune import hw_profiles
 from isotune.commands.options.parsers import Choices, blocks, choice, option, plain, real, whole
 from isotune.simulator.architecture import bundled_models
-from isotune.simulator.io import Schema
+from isotune.simulator.engines import DEFAULT, ENGINES, LaunchMode
 from isotune.simulator.number_types import (
     ACTIVATION_DTYPES,
     KV_DTYPES,
@@ -16,7 +16,7 @@ from isotune.simulator.number_types import (
     TYPES,
     WEIGHT_DTYPES,
 )
-from isotune.simulator.schedule import SEARCHABLE, SPD, Phase, Workload
+from isotune.simulator.schedule import SEARCHABLE, SPD, Phase
 from isotune.validation.choices import DEVICES
 
 DEFAULT_MODEL = "llama-2-70b"
@@ -26,12 +26,6 @@ TECHNIQUES = (*SEARCHABLE, SPD)
 
 DTYPE_ALIASES = {alias: entry.name for entry in TYPES for alias in entry.aliases}
 QUANT_ALIASES = {alias: entry.name for entry in SCHEMES for alias in entry.aliases}
-
-
-def allowed(schema: type[Schema], field: str) -> tuple[str, ...]:
-    """The names that a field of a schema takes."""
-    names: tuple[str, ...] = get_args(schema.model_fields[field].annotation)
-    return names
 
 
 PROFILES = Choices(hw_profiles.names())
@@ -121,10 +115,14 @@ class CaseOptions:
         str | None,
         choice(
             "--runtime",
-            allowed(Workload, "runtime"),
+            get_args(LaunchMode),
             "How kernels are launched",
-            show_default="cuda_graph",
+            show_default="as the engine does; cuda_graph without one",
         ),
+    ] = None
+    engine: Annotated[
+        str | None,
+        choice("--engine", ENGINES, "Serving engine whose pass it is", show_default=DEFAULT),
     ] = None
 
     def __post_init__(self) -> None:

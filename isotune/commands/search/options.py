@@ -140,6 +140,7 @@ class SearchCase(CaseOptions):
             quant=self.quant,
             kv_dtype=self.kv_dtype,
             runtime=self.runtime,
+            engine=self.engine,
         )
 
     def ranks(self, scenario: Scenario) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from isotune.present.section import Section, Table, number, table, text
 from isotune.present.sections.of_result import section_of
 from isotune.present.sections.prediction import above_ideal, head
 from isotune.results import FoundPolicy, Prediction, Result, SearchResult, Times
+from isotune.simulator.engines import DEFAULT
 
 _NAMES = {"gemm": "GEMM", "collectives": "communication"}
 """Sections of a profile as people name what they cost; the others are named like it."""
@@ -42,7 +43,7 @@ def _prediction(result: Prediction) -> Section:
     return Section(
         kind="prediction",
         verdict="",
-        tables=(_plans(result, result.baseline, "this plan", ""),),
+        tables=(_plans(result, "this plan", ""),),
         **_head(result),
     )
 
@@ -56,7 +57,7 @@ def _search(result: SearchResult) -> Section:
         kind="search",
         verdict="",
         tables=(
-            _plans(result, result.baseline, "best plan", proof),
+            _plans(result, "best plan", proof),
             _techniques(result),
             *search.asked_tables(result),
         ),
@@ -73,15 +74,18 @@ def _head(result: Prediction | SearchResult) -> dict[str, Any]:
     }
 
 
-def _plans(result: Times, serial: Times, name: str, proof: str) -> Table:
+def _plans(result: Prediction | SearchResult, name: str, proof: str) -> Table:
     """The serial pass and the plan: what each takes, and what there is to say of it."""
+    serial, engine = result.baseline, result.workload.engine
     rows = [("serial", rough_ms(serial.latency_s), _shares(serial))]
+    rows += [("", "", line) for line in _carried(serial, engine)]
     if result.is_serial:
         rows.append(("", "", _between(result)))
     else:
         outputs = "outputs change" if result.plan.lossy else "same outputs"
         rows.append((name, rough_ms(result.latency_s), f"{effect(result)}, {outputs}"))
-        rows += [("", "", line) for line in (*_about(result), proof) if line]
+        own = _carried(result, engine)
+        rows += [("", "", line) for line in (*_about(result), *own, proof) if line]
     return table(
         "Plans",
         rows,
@@ -90,6 +94,19 @@ def _plans(result: Times, serial: Times, name: str, proof: str) -> Table:
         text("", lambda *row: row[2], fold=True),
         headless=True,
     )
+
+
+def _carried(times: Times, engine: str) -> Iterator[str]:
+    """What carries the all-reduces, where an engine chooses."""
+    if engine == DEFAULT or not times.all_reduces:
+        return
+    tokens: dict[str, list[str]] = {}
+    for one in times.all_reduces:
+        sizes = tokens.setdefault(one.algorithm, [])
+        if f"{one.tokens:,}" not in sizes:
+            sizes.append(f"{one.tokens:,}")
+    parts = (f"{name} ({' and '.join(sizes)} tokens)" for name, sizes in tokens.items())
+    yield f"all-reduces: {', '.join(parts)}"
 
 
 def _about(result: Times) -> Iterator[str]:

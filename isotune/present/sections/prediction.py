@@ -1,6 +1,6 @@
 """The section of one plan, and the tables that every search has too."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from isotune.present.phrases import (
@@ -11,8 +11,8 @@ from isotune.present.phrases import (
     verdict,
     workload_text,
 )
-from isotune.present.section import Cell, Column, Section, Table, ms, share, table, text
-from isotune.results import Predicted, Prediction, Times
+from isotune.present.section import Cell, Column, Section, Table, ms, number, share, table, text
+from isotune.results import AllReduce, Predicted, Prediction, Times
 
 
 def prediction_section(result: Prediction) -> Section:
@@ -21,7 +21,7 @@ def prediction_section(result: Prediction) -> Section:
     return Section(
         kind="prediction",
         verdict=verdict(result),
-        tables=(times_table(plans), ops_table(result, plans)),
+        tables=(times_table(plans), ops_table(result, plans), *all_reduces_tables(plans)),
         **head(result),
     )
 
@@ -62,6 +62,41 @@ def times_table(plans: Mapping[str, Times], note: str = "") -> Table:
 def above_ideal(times: Times) -> str:
     """How far a plan is from perfect overlap."""
     return f"{percent(times.latency_s / times.bound_s - 1)} above perfect overlap"
+
+
+def all_reduces_tables(plans: Mapping[str, Times]) -> Iterator[Table]:
+    """Which algorithm carries each all-reduce, by plan; nothing where there are none."""
+    rows = [(name, one) for name, times in plans.items() for one in times.all_reduces]
+    if not rows:
+        return
+    fused = "* with the residual and the norm after it; what it takes beyond the norm's own kernel"
+    derived = "+ derived: this machine was not measured with it"
+    notes = [
+        note
+        for note, said in (
+            (fused, any(one.norm for _, one in rows)),
+            (derived, not all(one.measured for _, one in rows)),
+        )
+        if said
+    ]
+    yield table(
+        "All-reduces",
+        rows,
+        text("all-reduce", lambda _, one: op_text(one.op).removesuffix(" all-reduce")),
+        *((text("plan", lambda name, _: name),) if len(plans) > 1 else ()),
+        number("times", lambda _, one: one.count),
+        number("tokens", lambda _, one: one.tokens),
+        number("MiB", lambda _, one: one.message_bytes / 2**20, digits=2),
+        ms("each", lambda _, one: one.seconds),
+        text("algorithm", lambda _, one: _algorithm(one)),
+        note="\n".join(notes),
+    )
+
+
+def _algorithm(one: AllReduce) -> str:
+    marks = "*" * one.norm + "+" * (not one.measured)
+    line = "" if one.protocol.replace("_", "-") in one.algorithm else f" {one.protocol}"
+    return f"{one.algorithm}{line}{marks}"
 
 
 def saving(times: Times) -> float | None:

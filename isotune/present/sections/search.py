@@ -17,6 +17,7 @@ from isotune.present.phrases import (
 from isotune.present.section import Field, Section, Table, ms, number, share, table, text
 from isotune.present.sections.prediction import (
     above_ideal,
+    all_reduces_tables,
     head,
     ops_table,
     saving,
@@ -51,6 +52,7 @@ def search_section(result: SearchResult) -> Section:
         tables=(
             times_table(plans, note),
             ops_table(result, plans),
+            *all_reduces_tables(plans),
             _techniques_table(result),
             *asked_tables(result),
         ),

@@ -12,7 +12,7 @@ from isotune.simulator.number_types import loses
 from isotune.simulator.schedule import technique_named
 
 _MOST_LINES, _MOST_LISTED = 40, 400
-AXES = ("model", "phase", "batch", "weight_dtype", "comm_dtype")
+AXES = ("model", "engine", "phase", "batch", "weight_dtype", "comm_dtype")
 _TIMES = ("latency_s", "serial_latency_s", "saving")
 
 
@@ -44,7 +44,7 @@ def overlapped_rows(result: Sweep) -> list[SweepRow]:
 
 def _case(row: SweepRow) -> str:
     what = f"{row['model']} on {row['tp']} GPUs of {row['hardware']}: {row['phase']}, batch "
-    types = f"{row['weight_dtype']} weights, {row['comm_dtype']} transfer"
+    types = f"{row['weight_dtype']} weights, {row['comm_dtype']} transfer, engine {row['engine']}"
     return (
         f"{strategy_text(row['strategy'])}: {what}{row['batch']}, {row['prompt']} tokens, {types}"
     )

@@ -110,6 +110,58 @@ def test_a_derived_profile_written_and_read_again_is_the_same(tmp_path):
     assert {"gemm", "attention", "collectives", "runtime"}.isdisjoint(written)
 
 
+ONE_SHOT = {
+    "protocols": [
+        {
+            "name": "one_shot",
+            "pattern": "one_shot",
+            "latency": "5 us",
+            "latency_per_rank": "0 s",
+            "bandwidth": "100 GB/s",
+            "bandwidth_many": "100 GB/s",
+        }
+    ],
+    "sms": 36,
+    "sm_bandwidth": "25 GB/s",
+    "traffic": 3.0,
+    "error": 0.05,
+}
+
+
+def with_an_algorithm(tmp_path):
+    key = "collectives.algorithms.mine"
+    return profile(
+        tmp_path,
+        collectives={"algorithms": {"mine": ONE_SHOT}},
+        sources=OWN["sources"] | {key: "measured by me"},
+    )
+
+
+def test_algorithms_measured_here_stand_beside_the_inherited_ones(tmp_path):
+    mine, plain = with_an_algorithm(tmp_path), profile(tmp_path)
+    algorithms = dict(mine.collectives.algorithms)
+    own = algorithms.pop("mine")
+    assert algorithms == plain.collectives.algorithms
+    assert own.protocols[0].bandwidth == 100e9
+    assert mine.own_algorithms() == ("mine",)
+    assert mine.source_of("collectives.algorithms.mine.sms") == "measured by me"
+    assert mine.cautions() == plain.cautions()
+    assert mine.class_errors() == plain.class_errors()
+
+
+def test_an_algorithm_measured_here_is_written_and_the_inherited_ones_are_not(tmp_path):
+    mine = with_an_algorithm(tmp_path)
+    (tmp_path / "again.yaml").write_text(profile_text(mine, "Again."))
+    written = yaml.safe_load((tmp_path / "again.yaml").read_text())
+    assert set(written["collectives"]["algorithms"]) == {"mine"}
+    assert read_profile(str(tmp_path / "again.yaml")) == mine
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_every_machine_names_its_compute_architecture(name):
+    assert read_profile(name).gpu.architecture
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
