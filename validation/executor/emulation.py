@@ -26,6 +26,8 @@ from isotune.validation.executor.streams import let_host_ahead
 _PIECES = 16
 """Parts of a copy, spread over the time of the all-reduce."""
 _PIECE_BYTES = 1 << 16
+_COLD_WORDS = 1 << 26
+"""256 MiB that copies rotate through: a message alone would stay in the L2 cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,16 +142,28 @@ class SmCopy:
         self._hold_and_copy: Any = hold_and_copy
         self._device = device
         self._from = self._to = torch.empty(0, dtype=torch.int32, device=device)
+        self._first = 0
 
     def __call__(self, message: Message) -> None:
-        """Enqueue on the current stream."""
+        """Enqueue on the current stream; each copy moves words that no cache has any more."""
         words = -(-message.sent // 4)
-        if self._from.numel() < words:
+        if self._from.numel() < max(words, _COLD_WORDS):
             torch.cuda.synchronize(self._device)
             self._from, self._to = (
-                torch.zeros(words, dtype=torch.int32, device=self._device) for _ in "ft"
+                torch.zeros(max(words, _COLD_WORDS), dtype=torch.int32, device=self._device)
+                for _ in "ft"
             )
-        self._hold_and_copy(self._from[:words], self._to[:words], message.sms, message.seconds)
+        if self._first + words > self._from.numel():
+            self._first = 0
+        part = slice(self._first, self._first + words)
+        self._first += words
+        try:
+            self._hold_and_copy(self._from[part], self._to[part], message.sms, message.seconds)
+        except (RuntimeError, OSError) as error:  # Triton compiles the kernel when it first runs
+            raise InputError(
+                "--emulate-tp: Triton cannot compile the copy, which takes a C compiler, Python.h "
+                f"and a cache that it may write (TRITON_CACHE_DIR): {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _pieces(size: int) -> list[tuple[int, int]]:

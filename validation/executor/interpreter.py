@@ -138,6 +138,7 @@ class Executor:
                 left = program, self._chunks, self._logits
                 _, self._chunks, self._logits = self._left.setdefault(id(program), left)
             hidden = [self._hidden(chunk) for chunk in program.chunks]
+        self._chunks = {}  # an executor may outlive many runs, activations need not
         by_requests = program.chunks[-1].first_request > 0
         return Outcome(torch.cat(hidden, 0 if by_requests else 1), self._logits, times)
 

@@ -19,6 +19,39 @@ from isotune.validation.executor.streams import streams_on
 SERIAL = Plan()
 
 
+class Groups:
+    """The process groups of SM budgets. A communicator holds memory, so few are kept.
+
+    The one that was asked for least lately is destroyed, by all ranks together: they ask for the
+    same ones in the same order.
+    """
+
+    def __init__(self, most: int = 2) -> None:
+        self._most = most
+        self._kept: dict[int, Any] = {}
+        self._aside: Any = None
+
+    def of(self, sms: int) -> Any:
+        """The group whose collectives hold so many SMs."""
+        group = self._kept.pop(sms, None)
+        if group is None:
+            if len(self._kept) == self._most:
+                dist.destroy_process_group(self._kept.pop(next(iter(self._kept))))
+            group = group_of(None, cuda=True, sms=sms)
+        self._kept[sms] = group
+        return group
+
+    def aside(self, *, cuda: bool) -> Any:
+        """A group of all ranks for small sums inside a sublayer, beside the plan's collectives."""
+        if self._aside is None:
+            self._aside = group_of(None, cuda=cuda)
+        return self._aside
+
+
+GROUPS = Groups()
+"""Those of this rank: sessions share them."""
+
+
 class Session:
     """A shard, with the executors and process groups of the plans run on it.
 
@@ -39,12 +72,17 @@ class Session:
         self.shard, self.model = shard, model
         self._on_step, self._stand_in = on_step, stand_in
         self._streams = streams_on(shard.device, launch)
-        self._groups: dict[int | None, Any] = {None: None}
-        self._aside = None if stand_in is not None else self._group_aside()
+        self._aside = (
+            None
+            if stand_in is not None or shard.tp == 1
+            else GROUPS.aside(cuda=shard.device.type == "cuda")
+        )
+        self._executors: dict[Plan, tuple[Any, Executor]] = {}
 
     def close(self) -> None:
         """Let go of graphs; the session runs nothing more."""
         self._streams.close()
+        self._executors.clear()
 
     @property
     def attention(self) -> str:
@@ -54,15 +92,23 @@ class Session:
         return ", ".join(dict.fromkeys(kernels))
 
     def executor(self, plan: Plan) -> Executor:
-        """What runs a plan: its transfer type, and its budget of SMs for the collective."""
+        """What runs a plan: its transfer type, and its budget of SMs for the collective.
+
+        It is the same one at every call, until the group of its budget had to go.
+        """
+        group = self._group(plan.comm_sms)
+        known = self._executors.get(plan)
+        if known is not None and known[0] is group:
+            return known[1]
         if self._stand_in is not None:
             collectives = self._stand_in(plan)
         else:
-            group = self._group(plan.comm_sms)
             collectives = collectives_of(plan.comm_dtype, self.shard.tp, group)
-        return Executor(
+        executor = Executor(
             self.shard, self._streams, collectives, self._on_step, self._mean_over_ranks
         )
+        self._executors[plan] = group, executor
+        return executor
 
     def program(self, plan: Plan, workload: Workload) -> Program:
         """A plan's program for a workload on this model."""
@@ -101,17 +147,10 @@ class Session:
         return torch.cat(generated, 1)
 
     def _group(self, comm_sms: int | None) -> Any:
-        if self.shard.device.type != "cuda" or self.shard.tp == 1:
+        alone = self.shard.tp == 1 or self._stand_in is not None
+        if comm_sms is None or alone or self.shard.device.type != "cuda":
             return None
-        if comm_sms not in self._groups:
-            assert comm_sms is not None
-            self._groups[comm_sms] = group_of(None, cuda=True, sms=comm_sms)
-        return self._groups[comm_sms]
-
-    def _group_aside(self) -> Any:
-        """A group of all ranks for small sums inside a sublayer, beside the plan's collectives."""
-        tp, cuda = self.shard.tp, self.shard.device.type == "cuda"
-        return None if tp == 1 else group_of(None, cuda=cuda)
+        return GROUPS.of(comm_sms)
 
     def _mean_over_ranks(self, one: Tensor) -> Tensor:
         """The mean of a tensor over all ranks; the tensor itself where no others run."""

@@ -52,6 +52,9 @@ def merged(visits: Iterable[Row]) -> list[Row]:
     ]
 
 
+_MOST_TOGETHER, _MOST_ENQUEUED = 64, 300
+"""Collectives of a contention case, and kernels with them: a stream's queue takes some 1,000
+launches with their events, and the host would wait where it is full."""
 VISITS = 3
 """How often each case is measured, all others in between: a busy moment spoils one visit only."""
 
@@ -160,7 +163,10 @@ def _together_cuda(
 ) -> tuple[float, float]:
     """As on CPU, on two streams; about as many kernels as fit beside the collectives."""
     sync_s = max(seconds_of(sync, 1, device), 1e-6)
+    repeats = min(repeats, _MOST_TOGETHER)
     count = max(3, int(repeats * sync_s / alone_s))
+    if count > _MOST_ENQUEUED:
+        repeats, count = max(3, repeats * _MOST_ENQUEUED // count), _MOST_ENQUEUED
     # Of the same priorities as the executor's.
     streams = [torch.cuda.Stream(device, priority=priority) for priority in (-1, 0)]
     events: list[list[Any]] = [[], []]
@@ -168,16 +174,17 @@ def _together_cuda(
     let_host_ahead(repeats + count)
     for stream in streams:
         stream.wait_stream(torch.cuda.current_stream(device))
-    for stream, kernel, runs, marks in zip(
-        streams, (sync, compute), (repeats, count), events, strict=True
-    ):
-        with torch.cuda.stream(stream):
-            for _ in range(runs):
-                pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
-                pair[0].record(stream)
-                kernel()
-                pair[1].record(stream)
-                marks.append(pair)
+    # In turns, so that neither stream's queue fills while the other has nothing to do.
+    turns = sorted(
+        [(at / repeats, 0) for at in range(repeats)] + [(at / count, 1) for at in range(count)]
+    )
+    for _, side in turns:
+        with torch.cuda.stream(streams[side]):
+            pair = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+            pair[0].record(streams[side])
+            (sync, compute)[side]()
+            pair[1].record(streams[side])
+            events[side].append(pair)
     torch.cuda.synchronize(device)
     syncs, computed = ([a.elapsed_time(b) / 1e3 for a, b in marks] for marks in events)
     return statistics.fmean(computed[: max(1, count // 2)]), statistics.fmean(syncs)

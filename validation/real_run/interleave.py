@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from isotune.simulator.schedule import Plan, Program, StepTimes
-from isotune.validation.executor import Executor, Session
+from isotune.validation.executor import Session
 from isotune.validation.ranks import Rank
 from isotune.validation.real_run.setup import Setup
 
@@ -18,15 +18,14 @@ class Interleaved:
         self._rank, self._session, self._workload = rank, session, workload
         ids = random_ids(setup, rank.device)[:, workload.context :]
         self._cache = session.cache(workload.batch, workload.context + workload.tokens)
-        self._known: dict[Plan, tuple[Executor, Program]] = {}
+        self._programs: dict[Plan, Program] = {}
         self._embedded = session.executor(Plan()).embed(ids, workload.context)
 
     def run(self, number: int, plan: Plan) -> StepTimes:
         """One run of a plan, begun by all ranks together; `number` names it in failures."""
-        if plan not in self._known:
-            program = self._session.program(plan, self._workload)
-            self._known[plan] = self._session.executor(plan), program
-        executor, program = self._known[plan]
+        if plan not in self._programs:
+            self._programs[plan] = self._session.program(plan, self._workload)
+        executor, program = self._session.executor(plan), self._programs[plan]
         self._rank.program = number
         wait_for_all(self._rank)
         return executor.run(program, self._embedded, self._cache).times

@@ -1,7 +1,9 @@
 """One device plays one rank of many: its compute is real, its all-reduces are paced copies."""
 
 import json
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +12,12 @@ from _support.tiny_models import model_reference, write_config
 
 from isotune.cli import main
 from isotune.simulator.architecture import read_model
+from isotune.simulator.errors import InputError
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import Plan, Workload
-from isotune.validation.executor.emulation import CpuCopy, Emulated, Message, message_of
+from isotune.validation.executor import emulation
+from isotune.validation.executor.emulation import CpuCopy, Emulated, Message, SmCopy, message_of
 
 
 @pytest.fixture
@@ -37,6 +41,42 @@ def test_a_copy_ends_at_its_time_and_not_before():
     begin = time.perf_counter()
     copy(Message(sent=1 << 20, seconds=0.05, sms=1))
     assert 0.05 <= time.perf_counter() - begin < 0.25
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """The copies that `SmCopy` asks of a kernel of our own: (first word, words, SMs, seconds)."""
+    asked = []
+
+    def hold_and_copy(source, target, sms, seconds):
+        assert source.numel() == target.numel()
+        asked.append((source.storage_offset(), source.numel(), sms, seconds))
+
+    module = "isotune.validation.executor.sm_copy"
+    monkeypatch.setitem(sys.modules, module, SimpleNamespace(hold_and_copy=hold_and_copy))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    monkeypatch.setattr(emulation, "_COLD_WORDS", 1000)
+    return asked
+
+
+def test_copies_on_sms_move_words_that_no_cache_has_any_more(copies):
+    copy = SmCopy(torch.device("cpu"))
+    for _ in range(4):
+        copy(Message(sent=1600, seconds=1e-3, sms=8))
+    assert copies == [(first, 400, 8, 1e-3) for first in (0, 400, 0, 400)]
+    copy(Message(sent=8000, seconds=1e-3, sms=8))
+    assert copies[-1] == (0, 2000, 8, 1e-3)
+
+
+def test_a_copy_that_cannot_be_compiled_says_what_it_takes(copies, monkeypatch):
+    def no_compiler(*_):
+        raise RuntimeError("Failed to find C compiler. Please specify via CC.")
+
+    copy = SmCopy(torch.device("cpu"))
+    monkeypatch.setattr(copy, "_hold_and_copy", no_compiler)
+    with pytest.raises(InputError, match=r"C compiler, Python\.h .*TRITON_CACHE_DIR"):
+        copy(Message(sent=1600, seconds=1e-3, sms=8))
+    assert not copies
 
 
 def test_the_sums_stay_as_they_are(scenario):

@@ -1,9 +1,13 @@
 """What only a GPU can show. The kernel's compilation needs none, only Triton."""
 
+import re
+import subprocess
+
 import pytest
 import torch
 from _support.runs import PROMPT, Case, ids, run_cases, save_random_model, unsharded
 from _support.tiny_models import write_config
+from _support.triton import compiled_everywhere
 
 from isotune.simulator.schedule import Plan
 from isotune.validation.executor import Session, load_shard
@@ -61,20 +65,54 @@ def test_a_copy_takes_its_time_on_the_device(kind):
     assert begin.elapsed_time(end) == pytest.approx(5.0, rel=0.1)
 
 
+@needs_gpu
+@pytest.mark.parametrize("held", [8, 32])
+def test_a_copy_holds_its_sms(held):
+    device = torch.device("cuda:0")
+    sms = torch.cuda.get_device_properties(device).multi_processor_count
+    x, weight = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in "xw")
+    copy = SmCopy(device)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in "be")
+
+    def seconds():
+        begin.record()
+        for _ in range(15):
+            torch.mm(x, weight)
+        end.record()
+        torch.cuda.synchronize(device)
+        return begin.elapsed_time(end) / 1e3
+
+    seconds()
+    alone = seconds()
+    copy(Message(sent=1 << 24, seconds=1e-4, sms=held))
+    torch.cuda.synchronize(device)
+    with torch.cuda.stream(torch.cuda.Stream(device, priority=-1)):
+        copy(Message(sent=1 << 24, seconds=2 * alone, sms=held))
+    assert seconds() / alone == pytest.approx(sms / (sms - held), rel=0.1)
+
+
 @pytest.mark.filterwarnings("ignore:TRITON_:UserWarning")
 @pytest.mark.parametrize("capability", [80, 90])
-def test_the_kernel_that_holds_sms_compiles(capability):
-    """Compiles without a GPU."""
-    triton = pytest.importorskip("triton", reason="needs triton")
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
+def test_a_program_of_the_copy_takes_a_whole_sm(tmp_path, capability):
+    """Compiles without a GPU: its threads and registers leave room for no other kernel."""
+    pytest.importorskip("triton", reason="needs triton")
+    from triton import knobs
 
     from isotune.validation.executor.sm_copy import _BLOCK, _WARPS, _kernel
 
-    pointers = {"source": "*i32", "target": "*i32"}
-    signature = pointers | {"words": "i32", "nanoseconds": "i32", "block": "constexpr"}
-    source = ASTSource(fn=_kernel, signature=signature, constexprs={"block": _BLOCK})
-    options = {"num_warps": _WARPS}
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    kinds = {"source": "*i32", "target": "*i32"}
+    (compiled,) = compiled_everywhere(
+        _kernel, kinds, {"block": _BLOCK}, [capability], num_warps=_WARPS
+    )
     assert "globaltimer" in compiled.asm["ptx"]
-    assert compiled.asm["cubin"]
+    source = tmp_path / "copy.ptx"
+    source.write_text(compiled.asm["ptx"])
+    arch = re.search(r"\.target (\w+)", compiled.asm["ptx"])[1]
+    told = subprocess.run(
+        [knobs.nvidia.ptxas.path, "-v", f"-arch={arch}", source, "-o", tmp_path / "x"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    registers = int(re.search(r"Used (\d+) registers", told)[1])
+    assert 2 * registers * 32 * _WARPS > 65536, "two programs fit on an SM"

@@ -64,6 +64,7 @@ class Played:
         sizes = {"num_hidden_layers": BLOCKS} | changes
         folder = write_config(tmp_path / family, family, **sizes)
         self.machine = Machine()
+        monkeypatch.setattr(session, "GROUPS", session.Groups())
         monkeypatch.setattr(fused_ops, "FUSED_ON", {"cpu"})
         self.model = read_model(folder)
         config = load_config(folder, self.model.num_hidden_layers)
