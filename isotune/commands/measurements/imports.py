@@ -216,6 +216,53 @@ class ImportTrace(OutputOptions):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportTables(OutputOptions):
+    """Measured kernels of the package aiconfigurator-core to a table for `isotune calibrate`."""
+
+    system: Annotated[str, plain("--system", "NAME", "The package's name of a machine: h200_sxm.")]
+    engine: Annotated[
+        str, plain("--engine", "NAME", "Whose kernels, newest version; collectives are NCCL's.")
+    ]
+    ops: Annotated[str, plain("--op", "LIST", "Operations, with commas between: gemm,moe.")]
+    output: Annotated[Path, output_option("Table to write (.csv).")]
+    hw: Annotated[
+        str,
+        plain("--hw", "NAME", "Name of the machine in the table.", show_default="the system's"),
+    ] = ""
+    most: Annotated[
+        int,
+        option(
+            "--most",
+            whole(1, 1_000_000),
+            "N",
+            "Rows of each operation, type and distribution, chosen at random.",
+        ),
+    ] = 1500
+
+    def run(self) -> None:
+        """Write the table."""
+        from isotune.validation.importers import kernel_tables
+
+        check_writable(self.output)
+        _check_name(self.hw)
+        asked = tuple(dict.fromkeys(name.strip() for name in self.ops.split(",")))
+        read = kernel_tables(self.system, self.engine, asked, hw=self.hw, most=self.most)
+        write_text(self.output, read.text)
+        counts = ", ".join(f"{count:,} of {name}" for name, count in read.rows.items())
+        self.emit(
+            Answer.of(
+                "imported_tables",
+                table=str(self.output),
+                rows=read.rows,
+                left_out=read.left_out,
+            ),
+            f"wrote {self.output}: rows {counts}; "
+            f"fit with: isotune calibrate {self.output} --base NAME -o my-node.yaml",
+            *(f"left out: {count:,} rows of {why}" for why, count in read.left_out.items()),
+        )
+
+
 def _predicted(path: Path) -> Predicted:
     """The prediction in a file.
 
@@ -239,5 +286,6 @@ def _check_name(hw: str) -> None:
 app = typer.Typer(help="Read what other tools wrote.", cls=HelpfulGroup)
 app.command("nccl-tests")(command(ImportNcclTests))
 app.command("aiconfigurator")(command(ImportAiconfigurator))
+app.command("tables")(command(ImportTables))
 app.command("trace")(command(ImportTrace))
 app.command("topo")(command(ImportTopology))
