@@ -83,6 +83,7 @@ def scenario(
     *,
     tp: int | None = None,
     ep: int | None = None,
+    cp: int | None = None,
     dp: int | None = None,
     batch: int | None = None,
     prompt: int | None = None,
@@ -100,9 +101,10 @@ def scenario(
     Args:
         model: bundled name, Hugging Face folder or config.json, or a model.
         hardware: bundled name or path of a profile, or a profile.
-        tp: tensor-parallel size; what `dp` leaves of the node unless given.
+        tp: tensor-parallel size; what `cp` and `dp` leave of the node unless given.
         ep: ranks that whole experts are divided over: 1 (every expert is sharded) or all.
-        dp: groups of `tp` ranks that share the requests (attention data parallelism).
+        cp: groups of `tp` ranks that share the tokens of every prompt (context parallelism).
+        dp: groups of `tp` x `cp` ranks that share the requests (attention data parallelism).
         batch: requests of all groups together.
         prompt: tokens of each request.
         phase: prefill or decode.
@@ -126,8 +128,9 @@ def scenario(
     if weight_dtype in PLAIN_DTYPES and quant is None and shape.quantisation is not None:
         quant = "bf16"
     asked = {
-        "tp": max(1, profile.node.gpus // (dp or 1)) if tp is None else tp,
+        "tp": max(1, profile.node.gpus // ((cp or 1) * (dp or 1))) if tp is None else tp,
         "ep": ep,
+        "cp": cp,
         "dp": dp,
         "batch": batch,
         "prompt": prompt,

@@ -9,6 +9,7 @@ from isotune.commands.options import (
     DEFAULT_MODEL,
     DTYPE_ALIASES,
     CaseOptions,
+    ContextGroups,
     DataGroups,
     DetailedOutput,
     DropOption,
@@ -41,6 +42,7 @@ class _Case(CaseOptions):
         option("--tp", whole(1), "N", "Tensor-parallel size.", show_default="the whole node"),
     ] = None
     ep: ExpertRanks = None
+    cp: ContextGroups = None
     dp: DataGroups = None
     batch: Annotated[
         int | None, option("--batch", whole(1), "N", "Requests of a batch.", show_default="1")
@@ -164,6 +166,7 @@ class Predict(_PlanOptions, _Case, DetailedOutput):
         return _given(
             tp=self.tp,
             ep=self.ep,
+            cp=self.cp,
             dp=self.dp,
             batch=self.batch,
             prompt=self.prompt,

@@ -14,12 +14,23 @@ none the flags would do nothing or stop the server, so they are left out and tha
 from itertools import pairwise
 
 from isotune.export.source import Exported, Source, lost_everywhere, no_lengths
+from isotune.simulator.architecture import Parallelism
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Plan
 
 SGLANG_THRESHOLD = 0.48
 """SGLang's default: a batch less even than this is cut inside a request ("two-chunk")."""
 _SGLANG_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v4", "qwen3_moe", "mimo_v2")
+
+
+def _exportable(source: Source) -> Parallelism:
+    """How its ranks share the model; a layout without a flag is refused."""
+    ranks = source.workload.parallelism
+    if ranks.cp > 1:
+        raise InputError(
+            f"export: {ranks.text}: no flag is known for context parallelism (allowed: cp 1)"
+        )
+    return ranks
 
 
 def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
@@ -29,7 +40,7 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("vllm", lengths)
-    ranks = source.workload.parallelism
+    ranks = _exportable(source)
     flags = [f"--tensor-parallel-size {ranks.tp}"]
     flags += [f"--data-parallel-size {ranks.dp}"] * (ranks.dp > 1)
     flags += ["--enable-expert-parallel"] * (ranks.ep > 1)
@@ -72,7 +83,7 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
     """
     no_lengths("sglang", lengths)
-    ranks = source.workload.parallelism
+    ranks = _exportable(source)
     # SGLang counts all GPUs as tensor-parallel where attention is data-parallel under them.
     flags = [f"--tensor-parallel-size {ranks.tp if ranks.ep == 1 else ranks.gpus}"]
     flags += [f"--data-parallel-size {ranks.dp}"] * (ranks.dp > 1)

@@ -1,17 +1,22 @@
 """Attention with a KV cache of heads (MHA, GQA, MQA), and its variants."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from isotune.simulator.architecture.block import (
     Activation,
     Attend,
     ChunkedAttend,
+    Collective,
+    ContextAttend,
     Op,
     Qkv,
     Rope,
     RowParallel,
+    Segment,
 )
+from isotune.simulator.architecture.parallelism import Parallelism
 from isotune.simulator.architecture.parts import indivisible, uneven
 
 QkNorm = Literal["none", "shared", "by_head", "unweighted", "projection"]
@@ -57,6 +62,32 @@ class GroupedQuery:
     gate: int = 0
     sinks: bool = False
     shared_kv: bool = False
+
+    def gathered(
+        self, hidden: int, how: Parallelism, before: Sequence[Op], total: Collective
+    ) -> tuple[Segment, ...]:
+        """What a rank does with its part of a prompt, after `before`; `total` completes its sum.
+
+        It projects and rotates its own tokens, gathers the keys and values of all of them, and
+        attends with its own queries.
+        """
+        ops = self.ops(hidden, how.tp)
+        at = next(index for index, op in enumerate(ops) if isinstance(op, Attend))
+        attend = ops[at]
+        assert isinstance(attend, Attend)
+        sizes = {field.name: getattr(attend, field.name) for field in fields(attend)}
+        gather = Collective(
+            name="kv_all_gather",
+            sublayer="attention",
+            kind="all_gather",
+            elements=attend.cache_elements,
+            group="cp",
+        )
+        after = (ContextAttend(**sizes, shares=how.cp), *ops[at + 1 :])
+        return (
+            Segment(sublayers=((*before, *ops[:at]),), collective=gather),
+            Segment(sublayers=(after,), collective=total),
+        )
 
     def ops(self, hidden: int, tp: int) -> tuple[Op, ...]:
         """Projections, rotation, attention and output projection of a rank's heads."""

@@ -175,6 +175,17 @@ class Attend(Op):
         return self.window
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContextAttend(Attend):
+    """Attention of one of `shares` ranks' queries, which share a prompt, over all keys.
+
+    A rank has a piece of the prompt from its front and one from its end, so that all ranks see as
+    many keys (zigzag, as in Megatron-LM and Llama 3, arXiv 2407.21783).
+    """
+
+    shares: int
+
+
 class ChunkedAttend(Attend):
     """Attention whose queries see the keys of their own `window`-sized piece of the sequence."""
 

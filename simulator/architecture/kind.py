@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from isotune.simulator.architecture.attention import GroupedQuery
 from isotune.simulator.architecture.block import (
     Block,
     Collective,
@@ -71,17 +72,22 @@ class BlockKind:
             return part.dispatched(hidden, how, norms)
         # The rows of a sum go to the rank that sends them on where tokens travel to their experts.
         travel = how.dispatches and part is self.attention and isinstance(self.mlp, Mixture)
-        return (
-            Segment(
-                sublayers=((*norms, *_ops(part, hidden, how)),),
-                collective=_sum(name, hidden, "reduce_scatter" if travel else "all_reduce"),
-            ),
-        )
+        total = _sum(name, hidden, "reduce_scatter" if travel else "all_reduce")
+        if isinstance(part, GroupedQuery) and how.cp > 1:
+            return part.gathered(hidden, how, norms, total)
+        return (Segment(sublayers=((*norms, *_ops(part, hidden, how)),), collective=total),)
 
     @property
     def sums_once(self) -> bool:
         """Whether attention and experts share one sum, so that no rows travel between them."""
         return self.parallel != "no" and isinstance(self.mlp, Mixture)
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether ranks can share a prompt: they gather keys and values that all heads see."""
+        one = self.attention
+        attends = one is None or (isinstance(one, GroupedQuery) and not one.chunked)
+        return attends and self.parallel == "no"
 
     def obstacle(self, how: Parallelism) -> str:
         """Why its ranks cannot share it so; empty where they can."""

@@ -407,10 +407,15 @@ def _check_parallelism(model: Model, how: Parallelism) -> None:
         raise InputError(
             f"ep: {how.ep} ranks do not divide the {model.num_experts} experts of {model.name}"
         )
+    if how.cp > 1 and not all(kind.shares_prompts for kind in model.kinds):
+        raise InputError(
+            f"cp: {model.name} has attention without heads of keys and values to gather, or MLPs "
+            "beside it: context parallelism has no form of such blocks (allowed: 1)"
+        )
     if how.dispatches and any(kind.sums_once for kind in model.kinds):
         raise InputError(
             f"ep: attention and experts of {model.name} share one all-reduce: its rows cannot "
-            "travel between them (allowed with dp: 1)"
+            "travel between them (allowed with dp and cp: 1)"
         )
 
 

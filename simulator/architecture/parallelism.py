@@ -1,29 +1,31 @@
 """Parallelism: how GPUs share a model, and the groups of ranks that they form.
 
-Ranks are numbered with tensor parallelism innermost, then data parallelism, as engines place
-them: the ranks of a tensor-parallel group stand side by side in one node. Experts are divided over
-all ranks, whatever these share otherwise.
+Ranks are numbered with tensor parallelism innermost, then context and data parallelism, as
+engines place them: the ranks of a tensor-parallel group stand side by side in one node. Experts
+are divided over all ranks, whatever these share otherwise.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
-Axis = Literal["tp", "ep", "dp"]
-"""What the ranks of a group share: the matrices, the experts, or the requests of a batch."""
+Axis = Literal["tp", "ep", "cp", "dp"]
+"""What the ranks of a group share: matrices, experts, the tokens of a prompt, or requests."""
 AXES: Final[tuple[Axis, ...]] = get_args(Axis)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallelism:
-    """How many ranks share the matrices (`tp`), the requests (`dp`) and the experts (`ep`).
+    """How many ranks share the matrices, the experts, the tokens of a prompt, and the requests.
 
-    `tp` ranks hold a share of every matrix and the same tokens. `dp` such groups hold a part of
-    the requests each (attention data parallelism). With `ep` 1 the matrices of every expert are
-    shared as all others; else whole experts are divided over all `tp` times `dp` ranks.
+    `tp` ranks hold a share of every matrix and the same tokens. `cp` such groups hold a part of
+    every prompt's tokens each (context parallelism), and `dp` of these a part of the requests
+    (attention data parallelism). With `ep` 1 the matrices of every expert are shared as all
+    others; else whole experts are divided over all ranks.
     """
 
     tp: int = 1
     ep: int = 1
+    cp: int = 1
     dp: int = 1
 
     @classmethod
@@ -34,15 +36,15 @@ class Parallelism:
     @property
     def gpus(self) -> int:
         """Ranks in all."""
-        return self.tp * self.dp
+        return self.tp * self.cp * self.dp
 
     def size(self, axis: Axis) -> int:
         """Ranks of a group that shares this."""
-        return {"tp": self.tp, "ep": self.ep, "dp": self.dp}[axis]
+        return {"tp": self.tp, "ep": self.ep, "cp": self.cp, "dp": self.dp}[axis]
 
     def stride(self, axis: Axis) -> int:
         """Distance between neighbours of a group."""
-        return {"tp": 1, "ep": 1, "dp": self.tp}[axis]
+        return {"tp": 1, "ep": 1, "cp": self.tp, "dp": self.tp * self.cp}[axis]
 
     def groups(self, axis: Axis) -> tuple[tuple[int, ...], ...]:
         """The ranks of each group that shares this; every rank is in one of them."""
@@ -56,19 +58,19 @@ class Parallelism:
 
         They need not where every rank has all tokens.
         """
-        return self.ep > 1 and self.dp > 1
+        return self.ep > 1 and self.cp * self.dp > 1
 
     @property
     def communicates(self) -> bool:
         """Whether its ranks have anything to send each other in a pass."""
-        return self.tp > 1 or self.dispatches
+        return self.tp > 1 or self.cp > 1 or self.dispatches
 
     @property
     def contradiction(self) -> str:
         """Why the sizes cannot be combined; empty where they can."""
         if self.ep not in (1, self.gpus):
             return (
-                f"ep: {self.ep} of {self.gpus} ranks (tp {self.tp} x dp {self.dp}): experts are "
+                f"ep: {self.ep} of {self.gpus} ranks ({replace(self, ep=1).text}): experts are "
                 f"divided over all ranks, as engines do (allowed: 1 or {self.gpus})"
             )
         return ""
@@ -76,8 +78,8 @@ class Parallelism:
     @property
     def text(self) -> str:
         """In a few words, for people: `tp 2 x dp 4, ep 8`."""
-        shared = f"tp {self.tp}" + f" x dp {self.dp}" * (self.dp > 1)
-        return shared + f", ep {self.ep}" * (self.ep > 1)
+        groups = (f" x {axis} {self.size(axis)}" for axis in AXES[2:] if self.size(axis) > 1)
+        return f"tp {self.tp}{''.join(groups)}" + f", ep {self.ep}" * (self.ep > 1)
 
 
 Ranks = int | Parallelism

@@ -109,7 +109,10 @@ class GpuMemory:
         model, workload = self.scenario.model, self.scenario.workload
         ranks, width = ranks or workload.parallelism, workload.width
         chunks = [chunk.rows for chunk in how.split(work, sizes)]
-        rows, largest = sum(chunks), reduce(np.maximum, chunks)
+        # Ranks that share a prompt keep all its keys and values, but a part of its other rows.
+        rows, largest = (
+            -(-found // ranks.cp) for found in (sum(chunks), reduce(np.maximum, chunks))
+        )
         weights, cached = self._weights(ranks), bytes_of(self.scenario.kv_dtype)
         kv_cache: Any = 0.0
         for reach, elements in model.kv_elements_by_reach(ranks).items():
@@ -135,7 +138,7 @@ class GpuMemory:
     def _way_out(self, plan: Plan) -> str:
         scenario, now = self.scenario, self.scenario.workload.parallelism
         for tp in range(now.tp + 1, scenario.model.num_attention_heads + 1):
-            ranks = replace(now, tp=tp, ep=tp * now.dp if now.ep > 1 else 1)
+            ranks = replace(now, tp=tp, ep=tp * now.cp * now.dp if now.ep > 1 else 1)
             try:
                 check_tp(scenario.model, ranks)
             except InputError:

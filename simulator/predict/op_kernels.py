@@ -11,6 +11,7 @@ import numpy as np
 from isotune.simulator.architecture import (
     Attend,
     ChunkedAttend,
+    ContextAttend,
     Elementwise,
     ExpertsActivation,
     IndexScores,
@@ -75,6 +76,18 @@ def _matmul(op: Matmul, costs: "CostModel", shape: Rows) -> list[Cost]:
     operands = costs.scenario.operands(op)
     quantise = costs.quantised(shape.rows, op.k, operands)
     return [*quantise, costs.gemm(shape.rows, op.n, op.k, operands)]
+
+
+@kernels_of.register(ContextAttend)
+def _context(op: ContextAttend, costs: "CostModel", shape: Rows) -> list[Cost]:
+    """The first and the last of 2 `shares` pieces of the new tokens."""
+    found = []
+    for part in _parts(shape):
+        piece = -(-np.asarray(part.tokens) // (2 * op.shares))
+        for start in (part.start, np.add(part.start, part.tokens) - piece):
+            rows = np.multiply(part.requests, piece)
+            found += costs.attention(op, Rows(rows, part.requests, piece, start))
+    return found
 
 
 @kernels_of.register(ChunkedAttend)

@@ -363,6 +363,11 @@ class Scenario:
                 "as many tokens are assumed to travel between any two ranks; all-to-alls are "
                 f"{whose}, not of a kernel that dispatches tokens."
             )
+        if ranks.cp > 1:
+            found.append(
+                "ranks that share a prompt are assumed to gather all its keys and values before "
+                "they attend, and to keep them; a ring of them is not modelled."
+            )
         if ranks.dp > 1 and self.workload.batch % ranks.dp:
             found.append(
                 f"{self.workload.batch} requests do not divide by dp {ranks.dp}: the times are "

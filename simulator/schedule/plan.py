@@ -107,8 +107,8 @@ def check_plan(plan: Plan, model: Model, workload: Workload) -> None:
         )
     if plan.quantised and not model.only_sums(workload.parallelism):
         raise InputError(
-            f"plan: comm_dtype: all-to-alls send bf16, not {plan.comm_dtype} (allowed with "
-            f"{workload.parallelism.text}: bf16)"
+            f"plan: comm_dtype: only all-reduces can send {plan.comm_dtype}, and with "
+            f"{workload.parallelism.text} blocks have other collectives too (allowed: bf16)"
         )
     if plan.dropped and not plan.how.drops:
         raise InputError(

@@ -172,7 +172,7 @@ def expand_sizes(
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
     everything = Chunk.of(len(chunks), 0, work.batch, 0, 1)
     emitter.join(everything)
-    emitter.compute(everything, len(pattern), model.tail(tp))
+    emitter.step(model.tail(tp), len(pattern), everything, None, 0, work.batch)
     return Program(tuple(emitter.steps), chunks)
 
 
@@ -203,17 +203,18 @@ class _Emitter:
 
     def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
         """Work on all rows of a chunk."""
-        self._compute(ops, block, chunk, None, 0, chunk.rows)
+        self.step(ops, block, chunk, None, 0, -(-chunk.rows // self._shared.cp))
 
     def segment(self, chunk: Chunk, block: int, segment: Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
         *whole, last = segment.sublayers
-        ranks = self._shared.tp if segment.sharded else 1
+        held = self._shared.cp  # ranks that hold a part of the rows each
+        ranks = held * (self._shared.tp if segment.sharded else 1)
         sync = segment.collective
         if sync is not None and self._shared.size(sync.group) == 1:
             sync = None
         for ops in whole:
-            self._compute(ops, block, chunk, None, 0, -(-chunk.rows // ranks))
+            self.step(ops, block, chunk, None, 0, -(-chunk.rows // ranks))
         if len(tiles) > 1:
             self.compute(chunk, block, last[:-1])
             last = last[-1:]
@@ -221,11 +222,12 @@ class _Emitter:
         syncs: list[int] = []
         for index, rows in enumerate(tiles):
             tile = index if len(tiles) > 1 else None
-            place = (block, chunk, tile, first_row, rows)
-            done = self._compute(last, *place[:-1], -(-rows // ranks))
+            place = (block, chunk, tile, first_row)
+            done = self.step(last, *place, -(-rows // ranks))
             if self._sync_lane and sync:
                 syncs.append(len(self.steps))
-                self.steps.append(Step(self._sync_lane, (sync,), *place, (done,)))
+                sent = rows if sync.group == "cp" else -(-rows // held)
+                self.steps.append(Step(self._sync_lane, (sync,), *place, sent, (done,)))
             first_row = first_row + rows
         self._wait(chunk.index, tuple(syncs))
 
@@ -241,7 +243,7 @@ class _Emitter:
         waits = (*self._pending.values(), *self._later.values())
         self._pending[into.index] = sum(waits, ())
 
-    def _compute(
+    def step(
         self,
         ops: tuple[Op, ...],
         block: int,

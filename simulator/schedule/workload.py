@@ -32,10 +32,10 @@ _GROUPS = TypeAdapter(tuple[Group, ...])
 
 
 class Workload(Schema):
-    """One forward pass of `tp` times `dp` GPUs.
+    """One forward pass of `tp` times `cp` times `dp` GPUs.
 
-    `tp` of them share every matrix; `dp` such groups share the requests. With `ep` (1, or all
-    GPUs) whole experts are divided over them.
+    `tp` of them share every matrix; `cp` such groups share the tokens of every prompt, and `dp` of
+    these the requests. With `ep` (1, or all GPUs) whole experts are divided over them.
 
     In prefill, `batch` prompts of `prompt` tokens each are processed whole. In decode, one
     token is generated for each of `batch` requests that already hold `prompt` tokens.
@@ -58,6 +58,7 @@ class Workload(Schema):
     prompt: int = Field(default=4096, ge=1, le=LONGEST, strict=True, description="tokens")
     tp: int = Field(default=8, ge=1, le=MOST_TP, strict=True, description="tensor-parallel size")
     ep: int = Field(default=1, ge=1, le=MOST_TP, strict=True, description="expert-parallel size")
+    cp: int = Field(default=1, ge=1, le=MOST_TP, strict=True, description="context-parallel size")
     dp: int = Field(default=1, ge=1, le=MOST_TP, strict=True, description="data-parallel groups")
     dtype: ActivationDtype = "bf16"
     weight_dtype: WeightDtype = "bf16"
@@ -164,7 +165,7 @@ class Workload(Schema):
     @property
     def parallelism(self) -> Parallelism:
         """How the GPUs share model and batch."""
-        return Parallelism(tp=self.tp, ep=self.ep, dp=self.dp)
+        return Parallelism(tp=self.tp, ep=self.ep, cp=self.cp, dp=self.dp)
 
     @property
     def share(self) -> Self:
@@ -175,12 +176,19 @@ class Workload(Schema):
             one.model_copy(update={"count": -(-one.count // self.dp)}) for one in self.sequences
         )
         batch = sum(one.count for one in groups) or -(-self.batch // self.dp)
-        return self.model_copy(update={"batch": batch, "sequences": groups, "ep": 1, "dp": 1})
+        alone = dict.fromkeys(("ep", "cp", "dp"), 1)
+        return self.model_copy(update={"batch": batch, "sequences": groups} | alone)
 
     @model_validator(mode="after")
     def _sizes_combine(self) -> Self:
         if self.parallelism.contradiction:
             raise ValueError(self.parallelism.contradiction)
+        shortest = min(one.new_tokens for one in self.contents)
+        if self.cp > 1 and (self.phase == "mixed" or shortest < 2 * self.cp):
+            raise ValueError(
+                f"cp: {self.cp} groups of GPUs share the tokens of prompts of one length, at least "
+                f"{2 * self.cp} of them; a decode has one (allowed: 1)"
+            )
         return self
 
     @property

@@ -147,11 +147,12 @@ def front_rows(result: DeploymentResult) -> list[dict[str, Any]]:
 
     def row(trial: Trial) -> dict[str, Any]:
         plan = cast(Deployment, trial.plan)
+        gpus = plan.tp * work.cp * work.dp
         return {
             "tp": plan.tp,
             "batch": plan.batch,
             "latency_s": trial.seconds,
-            "tokens_per_s_per_gpu": plan.batch * work.tokens / (trial.seconds * plan.tp * work.dp),
+            "tokens_per_s_per_gpu": plan.batch * work.tokens / (trial.seconds * gpus),
             "plan": plan.alone.model_dump(mode="json"),
         }
 

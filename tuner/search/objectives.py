@@ -63,7 +63,7 @@ class Judge:
         work = self.scenario.workload
         gpus, batch = work.parallelism.gpus, work.batch
         if isinstance(plan, Deployment):
-            gpus, batch = plan.tp * work.dp, plan.batch
+            gpus, batch = plan.tp * work.cp * work.dp, plan.batch
         return seconds * gpus / (batch * work.tokens)
 
     def excess(self, plan: Plan, seconds: float) -> dict[str, float]:

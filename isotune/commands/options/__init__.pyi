@@ -4,6 +4,7 @@ from .declared import MODELS as MODELS
 from .declared import PROFILES as PROFILES
 from .declared import TECHNIQUES as TECHNIQUES
 from .declared import CaseOptions as CaseOptions
+from .declared import ContextGroups as ContextGroups
 from .declared import DataGroups as DataGroups
 from .declared import DeviceOption as DeviceOption
 from .declared import DropOption as DropOption

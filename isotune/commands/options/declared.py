@@ -152,7 +152,17 @@ ExpertRanks = Annotated[
         "--ep",
         whole(1),
         "N",
-        "Ranks that whole experts are divided over: 1, or all GPUs (tp x dp).",
+        "Ranks that whole experts are divided over: 1, or all GPUs (tp x cp x dp).",
+        show_default="1",
+    ),
+]
+ContextGroups = Annotated[
+    int | None,
+    option(
+        "--cp",
+        whole(1),
+        "N",
+        "Groups of --tp GPUs that share the tokens of every prompt (context parallelism).",
         show_default="1",
     ),
 ]
@@ -162,7 +172,7 @@ DataGroups = Annotated[
         "--dp",
         whole(1),
         "N",
-        "Groups of --tp GPUs that share the requests (attention data parallelism).",
+        "Groups of GPUs (--tp x --cp) that share the requests (attention data parallelism).",
         show_default="1",
     ),
 ]

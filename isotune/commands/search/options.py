@@ -12,6 +12,7 @@ from isotune.commands.options import (
     TECHNIQUES,
     CaseOptions,
     Choices,
+    ContextGroups,
     DataGroups,
     DetailedOutput,
     ExpertRanks,
@@ -85,6 +86,7 @@ class SearchCase(CaseOptions):
         ),
     ] = None
     ep: ExpertRanks = None
+    cp: ContextGroups = None
     dp: DataGroups = None
     batch: Annotated[
         tuple[int, ...] | None,
@@ -131,6 +133,7 @@ class SearchCase(CaseOptions):
             self.machine,
             tp=self.tp[0] if self.tp else None,
             ep=self.ep,
+            cp=self.cp,
             dp=self.dp,
             batch=self.batch[0] if self.batch else None,
             prompt=self.prompt.first if self.prompt and one_length else None,

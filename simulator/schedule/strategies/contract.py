@@ -104,8 +104,8 @@ class Strategy(ABC):
         """Why it cannot run the blocks of a model on these ranks; None where it can."""
         if ranks.communicates and not (self.any_collective or model.only_sums(ranks)):
             return (
-                f"{self.label} knows all-reduces only; with {ranks.text} the rows of {model.name} "
-                "travel to their experts"
+                f"{self.label} knows all-reduces only; with {ranks.text} blocks of {model.name} "
+                "have other collectives too"
             )
         if not self.takes_one_of_two or ranks.tp == 1:
             return None

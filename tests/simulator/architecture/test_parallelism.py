@@ -14,6 +14,7 @@ LAYOUTS = [
     Parallelism(tp=1, dp=8, ep=8),
     Parallelism(tp=2, dp=4, ep=8),
     Parallelism(tp=2, dp=4),
+    Parallelism(tp=2, cp=2, dp=2, ep=8),
 ]
 
 
@@ -31,6 +32,8 @@ def test_tensor_parallel_ranks_stand_side_by_side():
     assert Parallelism(tp=2, dp=2, ep=4).groups("tp") == ((0, 1), (2, 3))
     assert Parallelism(tp=2, dp=2, ep=4).groups("dp") == ((0, 2), (1, 3))
     assert Parallelism(tp=2, dp=2, ep=4).groups("ep") == ((0, 1, 2, 3),)
+    assert Parallelism(tp=2, cp=2, dp=2).groups("cp") == ((0, 2), (1, 3), (4, 6), (5, 7))
+    assert Parallelism(tp=2, cp=2, dp=2).groups("dp") == ((0, 4), (1, 5), (2, 6), (3, 7))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,7 @@ def test_tensor_parallel_ranks_stand_side_by_side():
         ("mixtral-8x22b", Parallelism(tp=2, dp=2, ep=2), "divided over all ranks"),
         ("llama-3.1-70b", Parallelism(tp=8, ep=8), "no experts to divide"),
         ("mixtral-8x22b", Parallelism(tp=16, ep=16), "16 ranks do not divide the 8 experts"),
+        ("deepseek-v3", Parallelism(tp=2, cp=2), "without heads of keys and values to gather"),
         ("mixtral-8x22b", Parallelism(tp=5), "does not divide num_attention_heads"),
     ],
 )

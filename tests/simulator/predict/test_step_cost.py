@@ -13,6 +13,7 @@ from isotune.simulator.architecture import (
     ChunkedAttend,
     Collective,
     ColumnParallel,
+    ContextAttend,
     Convolution,
     Elementwise,
     Embed,
@@ -77,6 +78,16 @@ CASES: dict[type[Op], tuple[Op, ...]] = {
     Attend: (attention(1), attention(8), attention(2, window=300)),
     Collective: tuple(
         Collective(name=kind, sublayer="mlp", kind=kind, elements=4096) for kind in KINDS
+    ),
+    ContextAttend: (
+        ContextAttend(
+            name="attention",
+            sublayer="attention",
+            heads=8,
+            kv_heads=2,
+            head_dim=128,
+            shares=2,
+        ),
     ),
     ChunkedAttend: (
         ChunkedAttend(
