@@ -14,6 +14,7 @@ from isotune.commands.options import (
     DetailedOutput,
     DropOption,
     ExpertRanks,
+    Mix,
     TraceFile,
     application,
     choice,
@@ -51,16 +52,7 @@ class _Case(CaseOptions):
         int | None,
         option("--prompt", tokens, "TOKENS", "Prompt length; 4k = 4096.", show_default="4096"),
     ] = None
-    sequences: Annotated[
-        str | None,
-        plain(
-            "--sequences",
-            "GROUPS",
-            "A mixed batch, COUNTxNEW+CONTEXT by comma: 1x2048+0,32x1+4096 is a prompt of "
-            "2048 tokens with 32 decodes at 4096.",
-            show_default=False,
-        ),
-    ] = None
+    mix: Mix = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +169,7 @@ class Predict(_PlanOptions, _Case, DetailedOutput):
             kv_dtype=self.kv_dtype,
             runtime=self.runtime,
             engine=self.engine,
-            sequences=None if self.sequences is None else tuple(self.sequences.split(",")),
+            sequences=None if self.mix is None else tuple(self.mix.split(",")),
         )
 
 
@@ -185,4 +177,4 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-app = application(command(Predict))
+app = application(command(Predict), renamed={"sequences": "mix"})

@@ -125,14 +125,14 @@ def _check_chunks(plan: Plan, workload: Workload) -> None:
         if chunks:
             raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")
         return
-    total = how.total(workload.share)
+    total, what = how.total(workload.share), how.adds_up_to(workload)
     if not chunks:
         raise InputError(
-            f"plan: chunks: {plan.strategy} needs chunks that add up to {total} ({how.unit_text}), "
+            f"plan: chunks: {plan.strategy} needs chunks that add up to {total} ({what}), "
             f"such as {total - total // 2},{total // 2}"
         )
     if sum(chunks) != total:
         raise InputError(
             f"plan: chunks: {list(chunks)} add up to {sum(chunks)}; {plan.strategy} "
-            f"needs chunks that add up to {total} ({how.unit_text})"
+            f"needs chunks that add up to {total} ({what})"
         )

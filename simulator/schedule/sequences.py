@@ -10,13 +10,14 @@ from isotune.simulator.io import Schema
 
 LONGEST, MOST_BATCH = 10_000_000, 65_536
 """Tokens of a sequence and sequences of a batch, at most."""
-_TEXT = re.compile(r"([0-9]{1,6})x([0-9]{1,8})(?:\+([0-9]{1,8}))?")
+_TEXT = re.compile(r"([0-9]{1,6})x([0-9]{1,8})(?:[+@]([0-9]{1,8}))?")
 
 
 class Sequences(Schema):
     """`count` sequences that put `new_tokens` tokens each through the blocks after `context`.
 
-    As text: `1x2048+0` is a prompt of 2048 tokens, `32x1+4096` are 32 decodes at 4096 tokens.
+    As text: `1x2048+0` is a prompt of 2048 tokens, `32x1+4096` (or `32x1@4096`) are 32 decodes at
+    4096 tokens.
     """
 
     count: int = Field(ge=1, le=MOST_BATCH, strict=True)
@@ -39,7 +40,7 @@ def _read(value: object) -> object:
         return value
     match = _TEXT.fullmatch(value.strip())
     if match is None:
-        raise ValueError(f"{value!r:.40} is not COUNTxNEW+CONTEXT such as 32x1+4096")
+        raise ValueError(f"{value!r:.40} is not COUNTxNEW@CONTEXT such as 32x1@4096")
     return {
         "count": int(match[1]),
         "new_tokens": int(match[2]),

@@ -11,6 +11,7 @@ from .declared import DropOption as DropOption
 from .declared import EpochsOption as EpochsOption
 from .declared import ExpertRanks as ExpertRanks
 from .declared import FolderOfPlan as FolderOfPlan
+from .declared import Mix as Mix
 from .declared import NewName as NewName
 from .declared import TimeoutOption as TimeoutOption
 from .declared import TraceFile as TraceFile

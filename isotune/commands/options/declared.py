@@ -176,6 +176,16 @@ DataGroups = Annotated[
         show_default="1",
     ),
 ]
+Mix = Annotated[
+    str | None,
+    plain(
+        "--mix",
+        "GROUPS",
+        "A mixed batch, COUNTxNEW@CONTEXT by comma: 1x2048@6144,64x1@1500 is a part of a prompt, "
+        "2048 tokens after 6144, with 64 decodes at 1500.",
+        show_default=False,
+    ),
+]
 EpochsOption = Annotated[int, option("--epochs", whole(1), "N", "Most epochs of distillation.")]
 FolderOfPlan = Annotated[
     Path | None, plain("--model", "FOLDER", "Hugging Face folder.", show_default="the plan's")

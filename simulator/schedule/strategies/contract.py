@@ -95,6 +95,11 @@ class Strategy(ABC):
         del workload
         return None
 
+    def adds_up_to(self, workload: Workload) -> str:
+        """What the chunks of a workload add up to, in words."""
+        del workload
+        return self.unit_text
+
     @property
     def never_chosen(self) -> str:
         """Why no search chooses it; empty where one may."""
@@ -148,26 +153,29 @@ class Unsplit(Strategy):
 
 
 class SplitPrompt(Strategy):
-    """Each prompt is divided into token ranges, and a chunk has one range of every request."""
+    """Each prompt is divided into token ranges, and a chunk has one range of every request.
+
+    A mixed batch is divided as an engine lays it out: the new tokens of one request after those of
+    another. A chunk may end inside a prompt, whose rest then stands in the next one.
+    """
 
     splits = "prompt"
     unit_text = "tokens of a request"
 
-    def refusal(self, workload: Workload) -> str | None:
-        """A mixed batch has no one prompt length to divide."""
-        if workload.uniform:
-            return None
-        return (
-            f"{self.label} divides prompts of one length; a mixed batch ({workload.text}) has "
-            "several"
-        )
+    def adds_up_to(self, workload: Workload) -> str:
+        """The tokens of a request, or of a mixed batch."""
+        return self.unit_text if workload.uniform else "tokens of the batch"
 
     def total(self, work: PassSizes) -> Any:
-        """The new tokens of a request."""
+        """The new tokens of a request; of a mixed batch, all of them."""
+        if len(work.groups) > 1:
+            return added(group.rows for group in work.groups)
         return work.tokens
 
     def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
         """One chunk after the other, each on the keys and values of those before it."""
+        if len(work.groups) > 1:
+            return _tokens_in_order(work.groups, sizes)
         chunks: list[Chunk] = []
         start = work.context
         for index, tokens in enumerate(sizes):
@@ -249,3 +257,34 @@ def _in_order(groups: tuple[Slice, ...], sizes: Sequence[int]) -> tuple[Chunk, .
         chunks.append(Chunk(index, tuple(parts)))
         first += requests
     return tuple(chunks)
+
+
+def _tokens_in_order(groups: tuple[Slice, ...], sizes: Sequence[int]) -> tuple[Chunk, ...]:
+    """Chunks of so many tokens each, one request after the other."""
+    left = list(groups)
+    chunks: list[Chunk] = []
+    for index, size in enumerate(sizes):
+        parts: list[Slice] = []
+        held = 0
+        while held < size and left:
+            part, rest = _cut(left.pop(0), size - held)
+            parts.append(part)
+            left[:0] = rest
+            held += part.rows
+        chunks.append(Chunk(index, tuple(parts)))
+    return tuple(chunks)
+
+
+def _cut(group: Slice, size: int) -> tuple[Slice, list[Slice]]:
+    """As many whole requests as `size` tokens hold, else a part of the first, and what is left."""
+    first, requests = group.first_request, group.requests
+    start, tokens = group.start, group.tokens
+    whole = min(requests, size // tokens)
+    if whole:
+        part, rest = Slice(first, whole, start, tokens), []
+    else:
+        part, rest = Slice(first, 1, start, size), [Slice(first, 1, start + size, tokens - size)]
+    done = max(1, whole)
+    if requests > done:
+        rest.append(Slice(first + done, requests - done, start, tokens))
+    return part, rest

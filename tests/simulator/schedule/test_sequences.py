@@ -1,10 +1,12 @@
 """A batch is groups of sequences; prefill, decode, chunk and mixed are four spellings of it."""
 
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import isotune
@@ -17,7 +19,15 @@ from isotune.simulator.io import checked
 from isotune.simulator.kernels import Cost, attention_cost, grouped_attention_costs
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import GpuMemory, Scenario, predict
-from isotune.simulator.schedule import STRATEGIES, Plan, Sequences, Workload, check_plan, expand
+from isotune.simulator.schedule import (
+    STRATEGIES,
+    Chunk,
+    Plan,
+    Sequences,
+    Workload,
+    check_plan,
+    expand,
+)
 
 MODEL, H100 = load_model("llama-2-7b"), read_profile("h100")
 MIXED = ("1x2048+0", "32x1+4096", "2x512+1024")
@@ -112,6 +122,57 @@ def test_more_sequences_never_take_less_attention(groups, extra):
     assert more["mem_bytes"] > fewer["mem_bytes"]
 
 
+def held_tokens(chunks):
+    """How often each token of each request stands in a chunk."""
+    return Counter(
+        (request, token)
+        for chunk in chunks
+        for part in chunk.slices
+        for request in range(part.first_request, part.first_request + part.requests)
+        for token in range(part.start, part.start + part.tokens)
+    )
+
+
+def batch_tokens(workload):
+    """Each new token of each request, once."""
+    return held_tokens([Chunk(0, workload.groups)])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(1, 30), st.integers(0, 20)),
+        min_size=2,
+        max_size=4,
+        unique_by=lambda group: group[1:],
+    ),
+    st.data(),
+)
+@settings(deadline=None)
+def test_iso_divides_the_tokens_of_a_mixed_batch_in_their_order(groups, data):
+    workload = Workload.mixed(*(Sequences(count=c, new_tokens=n, context=k) for c, n, k in groups))
+    total = STRATEGIES["iso"].total(workload)
+    cuts = data.draw(st.lists(st.integers(1, total - 1), max_size=3, unique=True).map(sorted))
+    sizes = [end - begin for begin, end in pairwise([0, *cuts, total])]
+    chunks = STRATEGIES["iso"].split(workload, sizes)
+    assert [chunk.rows for chunk in chunks] == sizes
+    assert held_tokens(chunks) == batch_tokens(workload)
+    reached = {}
+    for chunk in chunks:
+        for part in chunk.slices:
+            for request in range(part.first_request, part.first_request + part.requests):
+                assert reached.get(request, part.start) == part.start, "on what was before it"
+                reached[request] = part.start + part.tokens
+
+
+def test_iso_hides_communication_of_a_mixed_batch():
+    case = scenario("1x4032+4096", "64x1+1500")
+    found = predict(case, Plan(strategy="iso", chunks=(2048, 2048)))
+    assert found.exposed_comm_s < found.baseline.exposed_comm_s
+    assert found.saving > 0
+    alone = predict(case, Plan(strategy="iso", chunks=(2048, 2048)), contention=False)
+    assert alone.latency_s <= found.latency_s
+
+
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
 def test_every_strategy_runs_a_mixed_batch_or_says_why_not(name):
     case, how = scenario(*MIXED), STRATEGIES[name]
@@ -124,11 +185,7 @@ def test_every_strategy_runs_a_mixed_batch_or_says_why_not(name):
     chunks = (whole // 3, whole - whole // 3) if whole else ()
     plan = Plan(strategy=name, chunks=chunks)
     check_plan(plan, MODEL, case.workload)
-    slices = [part for chunk in expand(MODEL, case.workload, plan).chunks for part in chunk.slices]
-    held = {(part.start, part.tokens): 0 for part in slices}
-    for part in slices:
-        held[part.start, part.tokens] += part.requests
-    assert held == {(0, 2048): 1, (4096, 1): 32, (1024, 512): 2}
+    assert held_tokens(expand(MODEL, case.workload, plan).chunks) == batch_tokens(case.workload)
     assert predict(case, plan).latency_s > 0
 
 
