@@ -1,4 +1,5 @@
 from ._version import __version__ as __version__
+from .api import load as load
 from .api import predict as predict
 from .api import read_plan as read_plan
 from .api import read_policy as read_policy
@@ -28,3 +29,5 @@ from .simulator.schedule import Plan as Plan
 from .simulator.schedule import Workload as Workload
 from .tuner.search import Options as Options
 from .tuner.sweep import Grid as Grid
+from .validation.language_model import LanguageModel as LanguageModel
+from .validation.language_model import Sampling as Sampling

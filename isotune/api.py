@@ -8,7 +8,7 @@ from isotune.results import Predicted, Prediction
 from isotune.simulator import files, machine
 from isotune.simulator import predict as simulated
 from isotune.simulator.architecture import Model, load_model
-from isotune.simulator.io import checked
+from isotune.simulator.io import checked, read_yaml
 from isotune.simulator.machine import HardwareProfile, read_profile
 from isotune.simulator.number_types import PLAIN_DTYPES
 from isotune.simulator.predict import Scenario
@@ -18,6 +18,46 @@ if TYPE_CHECKING:
     from isotune.results import SearchResult, Sweep
     from isotune.tuner.search import Options, Progress
     from isotune.tuner.sweep import Grid
+    from isotune.validation.language_model import LanguageModel
+
+
+def load(
+    folder: "str | Path",
+    policy: "files.Policy | Plan | str | Path | None" = None,
+    *,
+    dtype: str = "bf16",
+    device: str | None = None,
+) -> "LanguageModel":
+    """One rank's share of a checkpoint, run by ISO, SPD or serially: prefill, decode, generate.
+
+    Under torchrun every process calls it and is a rank; otherwise one process is the only one.
+
+    Args:
+        folder: a Hugging Face folder with safetensors, of a family that the executor runs.
+        policy: plans by prompt length (`policy.yaml`), or one plan (`plan.yaml`) whose shares split
+            every prompt; a path of either. Serial unless given.
+        dtype: bf16, fp16 or float32.
+        device: cpu or cuda; a GPU where there is one unless given.
+
+    Raises:
+        InputError: what the executor cannot run, a plan that splits no prompts, or no extra.
+    """
+    from isotune.validation.extra import require_validate_extra
+
+    require_validate_extra()
+    from isotune.validation import language_model
+
+    asked = _policy_in(Path(policy)) if isinstance(policy, (str, Path)) else policy
+    rules = language_model.rules_of(asked)
+    return language_model.load(Path(folder), rules, dtype=dtype, device=device)
+
+
+def _policy_in(path: Path) -> "files.Policy | Plan":
+    """The policy of a policy.yaml, or the plan of a plan.yaml."""
+    fields = read_yaml(path)
+    if isinstance(fields, dict) and "buckets" in fields:
+        return files.read_policy(path)
+    return files.read_plan(path).plan
 
 
 def predict(

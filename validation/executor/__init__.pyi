@@ -5,6 +5,7 @@ from .collective_ops import group_of as group_of
 from .collective_ops import nccl_options as nccl_options
 from .emulation import emulated as emulated
 from .interpreter import Executor as Executor
+from .kv_cache import KvCache as KvCache
 from .layers import DecoderLayer as DecoderLayer
 from .layers import Heads as Heads
 from .layers import pieces as pieces

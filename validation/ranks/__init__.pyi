@@ -4,6 +4,7 @@ from .launch import run as run
 from .placement import RankPlacement as RankPlacement
 from .placement import leads as leads
 from .placement import placements as placements
+from .placement import under_torchrun as under_torchrun
 from .rank import STEPS as STEPS
 from .rank import Rank as Rank
 from .rank import forget_peak_resident_bytes as forget_peak_resident_bytes
