@@ -1,17 +1,22 @@
 """A plan or a policy for a serving engine, with what the engine's format cannot say."""
 
-from isotune.export.engines import sglang, vllm
 from isotune.export.plain import as_csv, as_json
-from isotune.export.runners import Runner, runners
+from isotune.export.runners import ENGINE_TARGETS, Runner, runners, support
 from isotune.export.source import Exported, Source, read_source
-from isotune.export.tokenweave import tokenweave
 
 TARGETS = {
-    "tokenweave": tokenweave,
-    "vllm": vllm,
-    "sglang": sglang,
+    **ENGINE_TARGETS,
     "json": as_json,
     "csv": as_csv,
 }
 
-__all__ = ["TARGETS", "Exported", "Runner", "Source", "read_source", "runners"]
+__all__ = [
+    "ENGINE_TARGETS",
+    "TARGETS",
+    "Exported",
+    "Runner",
+    "Source",
+    "read_source",
+    "runners",
+    "support",
+]

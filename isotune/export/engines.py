@@ -1,26 +1,30 @@
-"""Flags of the micro-batch overlap that vLLM and SGLang have.
+"""What vLLM, SGLang and TensorRT-LLM take of a plan: flags and settings of the versions stored.
 
-vLLM's dual-batch overlap, github.com/vllm-project/vllm: `vllm/config/parallel.py` (thresholds),
-`vllm/v1/worker/ubatch_utils.py` (a batch at or above its threshold is cut in halves),
-`vllm/config/vllm.py` (the all-to-all kernels it needs), `docs/design/dbo.md` (what it overlaps).
-SGLang's two-batch overlap, github.com/sgl-project/sglang: in `python/sglang/srt/batch_overlap`
-`two_batch_overlap.py` (how a batch is cut) and `operations_strategy.py` (which models), and
-`docs/advanced_features/server_arguments.md`.
-
-Both hide the all-to-all of experts, not the all-reduces of tensor parallelism. Where a model has
-none the flags would do nothing or stop the server, so they are left out and that is said.
+Which strategies each runs, where, and the names of its options are facts of its file in
+`simulator/engines`. Dual-batch and two-batch overlap hide the all-to-all of experts, so they are
+written only where tokens travel to experts of other ranks. vLLM's passes are documented in
+`docs/design/fusions.md` of github.com/vllm-project/vllm, its dual-batch overlap in
+`docs/design/dbo.md`; SGLang's in `python/sglang/srt/batch_overlap` of
+github.com/sgl-project/sglang; TensorRT-LLM's settings in its LLM API reference.
 """
 
+import json
+import shlex
 from itertools import pairwise
+
+import yaml
 
 from isotune.export.source import Exported, Source, lost_everywhere, no_lengths
 from isotune.simulator.architecture import Parallelism
+from isotune.simulator.engines import FUSED, engine_named
 from isotune.simulator.errors import InputError
+from isotune.simulator.number_types import bytes_of
 from isotune.simulator.schedule import Plan
 
+_MICRO_BATCHES = ("request_overlap", "iso")
+"""Strategies that two micro-batches can stand for."""
 SGLANG_THRESHOLD = 0.48
 """SGLang's default: a batch less even than this is cut inside a request ("two-chunk")."""
-_SGLANG_MODELS = ("deepseek_v2", "deepseek_v3", "deepseek_v4", "qwen3_moe", "mimo_v2")
 
 
 def _exportable(source: Source) -> Parallelism:
@@ -37,7 +41,7 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     """Flags of `vllm serve`.
 
     Raises:
-        InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
+        InputError: a plan that it does not run, or lengths, which have no place.
     """
     no_lengths("vllm", lengths)
     ranks = _exportable(source)
@@ -49,18 +53,20 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
             f"export: vLLM shards experts over all {ranks.gpus} GPUs where --data-parallel-size is "
             f"above 1, not over {ranks.tp} (allowed: ep {ranks.gpus}, or dp 1)"
         )
-    overlapped = _overlapped("vllm", source)
+    source.refuse("vllm")
+    sharded = _tokens(source, "sequence_parallel")
+    if sharded is not None:
+        settings = {
+            "use_inductor_graph_partition": True,
+            "pass_config": {"enable_sp": True, "sp_min_token_num": sharded},
+        }
+        words = [*_words(flags), "--compilation-config", json.dumps(settings)]
+        return _settled(words, source, f"vLLM shards norms from {sharded} tokens a step on")
+    overlapped = _tokens(source, *_MICRO_BATCHES)
     if overlapped is None:
-        return _whole(flags, source)
-    if source.model.num_experts == 1:
-        lost = (
-            "all of the overlap: vLLM's dual-batch overlap hides the all-to-all of experts, and "
-            f"{source.model.name} has none (--enable-dbo is left out)"
-        )
-        return _exported(flags, [lost, *lost_everywhere(source)])
+        return _settled(_words(flags), source, _fused(source, "vllm"))
     phase = source.workload.phase
     backend = "deepep_low_latency" if phase == "decode" else "deepep_high_throughput"
-    flags += ["--enable-expert-parallel"] * (ranks.ep == 1)
     flags += [
         f"--all2all-backend {backend}",
         "--enable-dbo",
@@ -68,8 +74,6 @@ def vllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     ]
     other = "prefill" if phase == "decode" else "decode"
     kept_out = [
-        "the overlap of all-reduces: vLLM's dual-batch overlap hides the all-to-all of experts "
-        "only, and only with --data-parallel-size above 1",
         f"{other} batches: the plan says nothing of them; vLLM's own threshold holds",
         *_lost(source),
     ]
@@ -80,7 +84,7 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     """Flags of `python -m sglang.launch_server`.
 
     Raises:
-        InputError: a plan that does not overlap micro-batches, or lengths, which have no place.
+        InputError: a plan that it does not run, or lengths, which have no place.
     """
     no_lengths("sglang", lengths)
     ranks = _exportable(source)
@@ -89,16 +93,10 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     flags += [f"--data-parallel-size {ranks.dp}"] * (ranks.dp > 1)
     flags += ["--enable-dp-attention"] * (ranks.dp > 1 and ranks.ep > 1)
     flags += [f"--expert-parallel-size {ranks.ep}"] * (ranks.ep > 1)
-    overlapped = _overlapped("sglang", source)
+    source.refuse("sglang")
+    overlapped = _tokens(source, *_MICRO_BATCHES)
     if overlapped is None:
-        return _whole(flags, source)
-    if source.model.architecture not in _SGLANG_MODELS:
-        lost = (
-            "all of the overlap: SGLang has its two-batch overlap for "
-            f"{', '.join(_SGLANG_MODELS)}, not for {source.model.architecture} "
-            "(--enable-two-batch-overlap is left out)"
-        )
-        return _exported(flags, [lost, *lost_everywhere(source)])
+        return _settled(_words(flags), source, _fused(source, "sglang"))
     inside = any(plan.how.splits == "prompt" for _, _, plan in source.cases())
     flags += [
         "--moe-a2a-backend deepep",
@@ -106,7 +104,6 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
         f"--tbo-token-distribution-threshold {SGLANG_THRESHOLD if inside else 0}",
     ]
     kept_out = [
-        "the overlap of all-reduces: SGLang's two-batch overlap hides the all-to-all of experts",
         f"the length from which overlap pays ({overlapped} tokens): SGLang has no threshold for "
         "it and overlaps every batch",
         *_lost(source),
@@ -114,30 +111,62 @@ def sglang(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     return _exported(flags, kept_out)
 
 
-def _whole(flags: list[str], source: Source) -> Exported:
-    """Flags of a plan that overlaps nothing."""
+def trtllm(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
+    """Settings of `trtllm-serve --extra_llm_api_options FILE`.
+
+    Raises:
+        InputError: a plan that it does not run, or lengths, which have no place.
+    """
+    no_lengths("trtllm", lengths)
+    source.refuse("trtllm")
+    ranks = _exportable(source)
+    settings: dict[str, int | bool | str] = {"tensor_parallel_size": ranks.gpus}
+    if ranks.ep > 1:
+        settings["moe_expert_parallel_size"] = ranks.ep
+    if ranks.dp > 1:
+        settings["enable_attention_dp"] = True
+    settings["allreduce_strategy"] = "AUTO"
     lost = lost_everywhere(source)
-    return _exported(flags, lost, runs=not lost)
+    text = yaml.safe_dump(settings, sort_keys=False).rstrip()
+    hint = _fused(source, "trtllm")
+    return Exported(text=text, data=settings, lost=tuple(lost), runs=not lost, hint=hint)
 
 
-def _exported(flags: list[str], lost: list[str], runs: bool = False) -> Exported:
-    words = [word for flag in flags for word in flag.split()]
-    return Exported(text=" ".join(flags), data=words, lost=tuple(lost), runs=runs)
+def _settled(words: list[str], source: Source, hint: str) -> Exported:
+    """Flags of a plan that the engine runs whole, but for what it has in no format."""
+    lost = lost_everywhere(source)
+    return Exported(text=shlex.join(words), data=words, lost=tuple(lost), runs=not lost, hint=hint)
 
 
-def _overlapped(target: str, source: Source) -> int | None:
-    """Tokens of the smallest batch that is overlapped; None if all is serial."""
-    cuts = [(first, plan) for first, _, plan in source.cases() if len(plan.chunks) > 1]
-    tiled = [plan.strategy for _, plan in cuts if plan.how.splits == "tiles"]
-    if tiled:
-        raise InputError(
-            f"export: {target} overlaps two micro-batches; {tiled[0]} is none "
-            "(allowed: iso, request_overlap, serial)"
-        )
-    if not cuts:
-        return None
+def _exported(flags: list[str], lost: list[str]) -> Exported:
+    words = _words(flags)
+    return Exported(text=shlex.join(words), data=words, lost=tuple(lost), runs=False)
+
+
+def _words(flags: list[str]) -> list[str]:
+    return [word for flag in flags for word in flag.split()]
+
+
+def _fused(source: Source, name: str) -> str:
+    """Up to how many tokens of a step the engine fuses all-reduce and norm, as it does anyway."""
+    engine, ranks = engine_named(name), source.workload.tp
+    gates = (gate for gate in engine.gates(source.case.site, ranks) if gate.algorithm == FUSED)
+    gate = next(gates, None)
+    if gate is None:
+        return ""
+    row = source.model.hidden_size * bytes_of("bf16")
+    tokens = int(min(gate.largest[ranks] // row, gate.most_tokens or gate.largest[ranks]))
+    return f"{engine.title} fuses the all-reduce with the norm by itself up to {tokens} tokens"
+
+
+def _tokens(source: Source, *strategies: str) -> int | None:
+    """Tokens of a group's smallest batch under some strategies; None if there is none."""
     workload = source.workload
-    return workload.batch * (1 if workload.phase == "decode" else min(first for first, _ in cuts))
+    firsts = [first for first, _, plan in source.cases() if plan.strategy in strategies]
+    if not firsts:
+        return None
+    requests = -(-workload.batch // workload.dp)  # of one of the groups that attend apart
+    return requests * (1 if workload.phase == "decode" else min(firsts))
 
 
 def _lost(source: Source) -> list[str]:

@@ -6,10 +6,15 @@ from functools import cached_property
 from pathlib import Path
 
 from isotune.simulator.architecture import Model, load_model
+from isotune.simulator.engines import Case, engine_named
 from isotune.simulator.errors import InputError
 from isotune.simulator.files import PlanFile, Policy, locate
 from isotune.simulator.io import read_yaml, validate
+from isotune.simulator.machine import HardwareProfile, read_profile
+from isotune.simulator.predict import site_of
 from isotune.simulator.schedule import Plan, Workload
+
+SERIAL = Plan().strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +33,12 @@ class Exported:
 
 @dataclass(frozen=True)
 class Source:
-    """A plan file or a policy file, the folder it lies in, and the model where it is known."""
+    """A plan or policy file, its folder, and the model and machine where they are known."""
 
     file: PlanFile | Policy
     folder: Path = Path()
     shape: Model | None = None
+    machine: HardwareProfile | None = None
 
     @property
     def workload(self) -> Workload:
@@ -47,6 +53,37 @@ class Source:
             InputError: it cannot be read.
         """
         return self.shape or load_model(locate(self.file.model.name, self.folder))
+
+    @cached_property
+    def case(self) -> Case:
+        """What decides whether an engine runs it.
+
+        Raises:
+            InputError: the machine's profile cannot be read.
+        """
+        ranks = self.workload.parallelism
+        machine = self.machine or read_profile(locate(self.file.hardware, self.folder))
+        return Case(
+            site=site_of(machine),
+            family=self.model.architecture,
+            dispatches=ranks.dispatches and self.model.num_experts > 1,
+        )
+
+    def refuse(self, name: str) -> None:
+        """Refuse what an engine does not run.
+
+        Raises:
+            InputError: a plan with a strategy that it does not run, why, and what to do instead.
+        """
+        engine = engine_named(name)
+        for _, _, plan in self.cases():
+            if plan.strategy == SERIAL:
+                continue
+            why = plan.how.caveat or engine.refusal(plan.strategy, self.case)
+            if why:
+                raise InputError(
+                    f"export: {engine.title} {engine.version} does not run {plan.strategy}: {why}"
+                )
 
     @property
     def lengths(self) -> tuple[int, int]:
@@ -100,16 +137,8 @@ def read_source(path: Path) -> Source:
 
 
 def lost_everywhere(source: Source) -> list[str]:
-    """What no serving engine's format has: drop sets and quantised transfers of this kind.
-
-    Raises:
-        InputError: a strategy that no engine runs.
-    """
+    """What no serving engine's format has: drop sets and quantised transfers of this kind."""
     plans = [plan for _, _, plan in source.cases()]
-    for plan in plans:
-        if plan.how.splits == "nothing" and not plan.serial:
-            reason = plan.how.caveat or "no engine has a switch for it"
-            raise InputError(f"export: {plan.strategy} has no flags: {reason}")
     dropped = {block for plan in plans for block in plan.dropped}
     found = []
     if dropped:

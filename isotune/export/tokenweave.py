@@ -16,8 +16,8 @@ LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768, 65536)
 """Lengths of the published configurations (`artifact/configs_generator/generator.py`)."""
 FEWEST_TOKENS = 1024
 """Shorter batches TokenWeave runs whole (`docs/AddTokenWeave.md`)."""
-INITIAL_CTAS = 16
-"""`MAX_CTAS_ATTN` and `MAX_CTAS_MLP` before an entry is read (`docs/AddTokenWeave.md`)."""
+CTAS = (2, 4, 8)
+"""CTAs of its fused kernel that its authors swept; NCCL's SMs are another kernel's."""
 _PADDING = 256
 _FAMILIES = {"llama": "llama", "qwen2": "qwen2", "mixtral": "mixtral", "qwen3_moe": "qwen3moe"}
 _Entry = dict[str, int]
@@ -29,6 +29,7 @@ def tokenweave(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
     Raises:
         InputError: nothing that TokenWeave can express.
     """
+    source.refuse("tokenweave")
     entries: dict[str, _Entry] = {}
     lost = lost_everywhere(source)
     for prompt in lengths or _lengths(source):
@@ -41,22 +42,12 @@ def tokenweave(source: Source, lengths: tuple[int, ...] = ()) -> Exported:
             lost.append(f"{prompt} tokens: {error}")
             continue
         entries[str(tokens)] = entry
-        if plan.comm_sms is None:
-            lost.append(
-                f"{prompt} tokens: the plan leaves SMs to the library; {INITIAL_CTAS} CTAs are "
-                "written, TokenWeave's initial value"
-            )
     if not entries:
         raise InputError(f"export: TokenWeave can express none of it ({lost[-1]})")
     text = "{\n" + ",\n".join(f'  "{n}": {json.dumps(e)}' for n, e in entries.items()) + "\n}"
-    hint = _hint(source)
-    runs = bool(hint) and not lost_everywhere(source)
+    runs = not lost_everywhere(source)
     lost += _lost(source)
-    if not hint:
-        family = source.model.architecture
-        known = ", ".join(_FAMILIES)
-        lost.insert(0, f"TokenWeave has no model file for {family} (it has: {known})")
-    return Exported(text=text, data=entries, lost=tuple(lost), hint=hint, runs=runs)
+    return Exported(text=text, data=entries, lost=tuple(lost), hint=_hint(source), runs=runs)
 
 
 def _lengths(source: Source) -> tuple[int, ...]:
@@ -81,12 +72,18 @@ def _entry(plan: Plan, workload: Workload) -> tuple[int, _Entry]:
             f"divide by {workload.tp} GPUs"
         )
     padded = -(-tokens // _PADDING) * _PADDING
-    ctas = plan.comm_sms or INITIAL_CTAS
+    ctas = _ctas(plan, workload)
     return tokens, {
         "attention_ctas": ctas,
         "mlp_ctas": ctas,
         "split_offset": first - padded // 2,
     }
+
+
+def _ctas(plan: Plan, workload: Workload) -> int:
+    """CTAs of its kernel: the plan's SMs where the plan was made for that kernel, else the most."""
+    asked = plan.comm_sms if workload.engine == "tokenweave" else None
+    return next((ctas for ctas in CTAS if asked is not None and ctas >= asked), CTAS[-1])
 
 
 def _cut(plan: Plan, workload: Workload) -> tuple[int, int]:
@@ -112,7 +109,10 @@ def _cut(plan: Plan, workload: Workload) -> tuple[int, int]:
 
 
 def _lost(source: Source) -> list[str]:
-    found = ["one SM number serves both all-reduces of a block: attention_ctas = mlp_ctas"]
+    found = [
+        "the collective's SMs: attention_ctas and mlp_ctas are CTAs of TokenWeave's own kernel, of "
+        f"{', '.join(map(str, CTAS))} that its authors swept"
+    ]
     first, last = source.lengths
     if first < last:
         found.append("between the lengths written, TokenWeave takes the entry of the nearest one")
@@ -124,8 +124,6 @@ def _lost(source: Source) -> list[str]:
 
 
 def _hint(source: Source) -> str:
-    family = _FAMILIES.get(source.model.architecture)
-    if family is None:
-        return ""
+    family = _FAMILIES[source.model.architecture]
     name = f"{family}_config_{source.workload.tp}.json"
     return f"TokenWeave reads it from vllm/tokenweave_configs/{name}"

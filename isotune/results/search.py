@@ -30,6 +30,7 @@ class Engine(Part):
     """A serving engine, and whether it runs all of the plan; `why` says what it does not."""
 
     engine: str
+    target: str = ""
     runs: bool
     why: str = ""
 

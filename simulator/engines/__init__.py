@@ -1,7 +1,7 @@
 """What serving engines do with a pass: which all-reduce, which launch, which limits."""
 
 from isotune.simulator.engines.algorithms import ALGORITHMS, FUSED, LIBRARY, Lines, lines_of
-from isotune.simulator.engines.engine import Engine, Gate, LaunchMode, Site, gate_text
+from isotune.simulator.engines.engine import Case, Engine, Gate, LaunchMode, Site, gate_text
 from isotune.simulator.engines.registry import DEFAULT, ENGINES, EngineName, engine_named
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "ENGINES",
     "FUSED",
     "LIBRARY",
+    "Case",
     "Engine",
     "EngineName",
     "Gate",

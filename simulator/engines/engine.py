@@ -127,6 +127,44 @@ class Launches(Schema):
         return self.decode if phase == "decode" else self.prefill
 
 
+class Case(NamedTuple):
+    """What decides whether an engine runs a plan: machine, family of the model, and layout."""
+
+    site: Site
+    family: str
+    dispatches: bool
+
+
+class Run(Where):
+    """A strategy that an engine runs, and where.
+
+    `dispatches`: only where tokens travel to experts of other ranks.
+    """
+
+    strategy: str
+    families: tuple[str, ...] = Field(default=(), description="of models; all if empty")
+    dispatches: bool = False
+    how: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+    def obstacle(self, case: Case) -> str | None:
+        """Why it does not run here; None where it does."""
+        if self.dispatches and not case.dispatches:
+            return f"{self.how}, and here no tokens travel to experts of other ranks"
+        if not self.holds(case.site):
+            return f"{self.how}{_where_text(self)}, and this is {case.site.machine}"
+        if self.families and case.family not in self.families:
+            return f"{self.how} ({', '.join(self.families)}), and this is {case.family}"
+        return None
+
+
+class Refusal(Schema):
+    """Why an engine does not run a strategy, and what to do instead."""
+
+    why: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+
+
 class Engine(Schema):
     """A serving engine as it is set up by default, in one version."""
 
@@ -141,6 +179,12 @@ class Engine(Schema):
     memory_fraction: MemoryFraction | None = None
     kv_dtype: KvType
     assumed: tuple[str, ...] = Field(default=(), description="what the facts leave out")
+    runs: tuple[Run, ...] = Field(default=(), description="strategies beside serial")
+    refuses: dict[str, Refusal] = Field(
+        default_factory=dict, description="by strategy; any other one under `others`"
+    )
+    instead: str = Field(default="", description="what to do where a plan is refused")
+    options: tuple[str, ...] = Field(default=(), description="flags and settings of this version")
 
     def gates(self, site: Site, ranks: int) -> tuple[Gate, ...]:
         """The gates that a machine and a number of ranks leave.
@@ -158,6 +202,19 @@ class Engine(Schema):
         """Most tokens of a step on a machine; None where the engine has no limit of its own."""
         return next((one for one in self.token_budget if one.holds(site)), None)
 
+    def refusal(self, strategy: str, case: Case) -> str | None:
+        """Why it does not run a strategy, and what to do instead; None where it does.
+
+        Raises:
+            InputError: it depends on an architecture that the profile does not name.
+        """
+        found = [run.obstacle(case) for run in self.runs if run.strategy == strategy]
+        if None in found:
+            return None
+        refused = self.refuses.get(strategy) or self.refuses.get("others")
+        why = next(iter(found), None) or (refused.why if refused else "it has no switch for it")
+        return f"{why} (instead: {self.instead})" if self.instead else why
+
     def facts(self) -> Mapping[str, str]:
         """Every fact by its path: the value as people write it, for listings."""
         found: dict[str, str] = {}
@@ -174,6 +231,8 @@ class Engine(Schema):
         if self.memory_fraction is not None:
             found["memory_fraction"] = f"{self.memory_fraction.value:g}"
         found["kv_dtype"] = self.kv_dtype.value or "as the checkpoint"
+        found |= {f"runs.{run.strategy}": run.how + _where_text(run) for run in self.runs}
+        found |= {f"refuses.{name}": one.why for name, one in self.refuses.items()}
         return found
 
     def sources(self) -> Mapping[str, str]:
@@ -185,6 +244,8 @@ class Engine(Schema):
         if self.memory_fraction is not None:
             found["memory_fraction"] = self.memory_fraction.source
         found["kv_dtype"] = self.kv_dtype.source
+        found |= {f"runs.{run.strategy}": run.source for run in self.runs}
+        found |= {f"refuses.{name}": one.source for name, one in self.refuses.items()}
         return found
 
 

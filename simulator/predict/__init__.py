@@ -1,5 +1,6 @@
 """One plan on one scenario, explained: latency, parts, memory, interval."""
 
+from isotune.simulator.predict.carriers import site_of
 from isotune.simulator.predict.contention import slowdowns
 from isotune.simulator.predict.gpu_memory import GpuMemory, Memory
 from isotune.simulator.predict.prediction import SERIAL, Prediction, predict
@@ -32,5 +33,6 @@ __all__ = [
     "predict",
     "rows_of",
     "saving_interval",
+    "site_of",
     "slowdowns",
 ]

@@ -162,6 +162,7 @@ def advice(result: SearchResult) -> Iterator[str]:
 
 def who_text(result: SearchResult) -> str:
     """Which serving engines run the plan as it is."""
+    target = next((one.target for one in result.engines if one.runs), "")
     able = [one.engine for one in result.engines if one.runs]
     unable = [one.engine for one in result.engines if not one.runs]
     if not able:
@@ -170,7 +171,7 @@ def who_text(result: SearchResult) -> str:
             f"{_listed(unable)}); isotune validate runs it."
         )
     file = result.plan_file or "plan.yaml"
-    how = f"isotune export {file} --to {able[0].lower()}"
+    how = f"isotune export {file} --to {target}"
     others = f"; not {_listed(unable)} (isotune export says why)" if unable else ""
     return f"Who can run it: {_listed(able)} ({how}) and isotune validate{others}."
 
