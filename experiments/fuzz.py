@@ -51,6 +51,11 @@ GEMMS = "op,hw,dtype,m,n,k,latency_us,source\n" + "".join(
     for m in (1, 128, 512, 2048)
     for k in (1024, 8192)
 )
+SERVED = """\
+source,hw,model,dtype,tp,engine,concurrency,isl,osl,ttft_ms,tpot_ms
+me,h100,llama-3.1-8b,fp8,2,vllm 0.12.0,4,1024,256,60,4.5
+me,h100,llama-3.1-8b,,2,trtllm,8,1024,256,90,6.5
+"""
 RUNS = """hw,model,tp,batch,prompt_len,phase,steps,link,runtime,strategy,latency_ms,source
 h100,Qwen2.5-72B-Instruct,8,1,4096,prefill,1,nvlink_multimem,vllm_eager,serial,180,me
 """
@@ -261,6 +266,7 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "whole passes": Kind(name="runs.csv", format=CSV, commands=(("check", "{}"),)),
+    "served models": Kind(name="served.csv", format=CSV, commands=(("check", "{}"),)),
     "contention": Kind(
         name="contention.csv",
         format=CSV,
@@ -349,6 +355,7 @@ def examples(folder: Path) -> dict[str, str]:
         "sensitivity": json.dumps(SENSITIVITY),
         "measurements": GEMMS,
         "whole passes": RUNS,
+        "served models": SERVED,
         "contention": CONTENTION,
         "prompt lengths": "tokens,count\n200,5\n700,3\n",
         "grid": _yaml_text(GRID),

@@ -45,6 +45,9 @@ class Check(OutputOptions):
         if self.table.is_dir():
             self._run_folder()
             return
+        if self._is_served(self.table):
+            self._run_served()
+            return
         self.emit(results.Check.of(self._checked(self.table), self.worst))
 
     def _run_folder(self) -> None:
@@ -66,6 +69,38 @@ class Check(OutputOptions):
         if not done:
             raise InputError(f"{folder}: no table can be scored ({next(iter(refused.values()))})")
         self.emit(results.Checks.of(done, refused, self.worst))
+
+    def _is_served(self, path: Path) -> bool:
+        from isotune.simulator.io import csv_header
+        from isotune.validation.tables import is_served_table
+
+        return is_served_table(csv_header(path))
+
+    def _run_served(self) -> None:
+        """Models as served, on every machine that the table names and a profile describes.
+
+        Raises:
+            InputError: none of its machines has a profile.
+        """
+        from isotune.validation.check import check_served
+        from isotune.validation.tables import read_served
+
+        rows = read_served(self.table)
+        done, refused = [], {}
+        names = [self.hw] if self.hw else sorted({row.machine for row in rows})
+        for name in names:
+            try:
+                own = [row for row in rows if self.hw or row.machine == name]
+                done.append(check_served(self.table.name, own, isotune.read_profile(name)))
+            except InputError as error:
+                refused[name] = str(error)
+        scored = [check for check in done if check.end_to_end is not None]
+        if not scored:
+            raise InputError(f"{self.table}: no row can be scored on {', '.join(names)}")
+        if self.hw:
+            self.emit(results.Check.of(scored[0], self.worst))
+        else:
+            self.emit(results.Checks.of(scored, refused, self.worst))
 
     def _checked(self, path: Path) -> "Checked":
         from isotune.simulator.io import csv_header
