@@ -10,6 +10,7 @@ import numpy as np
 from isotune.simulator.architecture import (
     Collective,
     LatentAttend,
+    LatentUp,
     LmHead,
     Matmul,
     Model,
@@ -37,6 +38,9 @@ from isotune.simulator.number_types import Quantised, bytes_of, number_type
 from isotune.simulator.predict.carriers import Carrier, carriers_of, site_of
 from isotune.simulator.predict.experts import CHOSEN_EVENLY, CHOSEN_UNEVENLY, NOT_MEASURED
 from isotune.simulator.schedule import Workload, sm_budgets
+
+_SCALES_MATTER = 0.02
+"""Share of the weights' bytes from which on other scales than the usual ones are told."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -340,9 +344,28 @@ class Scenario:
             *filter(None, (note,)),
             *self.model.left_out(ranks),
             *self._assumed_of_experts(),
+            *self._assumed_of_weights(),
             *self._of_layout(),
             *self._beyond_the_model(),
         )
+
+    def _assumed_of_weights(self) -> tuple[str, ...]:
+        """How the time of quantised products differs from how their weights are stored."""
+        quantised = [(op, how) for op in self._products if (how := self.quantised(op))]
+        usual = {how: Quantised.like(how.scheme) for _, how in quantised}
+        found = [
+            f"{how.scheme.weight_dtype} weights with {_scales(how)} take {how.weight_bytes:.3f} "
+            f"bytes each in memory; their products are priced with {_scales(other)}, "
+            f"{other.weight_bytes:.3f} bytes."
+            for how, other in usual.items()
+            if abs(how.weight_bytes / other.weight_bytes - 1.0) > _SCALES_MATTER
+        ]
+        if any(isinstance(op, LatentUp) for op, _ in quantised):
+            found.append(
+                "kv_b of latent attention is priced in its stored type; engines may keep it in 16 "
+                "bits for decode, where it is absorbed."
+            )
+        return tuple(found)
 
     def _assumed_of_experts(self) -> tuple[str, ...]:
         """What is assumed about the cost of routed experts, if the model has any."""
@@ -451,3 +474,8 @@ class Scenario:
     def with_hardware(self, **changes: Any) -> Self:
         """The same with another GPU, link, ..."""
         return replace(self, hardware=self.hardware.model_copy(update=changes))
+
+
+def _scales(how: Quantised) -> str:
+    """How weights share scales, in words."""
+    return f"a scale per {how.rows} rows" if how.rows > 1 else "a scale per column"

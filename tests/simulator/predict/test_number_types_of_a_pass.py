@@ -225,3 +225,21 @@ def test_the_kernel_that_quantises_has_the_figures_of_its_type(stored: MakeModel
     launch = bare.elementwise.of("fp8").parameters.launch
     assert launch < bare.elementwise.launch
     assert float(quantise.seconds) == pytest.approx(launch, rel=0.05)
+
+
+@pytest.mark.parametrize(("group", "said"), [(128, False), (64, True), (32, True)])
+def test_other_groups_than_those_that_products_are_priced_with_are_told(
+    stored: MakeModel, group: int, said: bool
+) -> None:
+    scenario = at(stored(LLAMA_70B, AWQ | {"group_size": group}))
+    told = [text for text in scenario.cautions() if "products are priced with" in text]
+    assert bool(told) == said
+    assert all(f"a scale per {group} rows take 0.5" in text for text in told)
+
+
+def test_kv_b_of_a_quantised_latent_attention_is_told() -> None:
+    model = load_model("deepseek-v3")
+    quantised = at(model, B200, tp=8, quant="fp8_block")
+    plain = at(model, B200, tp=8, quant="bf16")
+    told = [any("kv_b" in text for text in one.cautions()) for one in (quantised, plain)]
+    assert told == [True, False]
