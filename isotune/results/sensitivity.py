@@ -1,6 +1,6 @@
 """What `isotune sensitivity`, `recover` and `remeasure` print: the cost of dropped all-reduces."""
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict
 
@@ -21,6 +21,16 @@ class SensitivityScan(Result, Sensitivity):
     """
 
     model_config = ConfigDict(**Part.model_config)
+    TIDY: ClassVar = (
+        "model",
+        "tp",
+        "block",
+        "class",
+        "dropped",
+        "treatment",
+        "perplexity",
+        "growth",
+    )
 
     kind: Literal["sensitivity"] = "sensitivity"
     file: str | None = None
@@ -45,6 +55,30 @@ class SensitivityScan(Result, Sensitivity):
             | ({"class": self.classes[block]} if self.classes else {})
             for block, cost in enumerate(self.blocks)
         ]
+
+    def tidy(self) -> list[dict[str, Any]]:
+        """One row per block, drop and repair, under the columns of `TIDY`.
+
+        `dropped` is the block `alone`, or it and `all after` it, as measured; or `summed`: the
+        costs that a search adds up, without a repair and with each one. `growth` is of the
+        perplexity.
+        """
+        table, told = [], self.measured
+        for block, cost in enumerate(self.blocks):
+            same = {"model": self.model, "block": block}
+            same |= {"class": self.classes[block]} if self.classes else {}
+            if told is not None:
+                same |= {"tp": told.tp}
+                for dropped, found in (("alone", told.single), ("all after", told.cumulative)):
+                    growth = found[block] / told.perplexity - 1
+                    about = {"dropped": dropped, "treatment": "none", "growth": growth}
+                    table.append({**same, **about, "perplexity": found[block]})
+            repaired = {name: costs[block] for name, costs in self.treatments.items()}
+            table += [
+                {**same, "dropped": "summed", "treatment": name, "growth": growth}
+                for name, growth in ({"none": cost} | repaired).items()
+            ]
+        return table
 
 
 class Recovery(Result, Record):

@@ -4,6 +4,7 @@ from .collective_ops import collective_of as collective_of
 from .collective_ops import group_of as group_of
 from .collective_ops import nccl_options as nccl_options
 from .emulation import emulated as emulated
+from .fused_ops import norm_of as norm_of
 from .interpreter import Executor as Executor
 from .kv_cache import KvCache as KvCache
 from .layers import DecoderLayer as DecoderLayer

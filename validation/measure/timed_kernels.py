@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from isotune.validation.executor import Heads, attend, attention_on, collective_of, let_host_ahead
+from isotune.validation.executor import (
+    Heads,
+    attend,
+    attention_on,
+    collective_of,
+    let_host_ahead,
+    norm_of,
+)
 
 _COLD_BYTES = 256_000_000
 """Operands rotate through this much memory, since a real pass never finds them in cache."""
@@ -53,15 +60,15 @@ class Kernels:
         return attention_on(self._device, self._dtype, head_dim).name
 
     def rms_norm(self, tokens: int, hidden: int) -> Kernel:
-        """Residual add and norm, in transformers' own ops."""
-        weight = self._random(1, hidden)
+        """Residual add and norm, as the executor runs them: on a GPU the norm is one kernel."""
+        from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+        normed = norm_of(LlamaRMSNorm(hidden).to(self._device, self._dtype).requires_grad_(False))
         streams = cycle(zip(self._cold(tokens, hidden), self._cold(tokens, hidden), strict=True))
 
         def norm() -> Tensor:
             residual, partial = next(streams)
-            wide = (residual + partial).float()
-            scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
-            return weight * (wide * scale).to(self._dtype)
+            return normed(residual + partial)
 
         return norm
 

@@ -22,7 +22,7 @@ from isotune.commands.options import (
     whole,
 )
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import check_writable, write_text
+from isotune.simulator.io import check_writable, csv_text, write_text
 from isotune.validation.extra import require_validate_extra
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
     def run(self) -> None:
         """Scan the blocks, write the table and print it."""
         self.check_classes()
-        check_writable(self.output)
+        tidy = self.output.with_name(f"{self.output.stem}-blocks.csv")
+        for path in (self.output, tidy):
+            check_writable(path)
         require_validate_extra()
         from isotune.results import SensitivityScan
         from isotune.validation.spd.checkpoint import PartialRun
@@ -155,7 +157,8 @@ class Sensitivity(_ClassOptions, TextOptions, OutputOptions):
         write_text(self.output, table.model_dump_json(indent=2) + "\n")
         partial.remove()
         result = SensitivityScan.of(table, str(self.output), found)
-        self.emit(result, f"wrote {self.output}")
+        write_text(tidy, csv_text(SensitivityScan.TIDY, result.tidy()))
+        self.emit(result, f"wrote {self.output}", f"wrote {tidy}")
 
     def _digest(self, corpus: "Corpus", device: Any) -> str:
         """Identifies the scan: an interrupted one goes on only where all of this is the same."""

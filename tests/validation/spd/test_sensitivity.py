@@ -1,5 +1,6 @@
 """`isotune sensitivity`: every drop costs what a whole evaluation says, in far fewer passes."""
 
+import csv
 import json
 
 import pytest
@@ -97,6 +98,17 @@ def test_the_command_writes_a_table_that_search_reads_and_the_same_one_again(
     assert isotune(*command)[0] == 0
     assert (tmp_path / "out.json").read_bytes() == file
     assert not list(tmp_path.glob(".out.json*"))
+    with (tmp_path / "out-blocks.csv").open() as tidy:
+        rows = list(csv.DictReader(tidy))
+    assert [row["dropped"] for row in rows] == ["alone", "all after", "summed"] * BLOCKS
+    assert {row["tp"] for row in rows} == {"2"}
+    for block, (alone, after, summed) in enumerate(zip(*[iter(rows)] * 3, strict=True)):
+        assert {row["block"] for row in (alone, after, summed)} == {str(block)}
+        assert float(alone["perplexity"]) == table.measured.single[block]
+        assert float(after["perplexity"]) == table.measured.cumulative[block]
+        growth = table.measured.single[block] / table.measured.perplexity - 1
+        assert float(alone["growth"]) == pytest.approx(growth)
+        assert float(summed["growth"]) == table.blocks[block]
     code, out, _ = isotune(*command, "--tau", "0%,100%", "--scan", "cumulative")
     assert code == 0
     other = json.loads(out)
