@@ -193,20 +193,10 @@ class Kind:
     commands: tuple[tuple[str, ...], ...]
 
 
+RESULTS = ("prediction", "search", "policy", "sweep", "check", "runs", "calibration", "traced")
+"""Kinds of files that isotune has written."""
 _REPORT = (("report", "{}", "-o", "out.html"),)
-_RESULT = {
-    name: Kind(name=f"{name}.json", format=JSON, commands=_REPORT)
-    for name in (
-        "prediction",
-        "search",
-        "policy",
-        "sweep",
-        "check",
-        "runs",
-        "calibration",
-        "traced",
-    )
-}
+_RESULT = {name: Kind(name=f"{name}.json", format=JSON, commands=_REPORT) for name in RESULTS}
 KINDS: dict[str, Kind] = {
     "profile": Kind(
         name="mine.yaml",
@@ -313,6 +303,8 @@ KINDS: dict[str, Kind] = {
     **_RESULT,
 }
 """Every kind of file that a command reads and that can be hostile."""
+UNSAID = (TypeError, ValueError, csv.Error, yaml.YAMLError)
+"""What a format raises on data that it cannot say."""
 LOADED_ONLY = ("grid",)
 """Kinds whose command starts processes, so that few of them run."""
 
@@ -429,7 +421,9 @@ def mutated(data: Any, chance: random.Random) -> Any:
     elif what == 2 and isinstance(value, list) and value:
         odd = value * chance.choice((2, 3, 100))
     elif what == 3 and isinstance(value, (int, float)):
-        odd = value * chance.choice((-1, 2, 1e-9, 1e3, 1e9, 1e15, 0))
+        factor = chance.choice((-1, 2, 1e-9, 1e3, 1e9, 1e15, 0))
+        with contextlib.suppress(OverflowError):  # an integer beyond the floats stays odd
+            odd = value * factor
     elif what == 4 and isinstance(value, str) and value:
         cut = chance.randrange(len(value))
         odd = value[:cut] + chance.choice(("", "\x00", "9", "e9", *HOSTILE)) + value[cut + 1 :]
@@ -463,7 +457,7 @@ def one_input(kind: Kind, text: str, chance: random.Random) -> bytes:
             data = mutated(data, chance)
     try:
         return kind.format.write(data).encode("utf-8", "surrogatepass")
-    except (TypeError, ValueError, csv.Error, yaml.YAMLError):
+    except UNSAID:
         return mutated_bytes(text.encode(), chance)
 
 

@@ -92,7 +92,7 @@ def _from_table(path: Path, sweep: Sweep | None = None) -> Sweep:
     if not rows:
         raise InputError(f"{path}: the table has no rows")
     about = {} if sweep is None else {"skipped": sweep.skipped, "file": sweep.file}
-    command = sweep.command if sweep else ""
+    command = "" if sweep is None else sweep.command
     return Sweep.in_rows(rows, command=command or _command(rows, path), **about)
 
 

@@ -25,7 +25,7 @@ class Sweep(Result):
 
     kind: Literal["sweep"] = "sweep"
     file: str | None = None
-    row_count: int = Field(default=0, alias="rows")
+    row_count: int = Field(default=0, alias="rows", ge=0, le=10**12)
     resumed_parts: int = 0
     skipped: dict[str, int] = Field(default_factory=dict)
     interrupted: bool = False

@@ -1,5 +1,6 @@
 """Files a user touches: YAML, JSON and CSV in, typed values or one-line errors out."""
 
+from isotune.simulator.errors import printable
 from isotune.simulator.io.csv_rows import (
     LARGEST,
     AboveZero,
@@ -27,7 +28,7 @@ from isotune.simulator.io.number_names import (
     Quant,
     WeightDtype,
 )
-from isotune.simulator.io.plain import csv_text, masked, plain_cell, printable, secrets_in
+from isotune.simulator.io.plain import csv_text, masked, plain_cell, secrets_in
 from isotune.simulator.io.schema import Schema, explain
 from isotune.simulator.io.text_files import (
     check_writable,

@@ -6,17 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote_plus
 
+from isotune.simulator.errors import printable
+
 _FORMULA = ("=", "+", "-", "@")
 """What a cell begins with that a spreadsheet computes."""
 _SECRET = re.compile(r"pass(?!file)|pwd|secret|token", re.IGNORECASE)
 _USER = re.compile(r"(://[^/?#\s:@]*):(\S*)@")
 _PAIR = re.compile(r"([^\s&;?#='\"]+)=([^\s&;#'\"]*)")
 _HIDDEN = "***"
-
-
-def printable(text: str) -> str:
-    """A text from a file or an option in one line, with no power over the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def plain_cell(value: object) -> object:
