@@ -73,3 +73,12 @@ def test_an_input_error_is_one_printable_line_of_500_characters():
     assert shown.startswith("file")
     assert shown.endswith("(allowed: this)")
     assert str(InputError("short")) == "short"
+
+
+def test_a_base_with_an_overlong_name_is_refused(texts):
+    read(
+        "derived profile",
+        texts["derived profile"]
+        .replace("derived_from: l40s", "derived_from: " + "x" * 5000)
+        .encode(),
+    )
