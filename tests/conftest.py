@@ -59,7 +59,8 @@ def _plans(
     strategies: tuple[str, ...] = SEARCHABLE,
     most_chunks: int = 4,
 ) -> Plan:
-    strategy = draw(st.sampled_from(strategies))
+    able = [name for name in strategies if STRATEGIES[name].refusal(scenario.workload) is None]
+    strategy = draw(st.sampled_from(able))
     how = STRATEGIES[strategy]
     serial = how.splits == "nothing"
     blocks = st.integers(0, scenario.model.num_hidden_layers - 1)

@@ -20,7 +20,7 @@ from isotune.simulator.predict import (
     predict,
     saving_interval,
 )
-from isotune.simulator.schedule import STRATEGIES, TILE, Plan
+from isotune.simulator.schedule import COMPARED, STRATEGIES, TILE, Plan
 from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split, split_sizes, splits_of
 from isotune.tuner.space import even_plan
@@ -67,6 +67,7 @@ def techniques(
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
         plans += _overlapped(scenario, name, best)
+    beside = list(_compared(scenario))
     if spd and (dropped or drop_costs is not None):
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     narrowest = _narrowest(scenario)
@@ -75,7 +76,7 @@ def techniques(
     alone = [plan for _, plan in plans if plan is not None]
     candidates = [best, *alone, *_combinations(scenario, dropped if spd else (), strategies)]
     candidates = [plan for plan in candidates if GpuMemory(scenario).of(plan).fits]
-    plans.append(("all combined", _fastest(scenario, candidates)))
+    plans += [*beside, ("all combined", _fastest(scenario, candidates))]
     shown: list[Technique] = []
     for name, plan in plans:
         if plan is not None:
@@ -102,6 +103,17 @@ def _narrowest(scenario: Scenario) -> Plan:
     """The serial plan whose collectives send the least: int8 where all of them are all-reduces."""
     only_sums = scenario.model.only_sums(scenario.workload.parallelism)
     return Plan(comm_dtype="int8") if only_sums else Plan()
+
+
+def _compared(scenario: Scenario) -> Iterator[tuple[str, Plan | None]]:
+    """What an engine's own kernels would bring; no search chooses it."""
+    for how in COMPARED:
+        if how.unsuited(scenario.model, scenario.workload.parallelism) is not None:
+            continue
+        if how.splits != "nothing":
+            yield f"{how.label}+", best_even(scenario, how.name, how.most_parts)
+        elif how.refusal(scenario.workload) is None:
+            yield f"{how.label}+", Plan(strategy=how.name)
 
 
 def _assumed(plan: Plan, drop_costs: DropCosts | None) -> bool:

@@ -377,12 +377,15 @@ HOST = Host(name="host", sublayer="head")
 class Segment:
     """The sublayers that run between two collectives, and the collective after them, if any.
 
-    In a `sharded` segment each rank works on its own share of the rows.
+    In a `sharded` segment each rank works on its own share of the rows. Where a strategy has
+    tiles, they cut the last op and the collective; of a `streamed` segment only the collective,
+    and the first op of the next segment works on each tile as it arrives.
     """
 
     sublayers: tuple[tuple[Op, ...], ...]
     collective: Collective | None
     sharded: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True)

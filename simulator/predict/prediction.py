@@ -89,8 +89,9 @@ class Prediction:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What a reader must know: of the machine's figures, and of the strategy."""
-        caveat, label = self.plan.how.caveat, self.plan.how.label
-        return (*self.scenario.cautions(), *((f"{label}: {caveat}",) if caveat else ()))
+        how = self.plan.how
+        said = (f"{how.label}: {text}" for text in (how.caveat, how.assumes) if text)
+        return (*self.scenario.cautions(), *said)
 
     @property
     def saving(self) -> float:

@@ -35,6 +35,7 @@ from isotune.simulator.schedule.split import (
     sm_budgets,
 )
 from isotune.simulator.schedule.strategies import (
+    COMPARED,
     SEARCHABLE,
     SPD,
     STRATEGIES,
@@ -51,6 +52,7 @@ from isotune.simulator.schedule.workload import MOST_TP, Phase, Workload
 
 __all__ = [
     "COMM",
+    "COMPARED",
     "COMPUTE",
     "LONGEST",
     "MOST_BATCH",

@@ -31,7 +31,7 @@ from isotune.simulator.architecture import (
 )
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule.plan import Plan
-from isotune.simulator.schedule.split import Chunk, PassSizes
+from isotune.simulator.schedule.split import Chunk, PassSizes, added
 from isotune.simulator.schedule.strategies import Strategy
 from isotune.simulator.schedule.workload import Workload
 
@@ -166,7 +166,7 @@ def expand_sizes(
     for chunk in chunks:
         emitter.compute(chunk, -1, model.head(tp))
     dropped = frozenset(dropped) if tp > 1 else frozenset()
-    tiles = how.tiles(sizes)
+    tiles = how.tiles(sizes, added(chunk.rows for chunk in chunks), tp)
     for block, segment in _segments(model.blocks(shared), pattern, how, dropped):
         for chunk in chunks:
             emitter.segment(chunk, block, segment, tiles or (chunk.rows,))
@@ -199,6 +199,7 @@ class _Emitter:
         self.steps: list[Step] = []
         self._shared, self._sync_lane, self._lag = shared, sync_lane, lag
         self._pending: dict[int, tuple[int, ...]] = {}
+        self._arriving: dict[int, list[tuple[int, int | None, Any]]] = {}
         self._later: dict[int, tuple[int, ...]] = {}
 
     def compute(self, chunk: Chunk, block: int, ops: tuple[Op, ...]) -> None:
@@ -207,7 +208,7 @@ class _Emitter:
 
     def segment(self, chunk: Chunk, block: int, segment: Segment, tiles: Sequence[Any]) -> None:
         """The compute up to the next sync point, and the sync; `tiles` cuts the last op and it."""
-        *whole, last = segment.sublayers
+        *whole, last = self._arrived(chunk, block, segment.sublayers)
         held = self._shared.cp  # ranks that hold a part of the rows each
         ranks = held * (self._shared.tp if segment.sharded else 1)
         sync = segment.collective
@@ -215,6 +216,10 @@ class _Emitter:
             sync = None
         for ops in whole:
             self.step(ops, block, chunk, None, 0, -(-chunk.rows // ranks))
+        if segment.streamed and sync is not None and self._sync_lane:
+            done = self.step(last, block, chunk, None, 0, -(-chunk.rows // ranks))
+            self._stream(sync, done, block, chunk, tiles)
+            return
         if len(tiles) > 1:
             self.compute(chunk, block, last[:-1])
             last = last[-1:]
@@ -230,6 +235,35 @@ class _Emitter:
                 self.steps.append(Step(self._sync_lane, (sync,), *place, sent, (done,)))
             first_row = first_row + rows
         self._wait(chunk.index, tuple(syncs))
+
+    def _stream(
+        self, sync: Collective, done: int, block: int, chunk: Chunk, tiles: Sequence[Any]
+    ) -> None:
+        """A collective in tiles, for each of which the next segment of the chunk waits alone."""
+        first_row = 0
+        for index, rows in enumerate(tiles):
+            tile = index if len(tiles) > 1 else None
+            assert self._sync_lane is not None
+            self._arriving.setdefault(chunk.index, []).append((len(self.steps), tile, rows))
+            place = (block, chunk, tile, first_row, rows)
+            self.steps.append(Step(self._sync_lane, (sync,), *place, (done,)))
+            first_row = first_row + rows
+
+    def _arrived(
+        self, chunk: Chunk, block: int, sublayers: tuple[tuple[Op, ...], ...]
+    ) -> tuple[tuple[Op, ...], ...]:
+        """Run the first op on each tile as it arrives, if tiles do; the ops that are left."""
+        arriving = self._arriving.pop(chunk.index, [])
+        if not arriving:
+            return sublayers
+        (first, *others), *later = sublayers
+        first_row = 0
+        for sync, tile, rows in arriving:
+            self._pending[chunk.index] = (*self._pending.get(chunk.index, ()), sync)
+            self.step((first,), block, chunk, tile, first_row, rows)
+            first_row = first_row + rows
+        left = (tuple(others), *later)
+        return tuple(ops for ops in left if ops)
 
     def _wait(self, chunk: int, syncs: tuple[int, ...]) -> None:
         """Have the next segment of a chunk wait for syncs, or the one after it."""

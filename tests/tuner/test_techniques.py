@@ -50,7 +50,7 @@ def test_every_technique_stands_alone_and_all_stand_together(listed: dict[str, T
     plans = {name: technique.prediction.plan for name, technique in listed.items()}
     assert list(plans) == [
         "GEMM overlap", "request overlap", "ISO, even split", "ISO, tuned", "SPD, 3 blocks",
-        "int8 transfer", "all combined",
+        "int8 transfer", "ISO, fused norms+", "sequence parallelism+", "async TP+", "all combined",
     ]  # fmt: skip
     assert plans["ISO, even split"] == Plan(strategy="iso", chunks=(1024, 1024))
     assert plans["SPD, 3 blocks"] == Plan(dropped=DROPPED)
@@ -82,7 +82,8 @@ def test_tuned_is_at_least_as_fast_as_even_and_all_at_least_as_fast_as_one_on_a_
 ) -> None:
     took = {name: technique.prediction.latency_s for name, technique in listed.items()}
     assert took["ISO, tuned"] <= took["ISO, even split"]
-    assert took["all combined"] == min(took.values())
+    own = (s for name, s in took.items() if not name.endswith("+"))
+    assert took["all combined"] == min(own)
 
 
 def test_a_found_plan_is_a_candidate_for_iso_and_for_all_together(

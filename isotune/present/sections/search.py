@@ -244,10 +244,15 @@ def _techniques_table(result: SearchResult) -> Table:
 
 
 def assumed_note(result: SearchResult) -> str:
-    """What `*` means, where it stands."""
-    if not any(technique.assumed for technique in result.techniques):
-        return ""
-    return "* assumed harmless (measure it: isotune sensitivity); chosen only if asked for"
+    """What `*` and `+` mean, where they stand."""
+    said = []
+    if any(technique.assumed for technique in result.techniques):
+        said.append(
+            "* assumed harmless (measure it: isotune sensitivity); chosen only if asked for"
+        )
+    if any(technique.plan.how.compared for technique in result.techniques):
+        said.append("+ in an engine that has such kernels; never chosen here")
+    return "\n".join(said)
 
 
 def outputs_text(technique: Technique) -> str:

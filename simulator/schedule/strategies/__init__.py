@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, WithJsonSchema
 
 from isotune.simulator.errors import InputError
+from isotune.simulator.schedule.strategies.async_tp import AsyncTp
 from isotune.simulator.schedule.strategies.contract import Strategy
 from isotune.simulator.schedule.strategies.desync import Desync4
 from isotune.simulator.schedule.strategies.drop_mlp_sync import DropMlpSync
@@ -28,6 +29,7 @@ _ALL: Final[tuple[Strategy, ...]] = (
     Iso(),
     FusedNorm(),
     SequenceParallel(),
+    AsyncTp(),
     Ladder(),
     ParallelBlock(),
     Desync4(),
@@ -39,6 +41,8 @@ STRATEGIES: Final[Mapping[str, Strategy]] = MappingProxyType({one.name: one for 
 """Every strategy by its name."""
 SEARCHABLE: Final = tuple(one.name for one in _ALL if one.searchable)
 """Names of the strategies that a search may choose."""
+COMPARED: Final = tuple(one for one in _ALL if one.compared)
+"""Strategies that a table of techniques shows beside those that a search may choose."""
 SPD: Final = "spd"
 """Name of the technique that drops attention all-reduces (SPD, arXiv 2502.20727)."""
 TECHNIQUES: Final = (
@@ -110,6 +114,7 @@ TechniqueName = Annotated[
 """A field that holds the name of a technique."""
 
 __all__ = [
+    "COMPARED",
     "SEARCHABLE",
     "SPD",
     "STRATEGIES",

@@ -41,6 +41,8 @@ class Strategy(ABC):
         any_collective: whether it runs blocks whose collectives are not all all-reduces.
         needs_retraining: whether the model must be trained for it.
         caveat: what its results must be read with; empty where the model's numbers stay.
+        assumes: what its predicted time rests on beside the profile; said with each result.
+        compared: whether a table of techniques shows it beside what a search may choose.
     """
 
     name: ClassVar[str]
@@ -63,6 +65,8 @@ class Strategy(ABC):
     any_collective: ClassVar[bool] = False
     needs_retraining: ClassVar[bool] = False
     caveat: ClassVar[str] = ""
+    assumes: ClassVar[str] = ""
+    compared: ClassVar[bool] = False
 
     @abstractmethod
     def total(self, work: PassSizes) -> Any:
@@ -72,9 +76,15 @@ class Strategy(ABC):
     def split(self, work: PassSizes, sizes: Sequence[Any]) -> tuple[Chunk, ...]:
         """The chunks of a pass that a plan with chunks of `sizes` divides."""
 
-    def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
-        """Rows of the tiles of each row-parallel GEMM; none where it runs in one piece."""
-        del sizes
+    def tiles(self, sizes: Sequence[Any], rows: Any, tp: int) -> Sequence[Any]:
+        """Rows of the tiles of each row-parallel GEMM; none where it runs in one piece.
+
+        Args:
+            sizes: of the plan's chunks.
+            rows: of the pass.
+            tp: ranks that share each matrix.
+        """
+        del sizes, rows, tp
         return ()
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:
@@ -227,8 +237,9 @@ class SplitTiles(Strategy):
         del sizes
         return (Chunk(0, work.groups),)
 
-    def tiles(self, sizes: Sequence[Any]) -> Sequence[Any]:
+    def tiles(self, sizes: Sequence[Any], rows: Any, tp: int) -> Sequence[Any]:
         """The chunks are the tiles."""
+        del rows, tp
         return sizes
 
 

@@ -12,7 +12,8 @@ class FusedNorm(SplitPrompt):
     """ISO whose blocks have no norm kernels."""
 
     name = "split_overlap_fused_norm"
-    label = "ISO with fused norms"
+    label = "ISO, fused norms"
+    compared = True
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:
         """No segment has a norm of its own."""

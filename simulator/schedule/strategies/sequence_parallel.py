@@ -20,8 +20,8 @@ class SequenceParallel(Unsplit):
 
     name = "sequence_parallel"
     label = "sequence parallelism"
-    overlaps = False
-    uniform = quantised = False
+    overlaps = uniform = quantised = False
+    compared = True
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:
         """Norm, all-gather, the rest, reduce-scatter."""

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from _support.strategy_contract import StrategyContract
+from _support.strategy_contract import MakeScenario, StrategyContract
 
 from isotune.simulator.architecture import Collective, Norm, PartialAdd
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import Scenario
+from isotune.simulator.predict import Scenario, predict
 from isotune.simulator.schedule import (
     COMM,
     STRATEGIES,
@@ -100,3 +100,24 @@ def test_a_technique_is_a_strategy_with_or_without_spd() -> None:
     assert technique_named("iso_spd") == (STRATEGIES["iso"], True)
     assert technique_named("ladder") == (STRATEGIES["ladder"], False)
     assert [technique_label(name) for name in ("spd", "iso_spd")] == ["SPD", "ISO with SPD"]
+
+
+def test_rows_of_an_all_gather_are_worked_on_as_they_arrive(make_scenario: MakeScenario) -> None:
+    scenario = make_scenario(blocks=2, prompt=1000, tp=4)
+    steps = expand(scenario.model, scenario.workload, Plan(strategy="async_tp")).steps
+    gathers = [i for i, s in enumerate(steps) if s.ops[0].name == "mlp_all_gather"]
+    ups = [s for s in steps if s.ops[0].name == "mlp_up"]
+    assert len(gathers) == len(ups) == 2 * 4
+    for gather, up in zip(gathers, ups, strict=True):
+        sent = steps[gather]
+        assert gather in up.depends_on
+        assert (up.rows, up.first_row, up.tile) == (sent.rows, sent.first_row, sent.tile)
+        assert up.rows == 250
+    norm = next(i for i, s in enumerate(steps) if s.ops[0].name == "mlp_norm")
+    assert all(norm in steps[gather].depends_on for gather in gathers[:4])
+
+
+def test_a_result_says_what_a_time_assumes(make_scenario: MakeScenario) -> None:
+    found = predict(make_scenario(prompt=4096, tp=8), Plan(strategy="async_tp"), must_fit=False)
+    assert any("0.25 ms more per reduce-scatter" in text for text in found.cautions)
+    assert not found.plan.lossy
