@@ -19,8 +19,9 @@ class Report(OutputOptions):
         list[Path],
         typer.Argument(
             metavar="RESULT...",
-            help="What search, predict, sweep, check, calibrate or validate printed with --json, "
-            "plan.yaml, policy.yaml, a sweep's table, or sensitivity.json.",
+            help="What search, predict, sweep, check, calibrate, validate, sensitivity, recover, "
+            "remeasure or import trace printed with --json, plan.yaml, policy.yaml, a sweep's "
+            "table, or sensitivity.json.",
         ),
     ]
     output: Annotated[Path, output_option("HTML page to write.")] = Path("report.html")
