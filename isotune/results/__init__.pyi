@@ -40,6 +40,9 @@ from .sensitivity import DropCheck as DropCheck
 from .sensitivity import Recovery as Recovery
 from .sensitivity import Round as Round
 from .sensitivity import SensitivityScan as SensitivityScan
+from .steps import EngineStep as EngineStep
+from .steps import Steps as Steps
+from .steps import TokenBudget as TokenBudget
 from .study import Robust as Robust
 from .study import Trial as Trial
 from .study import Trials as Trials

@@ -10,6 +10,7 @@ from isotune.results.policy import FoundPolicy
 from isotune.results.prediction import Prediction
 from isotune.results.search import Deployments, SearchResult, SharedSearch
 from isotune.results.sensitivity import DropCheck, Recovery, SensitivityScan
+from isotune.results.steps import Steps
 from isotune.results.sweep import Sweep
 from isotune.results.trace import Traced
 from isotune.results.validation import Validation
@@ -32,6 +33,7 @@ KINDS: Final[dict[str, type[Result]]] = {
         Recovery,
         DropCheck,
         Traced,
+        Steps,
     )
 }
 """Every result by its kind."""

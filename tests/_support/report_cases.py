@@ -101,6 +101,9 @@ def results_in(folder: Path) -> Iterator[tuple[str, Path]]:
     (folder / "trace.json").write_text(json.dumps(_trace()))
     options = ("--beside", "plan.yaml", "-o", "rows.csv")
     yield "trace", saved(folder, "traced", "import", "trace", "trace.json", *options)
+    one = ("--hw", "h100", "--model", "llama-2-7b", "--tp", "4", "--prompt", "2k")
+    batch = ("--token-budget", "1k", "--mix", "8x1@500")
+    yield "steps", saved(folder, "steps", "search", *one, *batch)
     if all(map(find_spec, ("torch", "transformers", "safetensors"))):
         yield "validation", _validation(folder)
 

@@ -140,6 +140,7 @@ JSON = {
     ("import", "nccl-tests"): (FILES / "all_reduce.log", "-o", "n.csv"),
     ("import", "aiconfigurator"): (FILES / "system.yaml", "--from", "h100", "-o", "a.yaml"),
     ("import", "topo"): (FILES / "topo.txt",),
+    ("import", "trace"): (FILES / "trace.json",),
     ("report",): ("plan.yaml",),
     ("export",): ("plan.yaml", "--to", "json"),
 }

@@ -1,4 +1,4 @@
-"""`isotune search`: the main job, in six kinds that the options tell apart.
+"""`isotune search`: the main job, in seven kinds that the options tell apart.
 
 Each kind is a request whose fields are the options that it takes: an option that stands on the
 command line and is no field of the kind is refused.
@@ -21,6 +21,7 @@ from isotune.commands.search.options import (
 from isotune.commands.search.plan import PlanSearch
 from isotune.commands.search.policy import PolicySearch
 from isotune.commands.search.shared import JoinedSearch, SharedSearch
+from isotune.commands.search.steps import StepSearch
 from isotune.simulator.errors import InputError
 
 __all__ = ["app"]
@@ -37,7 +38,15 @@ class Kind(Protocol):
         ...
 
 
-KINDS = (JoinedSearch, PolicySearch, DeploymentSearch, MeasuredSearch, SharedSearch, PlanSearch)
+KINDS = (
+    JoinedSearch,
+    StepSearch,
+    PolicySearch,
+    DeploymentSearch,
+    MeasuredSearch,
+    SharedSearch,
+    PlanSearch,
+)
 """The kinds of search; the first that is wanted is run."""
 
 

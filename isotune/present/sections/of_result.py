@@ -24,6 +24,7 @@ _MAKERS = {
     "recovery": "sensitivity.recovery_section",
     "drop_check": "sensitivity.drop_check_section",
     "trace": "trace.trace_section",
+    "steps": "steps.steps_section",
 }
 
 
