@@ -20,7 +20,7 @@ from isotune.simulator.predict import (
     predict,
     saving_interval,
 )
-from isotune.simulator.schedule import COMPARED, STRATEGIES, TILE, Plan
+from isotune.simulator.schedule import COMPARED, SEARCHABLE, STRATEGIES, TILE, Plan
 from isotune.tuner.accuracy import DropCosts
 from isotune.tuner.exact import best_split, split_sizes, splits_of
 from isotune.tuner.space import even_plan
@@ -67,7 +67,7 @@ def techniques(
     plans: list[tuple[str, Plan | None]] = []
     for name in strategies:
         plans += _overlapped(scenario, name, best)
-    beside = list(_compared(scenario))
+    beside = list(_compared(scenario)) if set(SEARCHABLE) <= set(strategies) else []
     if spd and (dropped or drop_costs is not None):
         plans.append((f"SPD, {len(dropped)} blocks", Plan(dropped=dropped)))
     narrowest = _narrowest(scenario)

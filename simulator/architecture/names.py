@@ -115,8 +115,8 @@ def model_config_file(name_or_path: str) -> Path:
             return _in_folder(cached)
     wanted = name.lower().rsplit("/", 1)[-1].removesuffix("-hf")
     raise InputError(
-        f"model: {name!r} is neither a bundled model, nor a path, nor in the Hugging Face cache "
-        f"{_cache()} ({did_you_mean(wanted, known)}bundled: {', '.join(known)})"
+        f"model: {name!r:.80} is neither a bundled model, nor a path, nor in the Hugging Face "
+        f"cache {_cache()} ({did_you_mean(wanted, known)}bundled: {', '.join(known)})"
     )
 
 

@@ -388,6 +388,6 @@ def _locate(name_or_path: str) -> Path:
 def _unknown(name_or_path: str, name: str) -> str:
     names = hw_profiles.names()
     return (
-        f"hardware {name_or_path!r}: no such file or profile "
+        f"hardware {name_or_path!r:.80}: no such file or profile "
         f"({did_you_mean(name, names)}bundled: {', '.join(names)})"
     )

@@ -50,7 +50,8 @@ def test_every_technique_stands_alone_and_all_stand_together(listed: dict[str, T
     plans = {name: technique.prediction.plan for name, technique in listed.items()}
     assert list(plans) == [
         "GEMM overlap", "request overlap", "ISO, even split", "ISO, tuned", "SPD, 3 blocks",
-        "int8 transfer", "ISO, fused norms+", "sequence parallelism+", "async TP+", "all combined",
+        "int8 transfer", "ISO with fused norms+", "sequence parallelism+", "async TP+",
+        "all combined",
     ]  # fmt: skip
     assert plans["ISO, even split"] == Plan(strategy="iso", chunks=(1024, 1024))
     assert plans["SPD, 3 blocks"] == Plan(dropped=DROPPED)

@@ -141,15 +141,16 @@ def _name(section: str) -> str:
 def _techniques(result: SearchResult) -> Table:
     from isotune.present.sections import search
 
+    own = [technique for technique in result.techniques if not technique.plan.how.compared]
     return table(
         "Each technique alone",
-        result.techniques,
+        own,
         text("on its own", lambda t: t.name),
         number("latency", lambda t: rough_ms(t.latency_s)),
         number("saving", lambda t: percent(t.saving)),
         number("80 % interval", _interval),
         text("outputs", search.outputs_text),
-        note=search.assumed_note(result),
+        note=search.assumed_note(own),
     )
 
 

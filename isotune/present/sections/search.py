@@ -239,18 +239,18 @@ def _techniques_table(result: SearchResult) -> Table:
         share("80 % interval", saving_interval),
         ms("exposed", lambda t: t.exposed_comm_s),
         text("plan", lambda t: plan_text(t.plan), place="page"),
-        note=assumed_note(result),
+        note=assumed_note(result.techniques),
     )
 
 
-def assumed_note(result: SearchResult) -> str:
+def assumed_note(techniques: Sequence[Technique]) -> str:
     """What `*` and `+` mean, where they stand."""
     said = []
-    if any(technique.assumed for technique in result.techniques):
+    if any(technique.assumed for technique in techniques):
         said.append(
             "* assumed harmless (measure it: isotune sensitivity); chosen only if asked for"
         )
-    if any(technique.plan.how.compared for technique in result.techniques):
+    if any(technique.plan.how.compared for technique in techniques):
         said.append("+ in an engine that has such kernels; never chosen here")
     return "\n".join(said)
 

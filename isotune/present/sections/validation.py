@@ -70,9 +70,10 @@ def _notes(done: Validation) -> Iterator[str]:
     time = done.time
     if time.measured_all_s:
         peak = max(done.memory.peak_bytes, default=0.0) / 1e9
+        memory = f"; peak memory of a rank {peak:.2f} GB" if peak else ""
         yield (
             f"Medians of {count(len(time.measured_all_s), 'run')} (middle half within "
-            f"{percent(time.measured_spread or 0.0)}); peak memory of a rank {peak:.2f} GB."
+            f"{percent(time.measured_spread or 0.0)}){memory}."
         )
     yield from _quality(done)
 

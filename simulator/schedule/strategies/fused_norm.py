@@ -12,7 +12,7 @@ class FusedNorm(SplitPrompt):
     """ISO whose blocks have no norm kernels."""
 
     name = "split_overlap_fused_norm"
-    label = "ISO, fused norms"
+    label = "ISO with fused norms"
     compared = True
 
     def segments(self, block: Block, index: int, blocks: int) -> tuple[Segment, ...]:

@@ -277,7 +277,7 @@ def test_the_command_writes_the_page_and_says_so(capsys, saved_results, tmp_path
     )
     assert (code, err) == (0, "")
     assert text.startswith("ISO with SPD (30 blocks) takes")
-    assert f"wrote {out}" in text.replace("\n", "")
+    assert f"wrote{out}" in text.replace("\n", "").replace(" ", "")
     code, text, _ = run(capsys, "report", saved_results["check"], "-o", out, "--json")
     found = json.loads(text)
     assert (found["file"], found["figures"]) == (str(out), 2)

@@ -19,7 +19,11 @@ def profile(section: str = "gemm", **sets: dict[str, Any]) -> HardwareProfile:
     data = H100 | {"gemm": {k: v for k, v in H100["gemm"].items() if k != "sets"}}
     data[section] = dict(data[section])
     data[section]["sets"] = sets
-    kept = {k: v for k, v in H100["sources"].items() if not k.startswith("gemm.sets.")}
+    kept = {
+        name: source
+        for name, source in H100["sources"].items()
+        if not name.startswith(("gemm.sets.", f"{section}.sets."))
+    }
     data["sources"] = kept | {f"{section}.sets.{name}": "these tests" for name in sets}
     return validate(HardwareProfile, data, "h100")
 

@@ -103,8 +103,15 @@ def test_a_reduce_scatter_and_an_all_gather_make_an_all_reduce():
             assert values == pytest.approx(want, rel=1e-6, abs=1e-6)
 
 
+NOT_YET_RUN = {"all_to_all"}
+"""Layouts whose rows travel are predicted; a real run of one is refused."""
+
+
 def test_every_kind_with_a_cost_runs():
-    assert set(COLLECTIVES) == set(KINDS)
+    assert set(COLLECTIVES) == set(KINDS) - NOT_YET_RUN
+    for kind in NOT_YET_RUN:
+        with pytest.raises(TypeError, match=f"the executor has no {kind}"):
+            collective_of(kind, 2)
 
 
 def test_a_kind_that_nothing_runs_is_refused_by_name():

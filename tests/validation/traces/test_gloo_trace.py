@@ -57,7 +57,7 @@ if __name__ == "__main__":
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("traces")
     (folder / "job.py").write_text(JOB)
-    subprocess.run([sys.executable, "job.py", "."], cwd=folder, check=True, timeout=120)
+    subprocess.run([sys.executable, "job.py", str(folder)], cwd=folder, check=True, timeout=120)
     return folder
 
 
