@@ -32,6 +32,7 @@ class Part(BaseModel):
         allow_inf_nan=False,
         serialize_by_alias=True,
         from_attributes=True,
+        defer_build=True,
     )
 
     @classmethod

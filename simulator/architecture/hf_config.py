@@ -36,7 +36,7 @@ class Biases(NamedTuple):
 class Config(BaseModel):
     """What all families share; fields without a bearing on speed or size are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     gated_mlp: ClassVar[bool] = True
     norm: ClassVar[NormKind] = "rms_norm"

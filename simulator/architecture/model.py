@@ -9,7 +9,7 @@ from typing import Any
 from isotune.simulator.architecture import decoder
 from isotune.simulator.architecture.attention import GroupedQuery
 from isotune.simulator.architecture.block import Block, Matmul, Op, RowParallel
-from isotune.simulator.architecture.families import FAMILIES, UNKNOWN, WRAPPERS
+from isotune.simulator.architecture.families import FAMILIES, UNKNOWN, WRAPPERS, family
 from isotune.simulator.architecture.hf_config import Config
 from isotune.simulator.architecture.kind import BlockKind
 from isotune.simulator.architecture.latent import LatentAttention
@@ -265,7 +265,7 @@ def read_model(path: Path, read_as: str | None = None) -> Model:
     if not isinstance(architecture, str) or architecture not in FAMILIES:
         raise InputError(f"{file}: model_type: {_refusal(architecture)}")
     name = name_of(file)
-    config = validate(FAMILIES[architecture], data, file)
+    config = validate(family(architecture), data, file)
     if config.contradiction:
         raise InputError(f"{file}: {config.contradiction}")
     model = _model(config, name, architecture, file)

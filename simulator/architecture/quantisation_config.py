@@ -21,7 +21,7 @@ Modules = Annotated[tuple[StrictStr, ...], Field(max_length=100_000)]
 class _Method(BaseModel, ABC):
     """What a method says; fields without a bearing on speed or size are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
     @abstractmethod
     def read(self) -> Quantisation:

@@ -17,7 +17,7 @@ class Schema(BaseModel):
         InputError: one line with the table, the field, and what is allowed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def __init__(self, **fields: Any) -> None:
         try:

@@ -107,7 +107,7 @@ class NemotronH(Config):
 
 
 class _NasAttention(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     no_op: StrictBool = False
     n_heads_in_group: Size | None = None
@@ -116,7 +116,7 @@ class _NasAttention(BaseModel):
 
 
 class _NasFfn(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     no_op: StrictBool = False
     ffn_mult: Annotated[float, Field(gt=0, le=1000)] | None = None
@@ -124,7 +124,7 @@ class _NasFfn(BaseModel):
 
 
 class _NasBlock(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     attention: _NasAttention
     ffn: _NasFfn

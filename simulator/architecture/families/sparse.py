@@ -224,7 +224,7 @@ class MimoV2(Config):
 class OtherAttention(BaseModel):
     """What blocks with a window have instead."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     num_attention_heads: Size | None = None
     num_attention_groups: Size | None = None
