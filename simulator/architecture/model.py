@@ -1,5 +1,6 @@
 """Transformer architectures, read from a Hugging Face config.json."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -199,11 +200,10 @@ class Model:
         None is all tokens; see `Op.reach`.
         """
         found: dict[int | None, int] = {}
-        blocks = self.blocks(tp)
-        for kind in self.pattern:
-            for op in blocks[kind].ops:
+        for kind, block in enumerate(self.blocks(tp)):
+            for op in block.ops:
                 if op.cache_elements:
-                    found[op.reach] = found.get(op.reach, 0) + op.cache_elements
+                    found[op.reach] = found.get(op.reach, 0) + self.counts[kind] * op.cache_elements
         return found
 
     def state_bytes(self, tp: Ranks) -> int:
@@ -223,8 +223,12 @@ class Model:
 
     def _in_all_blocks(self, by_kind: Iterable[int]) -> int:
         """A sum over all blocks of what a block of each kind has."""
-        each = tuple(by_kind)
-        return sum(each[kind] for kind in self.pattern)
+        return sum(self.counts[kind] * each for kind, each in enumerate(by_kind))
+
+    @cached_property
+    def counts(self) -> Counter[int]:
+        """Blocks of each kind; see `pattern`."""
+        return Counter(self.pattern)
 
     def embedding_weight_elements(self, tp: int) -> int:
         """Weight elements outside the blocks, per GPU."""

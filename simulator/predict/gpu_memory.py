@@ -125,9 +125,11 @@ class GpuMemory:
     def _weights(self, ranks: Parallelism) -> float:
         """Bytes of one rank's weights, each op's in its own type."""
         model, width = self.scenario.model, self.scenario.weight_bytes
-        each = [sum(map(width, block.ops)) for block in model.blocks(ranks)]
+        blocks = enumerate(model.blocks(ranks))
         ends = (*model.head(ranks.tp), *model.tail(ranks.tp))
-        return sum(each[kind] for kind in model.pattern) + sum(map(width, ends))
+        return sum(model.counts[kind] * sum(map(width, block.ops)) for kind, block in blocks) + sum(
+            map(width, ends)
+        )
 
     def _share(self) -> str:
         fraction = self.scenario.engine.memory_fraction
