@@ -74,7 +74,8 @@ def test_measured_times_are_shared_and_kept_in_a_storage(arguments, capsys, tmp_
     first = json.loads(out)
     assert len(first["tried"]) > 3
     written = yaml.safe_load((tmp_path / "plan.yaml").read_text())
-    assert written["treatments"] == {str(n): "bias" for n in first["plan"]["dropped"]}
+    # Which plan is fastest is measured: it may drop nothing.
+    assert written.get("treatments", {}) == {str(n): "bias" for n in first["plan"]["dropped"]}
     code, _, err = run(capsys, ["search", "--join", "mine", "--storage", url])
     assert code == 2
     assert "holds measured times" in err
