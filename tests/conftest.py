@@ -19,7 +19,9 @@ from isotune.simulator.number_types import COMM_DTYPES
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import SEARCHABLE, STRATEGIES, Plan, Workload
 
-settings.register_profile("isotune", derandomize=True, deadline=None, database=None)
+ALIKE = {"derandomize": True, "deadline": None, "database": None}
+settings.register_profile("isotune", max_examples=40, **ALIKE)
+settings.register_profile("thorough", max_examples=400, **ALIKE)
 settings.load_profile("isotune")
 
 MakeScenario = Callable[..., Scenario]
@@ -129,6 +131,11 @@ FORKSERVER_PRELOAD = [
     "isotune.validation.reference",
 ]
 """What the processes that tests start would each import for seconds."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: half of the tests wait, for processes, servers and a browser."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_configure() -> None:

@@ -7,6 +7,7 @@ bundled profile; nothing in a profile can run code.
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -339,8 +340,7 @@ def read_profile(name_or_path: str) -> HardwareProfile:
     """
     name, count = this_machine() if name_or_path == AUTO else _counted(name_or_path)
     path = _locate(name)
-    where = path.name if path.parent == hw_profiles.FOLDER else path
-    profile = validate(HardwareProfile, _resolved(path, where), where)
+    profile = _bundled(path) if path.parent == hw_profiles.FOLDER else _read(path, path)
     gpus = profile.node.gpus
     if count is not None and count != gpus:
         fewer = f"--hw {profile.name} --tp {count} for {count} of them, or " * (count < gpus)
@@ -349,6 +349,16 @@ def read_profile(name_or_path: str) -> HardwareProfile:
             f"(allowed: {fewer}a profile of your own: isotune hw new NAME --from {profile.name})"
         )
     return profile
+
+
+@cache
+def _bundled(path: Path) -> HardwareProfile:
+    """A bundled profile, read once: it does not change while isotune runs."""
+    return _read(path, path.name)
+
+
+def _read(path: Path, where: object) -> HardwareProfile:
+    return validate(HardwareProfile, _resolved(path, where), where)
 
 
 def _counted(text: str) -> tuple[str, int | None]:
@@ -364,6 +374,8 @@ def _resolved(path: Path, where: object) -> dict[str, Any]:
 
     def read(name: str) -> dict[str, Any]:
         beside = path.parent / name
+        if path.parent == hw_profiles.FOLDER:  # whatever the working folder has of that name
+            beside = hw_profiles.find(name) or beside
         found = beside if os.path.isfile(beside) else _locate(name)  # noqa: PTH113 (as in `_locate`)
         data = read_yaml(found)
         if "derived_from" not in data:

@@ -7,6 +7,7 @@ import yaml
 
 from isotune import hw_profiles
 from isotune.simulator.errors import InputError
+from isotune.simulator.machine import profile as profile_module
 from isotune.simulator.machine import read_profile, template
 from isotune.simulator.machine.write import profile_text
 
@@ -198,3 +199,10 @@ def test_a_template_needs_a_measured_base_and_a_name_that_is_one():
         template("new", read_profile("h800"))
     with pytest.raises(InputError, match="name"):
         template("two words", read_profile("h100"))
+
+
+def test_a_file_of_the_working_folder_is_no_relative_of_a_bundled_machine(tmp_path, monkeypatch):
+    (tmp_path / "h100").write_text("name: other\n")
+    monkeypatch.chdir(tmp_path)
+    profile_module._bundled.cache_clear()
+    assert read_profile("h800").gemm == read_profile("h100.yaml").gemm
