@@ -104,13 +104,24 @@ class Predict(_PlanOptions, _Case, DetailedOutput):
     """Predict one plan: latency, exposed communication, and where the time goes."""
 
     trace: TraceFile = None
+    picture: Annotated[
+        Path | None,
+        plain(
+            "--picture", "FILE", "Write one block in time as a picture (SVG).", show_default=False
+        ),
+    ] = None
 
     def run(self) -> None:
         """Predict and print the plan."""
         scenario, plan = self._case()
-        if self.trace is not None:
-            check_writable(self.trace)
+        for file in (self.trace, self.picture):
+            if file is not None:
+                check_writable(file)
         prediction = isotune.predict(scenario, plan)
+        if self.picture is not None:
+            from isotune.present import write_picture
+
+            write_picture(self.picture, prediction.complete().timelines)
         if self.trace is not None:
             write_timelines(self.trace, prediction, "plan")
         self.emit(prediction, *self.more)

@@ -15,6 +15,8 @@ from .phrases import percent as percent
 from .phrases import plan_text as plan_text
 from .phrases import scenario_text as scenario_text
 from .phrases import workload_text as workload_text
+from .picture import timeline_picture as timeline_picture
+from .picture import write_picture as write_picture
 from .section import Column as Column
 from .section import Section as Section
 from .section import Table as Table

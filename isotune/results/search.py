@@ -8,6 +8,7 @@ from pydantic import Field, PrivateAttr
 from isotune.results._result import MOST, Interval, Part, Result, Seconds, Word
 from isotune.results.prediction import Predicted, Prediction, Times
 from isotune.results.study import FrontItem, Robust, Trials
+from isotune.simulator.architecture import Parallelism
 from isotune.simulator.predict import Scenario
 from isotune.simulator.schedule import Plan, Workload
 from isotune.tuner.accuracy import Sensitivity
@@ -223,17 +224,31 @@ class Deployed(Part):
     """A plan on some GPUs with some batch."""
 
     tp: int = Field(gt=0)
+    ep: int = Field(default=1, gt=0)
+    cp: int = Field(default=1, gt=0)
+    dp: int = Field(default=1, gt=0)
     batch: int = Field(gt=0)
     latency_s: Seconds
     tokens_per_s_per_gpu: Seconds
     plan: Plan
 
+    @property
+    def ranks(self) -> Parallelism:
+        """How the GPUs share model and batch."""
+        return Parallelism(tp=self.tp, ep=self.ep, cp=self.cp, dp=self.dp)
+
 
 class Deployments(Studied):
-    """The best deployment among tensor-parallel sizes and batches, and the front it is on."""
+    """The best deployment among layouts and batches, and the front it is on.
+
+    `left_out` has the layouts that cannot be, and why; `assumed` what is to be known of other
+    layouts than the chosen one, and of which.
+    """
 
     kind: Literal["deployments"] = "deployments"
     latency_limit_s: Seconds | None = None
+    left_out: dict[Word, str] = Field(default_factory=dict)
+    assumed: dict[str, tuple[Word, ...]] = Field(default_factory=dict)
     front: tuple[Deployed, ...] = Field(min_length=1)
 
     @classmethod
@@ -245,6 +260,10 @@ class Deployments(Studied):
             found.best,
             objectives=found.options.objectives,
             latency_limit_s=found.options.latency_limit,
+            left_out=dict(found.left_out),
+            assumed={
+                caution: tuple(one.key for one in ranks) for caution, ranks in found.assumed.items()
+            },
             front=tuple(Deployed.model_validate(row) for row in front_rows(found)),
             trials=Trials.of(found.trials, found.options.seed),
             **more,

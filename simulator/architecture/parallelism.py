@@ -5,12 +5,17 @@ engines place them: the ranks of a tensor-parallel group stand side by side in o
 are divided over all ranks, whatever these share otherwise.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 Axis = Literal["tp", "ep", "cp", "dp"]
 """What the ranks of a group share: matrices, experts, the tokens of a prompt, or requests."""
 AXES: Final[tuple[Axis, ...]] = get_args(Axis)
+
+
+_SIZE = rf"(?:{'|'.join(AXES)})[1-9][0-9]{{0,5}}"
+_KEY = rf"{_SIZE}(?:_{_SIZE})*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,23 @@ class Parallelism:
     def of(cls, ranks: "Ranks") -> "Parallelism":
         """The parallelism itself, or tensor parallelism over so many ranks."""
         return ranks if isinstance(ranks, Parallelism) else cls(tp=ranks)
+
+    @classmethod
+    def read(cls, key: str) -> "Parallelism":
+        """What `key` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not re.fullmatch(_KEY, key):
+            raise ValueError(f"{key!r:.60} is no layout")
+        return cls(**{part[:2]: int(part[2:]) for part in key.split("_")})
+
+    @property
+    def key(self) -> str:
+        """One word for files and parameters: `tp2_dp4_ep8`."""
+        sizes = (f"_{axis}{self.size(axis)}" for axis in (*AXES[2:], "ep") if self.size(axis) > 1)
+        return f"tp{self.tp}{''.join(sizes)}"
 
     @property
     def gpus(self) -> int:

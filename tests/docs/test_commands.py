@@ -66,6 +66,9 @@ def test_the_commands_of_a_page_run_in_order(page, tmp_path, monkeypatch, capsys
             if line.reason is None:
                 printed = _run(line.text, block) + capsys.readouterr().out
                 _compare(line, printed, block)
+    for drawn in tmp_path.glob("*.svg"):
+        shown = ROOT / "docs" / "pictures" / drawn.name
+        assert drawn.read_text() == shown.read_text(), f"{page.name}: copy {drawn.name} again"
 
 
 def _compare(line: Line, printed: str, block: Block) -> None:

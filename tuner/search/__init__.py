@@ -10,7 +10,12 @@ from isotune.tuner.search.best_plan import (
     space_of,
     starts,
 )
-from isotune.tuner.search.deployments import DeploymentResult, front_rows, search_deployments
+from isotune.tuner.search.deployments import (
+    DeploymentResult,
+    front_rows,
+    layouts_of,
+    search_deployments,
+)
 from isotune.tuner.search.distributed import (
     SharedStudy,
     create,
@@ -47,6 +52,7 @@ __all__ = [
     "exact_of",
     "front_rows",
     "judge_of",
+    "layouts_of",
     "open_storage",
     "run_study",
     "search",

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import PositiveInt
 
+from isotune.simulator.architecture import AXES, Parallelism
 from isotune.simulator.batch import Timer
 from isotune.simulator.errors import DoesNotFitError, InputError
 from isotune.simulator.io import check_known
@@ -23,15 +24,23 @@ Objective = Callable[[Plan], float]
 
 
 class Deployment(Plan):
-    """A plan, and the tensor-parallel size and batch it is made for."""
+    """A plan, and the GPUs and the batch it is made for."""
 
     tp: PositiveInt
+    ep: PositiveInt = 1
+    cp: PositiveInt = 1
+    dp: PositiveInt = 1
     batch: PositiveInt
+
+    @property
+    def ranks(self) -> Parallelism:
+        """How the GPUs share model and batch."""
+        return Parallelism(tp=self.tp, ep=self.ep, cp=self.cp, dp=self.dp)
 
     @property
     def alone(self) -> Plan:
         """The plan by itself."""
-        return Plan.model_validate(self.model_dump(exclude={"tp", "batch"}))
+        return Plan.model_validate(self.model_dump(exclude={*AXES, "batch"}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,7 @@ class Judge:
         work = self.scenario.workload
         gpus, batch = work.parallelism.gpus, work.batch
         if isinstance(plan, Deployment):
-            gpus, batch = plan.tp * work.cp * work.dp, plan.batch
+            gpus, batch = plan.ranks.gpus, plan.batch
         return seconds * gpus / (batch * work.tokens)
 
     def excess(self, plan: Plan, seconds: float) -> dict[str, float]:

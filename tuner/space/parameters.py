@@ -3,7 +3,7 @@
 from isotune.simulator.schedule import Plan
 
 _LABELS = {
-    "tp": "tensor-parallel size",
+    "layout": "layout of the GPUs",
     "batch": "batch",
     "strategy": "strategy",
     "chunks": "number of chunks",

@@ -13,6 +13,9 @@ from .declared import ExpertRanks as ExpertRanks
 from .declared import FolderOfPlan as FolderOfPlan
 from .declared import Mix as Mix
 from .declared import NewName as NewName
+from .declared import SeveralContextGroups as SeveralContextGroups
+from .declared import SeveralDataGroups as SeveralDataGroups
+from .declared import SeveralExpertRanks as SeveralExpertRanks
 from .declared import TimeoutOption as TimeoutOption
 from .declared import TraceFile as TraceFile
 from .declared import base_option as base_option

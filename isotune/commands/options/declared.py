@@ -5,7 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
 from isotune import hw_profiles
-from isotune.commands.options.parsers import Choices, blocks, choice, option, plain, real, whole
+from isotune.commands.options.parsers import (
+    Choices,
+    blocks,
+    choice,
+    counts,
+    option,
+    plain,
+    real,
+    whole,
+)
 from isotune.simulator.architecture import bundled_models
 from isotune.simulator.engines import DEFAULT, ENGINES, LaunchMode
 from isotune.simulator.number_types import (
@@ -146,35 +155,26 @@ DropOption = Annotated[
         "--drop", blocks, "BLOCKS", "Blocks whose attention all-reduce is dropped, such as 0-3,7."
     ),
 ]
-ExpertRanks = Annotated[
-    int | None,
-    option(
-        "--ep",
-        whole(1),
-        "N",
-        "Ranks that whole experts are divided over: 1, or all GPUs (tp x cp x dp).",
-        show_default="1",
-    ),
-]
+_EXPERT_RANKS = "Ranks that whole experts are divided over: 1, or all GPUs (tp x cp x dp)."
+_CONTEXT_GROUPS = "Groups of --tp GPUs that share the tokens of every prompt (context parallelism)."
+_DATA_GROUPS = "Groups of GPUs (--tp x --cp) that share the requests (attention data parallelism)."
+ExpertRanks = Annotated[int | None, option("--ep", whole(1), "N", _EXPERT_RANKS, show_default="1")]
 ContextGroups = Annotated[
-    int | None,
-    option(
-        "--cp",
-        whole(1),
-        "N",
-        "Groups of --tp GPUs that share the tokens of every prompt (context parallelism).",
-        show_default="1",
-    ),
+    int | None, option("--cp", whole(1), "N", _CONTEXT_GROUPS, show_default="1")
 ]
-DataGroups = Annotated[
-    int | None,
-    option(
-        "--dp",
-        whole(1),
-        "N",
-        "Groups of GPUs (--tp x --cp) that share the requests (attention data parallelism).",
-        show_default="1",
-    ),
+DataGroups = Annotated[int | None, option("--dp", whole(1), "N", _DATA_GROUPS, show_default="1")]
+_MORE = " Several are searched."
+SeveralExpertRanks = Annotated[
+    tuple[int, ...] | None,
+    option("--ep", counts, "N[,N]", _EXPERT_RANKS + _MORE, show_default="1"),
+]
+SeveralContextGroups = Annotated[
+    tuple[int, ...] | None,
+    option("--cp", counts, "N[,N]", _CONTEXT_GROUPS + _MORE, show_default="1"),
+]
+SeveralDataGroups = Annotated[
+    tuple[int, ...] | None,
+    option("--dp", counts, "N[,N]", _DATA_GROUPS + _MORE, show_default="1"),
 ]
 Mix = Annotated[
     str | None,

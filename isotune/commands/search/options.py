@@ -12,10 +12,10 @@ from isotune.commands.options import (
     TECHNIQUES,
     CaseOptions,
     Choices,
-    ContextGroups,
-    DataGroups,
     DetailedOutput,
-    ExpertRanks,
+    SeveralContextGroups,
+    SeveralDataGroups,
+    SeveralExpertRanks,
     TokenRange,
     choice,
     choices,
@@ -85,9 +85,9 @@ class SearchCase(CaseOptions):
             show_default="the whole node",
         ),
     ] = None
-    ep: ExpertRanks = None
-    cp: ContextGroups = None
-    dp: DataGroups = None
+    ep: SeveralExpertRanks = None
+    cp: SeveralContextGroups = None
+    dp: SeveralDataGroups = None
     batch: Annotated[
         tuple[int, ...] | None,
         option(
@@ -126,15 +126,18 @@ class SearchCase(CaseOptions):
         return self.hw
 
     def scenario(self) -> Scenario:
-        """The scenario, of the first tp and batch where several are asked for."""
+        """The scenario, of the first tp and batch where several are asked for.
+
+        Where several layouts are, it has tensor parallelism alone.
+        """
         one_length = self.prompt is not None and not self.prompt.several
         return isotune.scenario(
             self.names[1],
             self.machine,
             tp=self.tp[0] if self.tp else None,
-            ep=self.ep,
-            cp=self.cp,
-            dp=self.dp,
+            ep=None if self.several or not self.ep else self.ep[0],
+            cp=None if self.several or not self.cp else self.cp[0],
+            dp=None if self.several or not self.dp else self.dp[0],
             batch=self.batch[0] if self.batch else None,
             prompt=self.prompt.first if self.prompt and one_length else None,
             phase=self.phase,
@@ -149,6 +152,11 @@ class SearchCase(CaseOptions):
     def ranks(self, scenario: Scenario) -> tuple[int, ...]:
         """The tensor-parallel sizes that are searched."""
         return self.tp or (scenario.workload.tp,)
+
+    @property
+    def several(self) -> bool:
+        """Whether several batches or layouts are asked for."""
+        return any(len(axis or ()) > 1 for axis in (self.tp, self.ep, self.cp, self.dp, self.batch))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,7 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         """
         from isotune.tuner.search import Options
 
-        if any(len(axis or ()) > 1 for axis in (self.tp, self.batch)):
+        if self.several:
             raise InputError(
                 "several --tp or --batch go with one --prompt, not with a range of them"
             )

@@ -7,6 +7,7 @@ from isotune.present.phrases import milliseconds
 from isotune.present.section import Figure, Json
 from isotune.present.sections import deployments_table
 from isotune.results import Deployments, Trial
+from isotune.simulator.architecture import Parallelism
 
 
 def deployments_figure(result: Deployments) -> Figure:
@@ -14,20 +15,23 @@ def deployments_figure(result: Deployments) -> Figure:
     tokens = result.workload.tokens
     tried = [_deployment(trial, result.objectives) for trial in result.trials.history.trials]
     trials = [deployment for deployment in tried if deployment is not None]
-    sizes = sorted({tp for tp, *_ in trials} | {item.tp for item in result.front})
+    layouts = {ranks for ranks, *_ in trials} | {item.ranks for item in result.front}
     data = []
-    for number, tp in enumerate(sizes):
-        alike = [(batch, seconds) for size, batch, seconds in trials if size == tp]
+    for number, ranks in enumerate(sorted(layouts, key=_size)):
+        alike = [(batch, seconds) for one, batch, seconds in trials if one == ranks]
         marker = {
             "color": _COLOURS[number % len(_COLOURS)],
             "symbol": SYMBOLS[number % len(SYMBOLS)],
             "size": 7,
             "opacity": 0.6,
         }
-        points = [(tp, batch, seconds, batch * tokens / (seconds * tp)) for batch, seconds in alike]
-        data.append(_dots(f"tp {tp}", points, marker))
+        gpus = ranks.gpus
+        points = [
+            (ranks, batch, seconds, batch * tokens / (seconds * gpus)) for batch, seconds in alike
+        ]
+        data.append(_dots(ranks.text, points, marker))
     best = [
-        (item.tp, item.batch, item.latency_s, item.tokens_per_s_per_gpu) for item in result.front
+        (item.ranks, item.batch, item.latency_s, item.tokens_per_s_per_gpu) for item in result.front
     ]
     front = _dots(
         "no other is better in both", sorted(best, key=_latency), {"color": BLUE, "size": 9}
@@ -42,7 +46,7 @@ def deployments_figure(result: Deployments) -> Figure:
         "Throughput and latency",
         data,
         layout,
-        caption="Every trial by its tensor-parallel size; the line joins the deployments that no "
+        caption="Every trial by its layout; the line joins the deployments that no "
         "other beats in both.",
         table=deployments_table(result),
         height=440,
@@ -50,8 +54,8 @@ def deployments_figure(result: Deployments) -> Figure:
 
 
 _COLOURS = (*(colour for colour in CYCLE if colour not in (RED, BLUE, GREY)), GREY)
-_Point = tuple[int, int, float, float]
-"""Tensor-parallel size, batch, seconds, tokens/s per GPU."""
+_Point = tuple[Parallelism, int, float, float]
+"""Layout, batch, seconds, tokens/s per GPU."""
 
 
 def _dots(name: str, points: Sequence[_Point], marker: Json) -> Json:
@@ -61,7 +65,7 @@ def _dots(name: str, points: Sequence[_Point], marker: Json) -> Json:
         [throughput for *_, throughput in points],
         "%{customdata}: %{x:.4~g} ms, %{y:.4~g} tokens/s per GPU",
         marker,
-        customdata=[f"tp {tp}, batch {batch}" for tp, batch, *_ in points],
+        customdata=[f"{ranks.text}, batch {batch}" for ranks, batch, *_ in points],
     )
 
 
@@ -69,15 +73,22 @@ def _latency(point: _Point) -> float:
     return point[2]
 
 
-def _deployment(trial: Trial, names: tuple[str, ...]) -> tuple[int, int, float] | None:
-    """A trial's tensor-parallel size, batch and latency; None if it did not end with one."""
+def _size(ranks: Parallelism) -> tuple[int, ...]:
+    return ranks.gpus, ranks.tp, ranks.cp, ranks.dp, ranks.ep
+
+
+def _deployment(trial: Trial, names: tuple[str, ...]) -> tuple[Parallelism, int, float] | None:
+    """A trial's layout, batch and latency; None if it did not end with one."""
     if "latency" not in names or len(trial.values) != len(names) or not trial.feasible:
         return None
-    tp, batch = trial.params.get("tp"), trial.params.get("batch")
+    layout, batch = trial.params.get("layout"), trial.params.get("batch")
     seconds = trial.values[names.index("latency")]
-    if not (isinstance(tp, int) and isinstance(batch, int) and tp > 0 and seconds > 0):
+    if not (isinstance(layout, str) and isinstance(batch, int) and seconds > 0):
         return None
-    return tp, batch, seconds
+    try:
+        return Parallelism.read(layout), batch, seconds
+    except ValueError:  # a file from outside
+        return None
 
 
 def _limit(seconds: float) -> Json:

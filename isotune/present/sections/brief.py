@@ -126,7 +126,7 @@ def _shares(serial: Times) -> str:
     """What most of the serial pass is made of, the communication first."""
     seconds: dict[str, float] = {}
     for op, time in serial.op_seconds.items():
-        name = serial.op_sections[op]
+        name = serial.op_sections[op].partition(".")[0]
         seconds[name] = seconds.get(name, 0.0) + time
     total = serial.compute_s + serial.comm_s
     ordered = sorted(seconds.items(), key=lambda item: (item[0] != "collectives", -item[1]))

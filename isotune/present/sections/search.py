@@ -344,7 +344,7 @@ def deployments_section(result: Deployments) -> Section:
     return Section(
         kind="deployments",
         verdict=(
-            f"Best {first}{within}: tp {chosen.tp}, batch {chosen.batch}: "
+            f"Best {first}{within}: {chosen.ranks.text}, batch {chosen.batch}: "
             f"{chosen.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. {verdict(result)}"
         ),
         tables=(
@@ -352,11 +352,19 @@ def deployments_section(result: Deployments) -> Section:
             times_table({"serial": result.baseline} | _unless_serial(result)),
         ),
         notes=(
+            *(f"of {_names(keys)}: {said}" for said, keys in result.assumed.items()),
+            *(f"left out: {why}" for why in dict.fromkeys(result.left_out.values())),
             *_trials_notes(result.trials),
             *repair_notes(result.treatments, result.treated_growth),
         ),
         **head(result),
     )
+
+
+def _names(keys: Sequence[str], most: int = 3) -> str:
+    """Layouts by their keys, the first few."""
+    shown = ", ".join(keys[:most])
+    return shown if len(keys) <= most else f"{shown} and {len(keys) - most} other layouts"
 
 
 def _unless_serial(result: Times) -> dict[str, Times]:
@@ -370,7 +378,7 @@ def deployments_table(result: Deployments) -> Table:
     return table(
         "Deployments that no other beats",
         result.front,
-        number("tp", lambda item: item.tp),
+        text("layout", lambda item: item.ranks.text),
         number("batch", lambda item: item.batch),
         ms("latency", lambda item: item.latency_s),
         number("throughput", lambda item: item.tokens_per_s_per_gpu, unit=unit, short=unit),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import optuna
 import pytest
 
-from isotune.simulator.architecture import load_model
+from isotune.simulator.architecture import Parallelism, load_model
 from isotune.simulator.errors import InputError
 from isotune.simulator.machine import read_profile
 from isotune.simulator.predict import Scenario, predict
@@ -73,7 +73,10 @@ def test_parameters_stand_for_their_deployment(result):
     from isotune.tuner.search.deployments import DeploymentSpace
 
     space = DeploymentSpace(
-        scenario=CASE, strategies=("serial", "iso"), tps=(1, 4, 8), batches=(1, 3)
+        scenario=CASE,
+        strategies=("serial", "iso"),
+        layouts=tuple(map(Parallelism.of, (1, 4, 8))),
+        batches=(1, 3),
     )
     for item in result.trials.front:
         trial = optuna.trial.FixedTrial(space.parameters(item.plan))
