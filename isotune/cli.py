@@ -17,11 +17,10 @@ from isotune.commands.options import (
     StoppedError,
     hide_arguments,
     invoked,
-    keep_interrupts,
     say,
 )
 from isotune.simulator.errors import InputError, IsotuneError
-from isotune.simulator.io import explain, secrets_in
+from isotune.simulator.io import explain, heard, keep_interrupts, secrets_in
 
 _ENTRIES = (
     (
@@ -29,6 +28,7 @@ _ENTRIES = (
         {
             "search": "Find the best plan for a machine, and what each technique would save by "
             "itself.",
+            "compare": "Would another layout, engine or machine beat hiding the all-reduces?",
             "predict": "Predict one plan: latency, exposed communication, and where the time goes.",
             "sweep": "Predict every combination of hardware, model, tp, batch, length and "
             "strategy.",
@@ -126,6 +126,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _check_text(given)
         code = app(args=given, prog_name="isotune", standalone_mode=False) or 0
         if code == _INTERRUPTED:  # what Typer makes of Ctrl-C
+            heard()
             raise StoppedError("interrupted")
         sys.exit(code)
     except typer.BadParameter as error:
@@ -140,6 +141,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except ValidationError as error:  # a value that is sound by itself, and not with others
         _fail(explain(error))
     except (KeyboardInterrupt, typer.Abort):
+        heard()
         say("isotune: interrupted")
         sys.exit(_INTERRUPTED)
     except BrokenPipeError:

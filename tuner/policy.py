@@ -18,6 +18,7 @@ import numpy as np
 from isotune.simulator.batch import Array
 from isotune.simulator.errors import DoesNotFitError
 from isotune.simulator.files import Bucket, Rule
+from isotune.simulator.io import heard
 from isotune.simulator.predict import GpuMemory, Scenario
 from isotune.simulator.schedule import TILE, CommDtype, Plan
 from isotune.tuner.exact import Solved, solve, times
@@ -110,6 +111,7 @@ class _PolicySearch:
         try:
             self._refine()
         except KeyboardInterrupt:  # a policy of what is solved; less is checked between
+            heard()
             interrupted = True
         buckets = self._with_losses(self._buckets())
         tokens = self._tokens

@@ -14,6 +14,7 @@ from isotune.simulator.io.csv_rows import (
     read_rows,
 )
 from isotune.simulator.io.hints import check_known, did_you_mean
+from isotune.simulator.io.interrupts import heard, keep_interrupts
 from isotune.simulator.io.leftovers import (
     remove,
     remove_leftovers,
@@ -84,6 +85,8 @@ __all__ = [
     "explain",
     "explain_row",
     "format_quantity",
+    "heard",
+    "keep_interrupts",
     "masked",
     "parse_quantity",
     "plain_cell",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isotune.commands.options.process import keep_interrupts
+from isotune.simulator.io import heard, keep_interrupts
 
 SLOW = ("search", "--hw", "a800", "--trials", "1000000", "-o", "plan.yaml")
 
@@ -35,9 +35,12 @@ def test_ctrl_c_is_one_line_and_exit_130(tmp_path, after_s):
             break
         time.sleep(0.005)
     command.send_signal(signal.SIGINT)
-    _, err = command.communicate(timeout=30)
-    assert command.returncode == 130
+    try:
+        _, err = command.communicate(timeout=30)
+    finally:
+        command.kill()
     assert err == "isotune: interrupted\n"
+    assert command.returncode == 130
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads Linux' /proc")
@@ -80,21 +83,41 @@ def test_a_password_is_in_no_message_and_no_saved_command(isotune, tmp_path, mon
     assert "S3CRET" not in isotune("predict", *unused).err
 
 
-def test_an_interrupt_in_a_destructor_is_not_lost():
+def test_an_interrupt_that_is_swallowed_comes_again_until_it_is_heard():
     class Lost:
         def __del__(self):
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     before = sys.unraisablehook, signal.getsignal(signal.SIGINT)
     keep_interrupts()
     try:
-        with pytest.raises(KeyboardInterrupt):  # noqa: PT012
-            Lost()
-            for _ in range(100):
-                time.sleep(0.05)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+                Lost()
+                time.sleep(10)
+        heard()
+        time.sleep(1)
     finally:
         sys.unraisablehook = before[0]
         signal.signal(signal.SIGINT, before[1])
+
+
+ENDED = """
+import signal, sys
+from isotune.simulator.io import heard, keep_interrupts
+keep_interrupts()
+try:
+    exec("signal.raise_signal(signal.SIGINT)")
+except KeyboardInterrupt:
+    heard()
+    sys.exit(130)
+"""
+
+
+def test_an_interrupt_in_an_executed_text_ends_with_the_exit_code_all_the_same(tmp_path):
+    where = {"PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", ENDED], cwd=tmp_path, check=False, env=where)
+    assert ended.returncode == 130
 
 
 def test_an_argument_that_is_not_utf_8_is_one_line(isotune):

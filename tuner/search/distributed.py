@@ -28,6 +28,7 @@ from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 
 from isotune.simulator.errors import InputError, IsotuneError
+from isotune.simulator.io import heard
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
@@ -35,6 +36,7 @@ from isotune.tuner.search.samplers import sampler_of
 from isotune.tuner.search.storages import (
     GRACE_S,
     LOST,
+    cause_of,
     claimed_in,
     lost_cause,
     put_up_again,
@@ -141,6 +143,7 @@ def work(shared: SharedStudy, evaluate: Evaluate, progress: Progress | None = No
             if away.retried(lambda: _step(shared, study, worker, progress)):
                 break
     except KeyboardInterrupt:
+        heard()
         interrupted = True
     ended = away.retried(lambda: study.get_trials(deepcopy=False))
     return Trials.of(
@@ -255,13 +258,14 @@ class _Worker:
         try:
             study.optimize(self, n_trials=1, catch=expected)
         except KeyboardInterrupt:
+            heard()
             self.release(study)
             raise
         except Exception as error:
             if lost := lost_cause(error):
                 raise lost from error
-            late = isinstance(error, (ValueError, optuna.exceptions.UpdateFinishedTrialError))
-            if not late or not self._own(study).state.is_finished():
+            late = cause_of(error, (ValueError, optuna.exceptions.UpdateFinishedTrialError))
+            if late is None or not self._own(study).state.is_finished():
                 raise
         else:
             self.ended += 1

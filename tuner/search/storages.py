@@ -82,9 +82,14 @@ def reason_of(error: BaseException, url: str = "") -> str:
 
 
 def lost_cause(error: BaseException) -> BaseException | None:
-    """The failure of a storage that an error came of, if it did: Optuna may hide it."""
+    """The failure of a storage that an error came of, if it did."""
+    return cause_of(error, LOST)
+
+
+def cause_of(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    """The first error of these kinds that an error is or came of: Optuna may hide it."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, LOST):
+    while cause is not None and not isinstance(cause, kinds):
         cause = cause.__cause__ or cause.__context__
     return cause
 

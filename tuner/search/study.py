@@ -11,6 +11,7 @@ from typing import Any, Self
 import optuna
 from optuna.trial import TrialState
 
+from isotune.simulator.io import heard
 from isotune.simulator.schedule import Plan
 from isotune.tuner.choices import SamplerName
 from isotune.tuner.search.objectives import Evaluate, Judge
@@ -140,6 +141,7 @@ def run_study(
             if progress and settings.trials is not None:
                 progress(len(tried), settings.trials)
     except KeyboardInterrupt:
+        heard()
         interrupted = True
     return Trials.of(
         study,

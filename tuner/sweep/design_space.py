@@ -30,7 +30,7 @@ from isotune.simulator.architecture import load_model
 from isotune.simulator.batch import Array, Batch, Index, Splits, Timer
 from isotune.simulator.engines import DEFAULT, EngineName
 from isotune.simulator.errors import InputError
-from isotune.simulator.io import Schema, checked, read_yaml, remove, validate
+from isotune.simulator.io import Schema, checked, heard, read_yaml, remove, validate
 from isotune.simulator.machine import read_profile
 from isotune.simulator.number_types import loses
 from isotune.simulator.predict import GpuMemory, Scenario
@@ -157,6 +157,7 @@ def _swept(
                 if progress:
                     progress(ready, len(parts))
         except KeyboardInterrupt:
+            heard()
             interrupted = True
             pool.shutdown(wait=False, cancel_futures=True)
         except BrokenProcessPool as error:

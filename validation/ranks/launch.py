@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import torch.distributed as dist
 
+from isotune.simulator.io import heard
 from isotune.validation.ranks.placement import RankPlacement
 from isotune.validation.ranks.process import sigterm_handler, started
 from isotune.validation.ranks.rank import Job
@@ -55,6 +56,7 @@ def run(
     except dist.DistError as error:
         return f"lost the store at which the ranks meet: {str(error).splitlines()[0]}"
     except KeyboardInterrupt:
+        heard()
         return "interrupted"
     return None
 

@@ -2,6 +2,7 @@ from .declared import DEFAULT_MODEL as DEFAULT_MODEL
 from .declared import DTYPE_ALIASES as DTYPE_ALIASES
 from .declared import MODELS as MODELS
 from .declared import PROFILES as PROFILES
+from .declared import QUANT_ALIASES as QUANT_ALIASES
 from .declared import TECHNIQUES as TECHNIQUES
 from .declared import CaseOptions as CaseOptions
 from .declared import ContextGroups as ContextGroups
@@ -64,7 +65,6 @@ from .parsers import treatment_names as treatment_names
 from .parsers import two_fractions as two_fractions
 from .parsers import whole as whole
 from .process import hide_arguments as hide_arguments
-from .process import keep_interrupts as keep_interrupts
 from .request import CONTEXT as CONTEXT
 from .request import application as application
 from .request import command as command

@@ -10,6 +10,7 @@ from isotune.commands.options.declared import DeviceOption
 from isotune.commands.options.output import StoppedError
 from isotune.commands.options.parsers import choice, option, plain, whole
 from isotune.simulator.errors import InputError
+from isotune.simulator.io import heard
 
 if TYPE_CHECKING:
     from isotune.validation.spd.model import Corpus, Network
@@ -121,4 +122,5 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
+        heard()
         raise StoppedError("interrupted; the same command goes on from here") from error
