@@ -89,7 +89,8 @@ def techniques(
 def _overlapped(scenario: Scenario, name: str, best: Plan) -> list[tuple[str, Plan | None]]:
     """A strategy's even splits, and its best split where all are compared."""
     how = STRATEGIES[name]
-    if how.splits == "nothing":
+    unsuited = how.unsuited(scenario.model, scenario.workload.parallelism)
+    if how.splits == "nothing" or unsuited is not None:
         return []
     if not how.enumerable:
         return [(how.label, best_even(scenario, name, how.most_parts))]

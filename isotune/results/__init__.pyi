@@ -13,6 +13,8 @@ from .check import Errors as Errors
 from .check import Group as Group
 from .check import Score as Score
 from .check import Scores as Scores
+from .compare import Compared as Compared
+from .compare import Contender as Contender
 from .kinds import KINDS as KINDS
 from .machine import Machine as Machine
 from .measured_search import MeasuredSearch as MeasuredSearch

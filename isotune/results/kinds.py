@@ -5,6 +5,7 @@ from typing import Final
 from isotune.results._result import Result
 from isotune.results.calibration import Calibration
 from isotune.results.check import Check, Checks
+from isotune.results.compare import Compared
 from isotune.results.measured_search import MeasuredSearch
 from isotune.results.policy import FoundPolicy
 from isotune.results.prediction import Prediction
@@ -34,6 +35,7 @@ KINDS: Final[dict[str, type[Result]]] = {
         DropCheck,
         Traced,
         Steps,
+        Compared,
     )
 }
 """Every result by its kind."""

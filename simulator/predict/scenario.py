@@ -459,13 +459,17 @@ class Scenario:
         """The same with another prompt, batch, tp, ...
 
         Raises:
-            InputError: a `tp` that the machine or the model does not allow.
+            InputError: a `tp` that the machine or the model does not allow, or ranks that cannot
+                share the batch.
         """
         if self.workload.sequences and {"phase", "batch", "prompt"} & changes.keys():
             raise InputError(
                 f"a mixed batch ({self.workload.text}) has no other {', '.join(changes)}"
             )
-        return replace(self, workload=self.workload.model_copy(update=changes))
+        workload = self.workload.model_copy(update=changes)
+        if workload.contradiction:
+            raise InputError(f"workload: {workload.contradiction}")
+        return replace(self, workload=workload)
 
     def with_model(self, **changes: Any) -> Self:
         """The same with another number of blocks, ..."""

@@ -181,15 +181,20 @@ class Workload(Schema):
 
     @model_validator(mode="after")
     def _sizes_combine(self) -> Self:
-        if self.parallelism.contradiction:
-            raise ValueError(self.parallelism.contradiction)
+        if self.contradiction:
+            raise ValueError(self.contradiction)
+        return self
+
+    @property
+    def contradiction(self) -> str:
+        """Why the ranks cannot share this batch; empty where they can."""
         shortest = min(one.new_tokens for one in self.contents)
         if self.cp > 1 and (self.phase == "mixed" or shortest < 2 * self.cp):
-            raise ValueError(
+            return (
                 f"cp: {self.cp} groups of GPUs share the tokens of prompts of one length, at least "
                 f"{2 * self.cp} of them; a decode has one (allowed: 1)"
             )
-        return self
+        return self.parallelism.contradiction
 
     @property
     def _types_narrower(self) -> bool:

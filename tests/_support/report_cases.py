@@ -104,6 +104,8 @@ def results_in(folder: Path) -> Iterator[tuple[str, Path]]:
     one = ("--hw", "h100", "--model", "llama-2-7b", "--tp", "4", "--prompt", "2k")
     batch = ("--token-budget", "1k", "--mix", "8x1@500")
     yield "steps", saved(folder, "steps", "search", *one, *batch)
+    cases = ("--hw", "h100,a800", "--prompt", "2k", "--tp", "2", "--cp", "1,2")
+    yield "comparison", saved(folder, "comparison", "compare", "--model", "llama-2-7b", *cases)
     if all(map(find_spec, ("torch", "transformers", "safetensors"))):
         yield "validation", _validation(folder)
 

@@ -124,6 +124,7 @@ BRIEFLY = ("--tokens", "8", "--seconds", "0", "--device", "cpu")
 JSON = {
     ("search",): (*SMALL, "--trials", "4"),
     ("predict",): SMALL,
+    ("compare",): (*SMALL, "--tp", "2"),
     ("sweep",): (*SMALL, "--tp", "2", "--strategies", "serial,iso", "--jobs", "1", "-o", "s.csv"),
     ("hw", "list"): (),
     ("hw", "show"): ("a800",),

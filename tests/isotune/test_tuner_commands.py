@@ -157,7 +157,10 @@ def test_several_tp_and_batches_give_a_front_and_the_plan_of_the_best(capsys, tm
         (("search", "--hw", "a800", "--tp", "2,x"), "--tp: '2,x' is not a number above 0"),
         (("search", "--hw", "a800", "--tp", "2,16"), "tp: a800 has 8 GPUs, not 16"),
         (("search", "--hw", "a800", "--batch", "1,2", "--prompt", "1k:8k"), "with one --prompt"),
-        (("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"), "several --tp or --batch"),
+        (
+            ("search", "--hw", "a800", "--tp", "2,4", "--trace", "t.json"),
+            "several layouts or batches",
+        ),
         (("search", "--hw", "a800", "--tp", "2,4", "--storage", "sqlite:///x"), "one --tp"),
         (
             ("search", "--hw", "a800", "--prompt", "1k:2k", "--max-chunks", "2"),

@@ -110,7 +110,7 @@ def test_the_command_prints_the_steps(capsys):
         (("--mix", "8x1@500", "--prompt", "2k"), "needs --token-budget"),
         (("--mix", "8y1"), "'8y1' is not COUNTxNEW@CONTEXT"),
         (("--token-budget", "1k", "--prompt", "1k:2k"), "a range does not go with --token-budget"),
-        (("--token-budget", "1k", "--tp", "2,4"), "several --tp or --batch do not go"),
+        (("--token-budget", "1k", "--tp", "2,4"), "several layouts or batches do not go"),
         (("--token-budget", "1k", "--batch", "4"), "no --phase, no --batch"),
         (("--token-budget", "1k", "--trials", "4"), "--trials does not go with --token-budget"),
     ],

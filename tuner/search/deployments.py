@@ -147,7 +147,7 @@ def search_deployments(
             deployment it is asked about), or no plan that fits and keeps to the limits.
     """
     if options.objective is not None:
-        raise InputError("several --tp or --batch are compared by prediction, not by real runs")
+        raise InputError("several layouts or batches are compared by prediction, not by real runs")
     options.check()
     ranks = tuple(map(Parallelism.of, layouts))
     scenarios = {(one, batch): _placed(scenario, one, batch) for one in ranks for batch in batches}

@@ -16,7 +16,7 @@ from isotune.simulator.predict import Scenario
 class DeploymentSearch(TrialsOptions):
     """A search over several tensor-parallel sizes or batches."""
 
-    NAME: ClassVar = "several --tp or --batch"
+    NAME: ClassVar = "several layouts or batches"
     DEFAULT_OBJECTIVES: ClassVar = ("throughput", "latency")
 
     @classmethod

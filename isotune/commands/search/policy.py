@@ -90,13 +90,13 @@ class PolicySearch(SearchCase, LossyOptions, WrittenOptions):
         """The search with its files read.
 
         Raises:
-            InputError: several --tp or --batch, or what is refused in any search.
+            InputError: several layouts or batches, or what is refused in any search.
         """
         from isotune.tuner.search import Options
 
         if self.several:
             raise InputError(
-                "several --tp or --batch go with one --prompt, not with a range of them"
+                "several layouts or batches go with one --prompt, not with a range of them"
             )
         scenario = self.scenario()
         recovery = self.recovery(scenario, self.ranks(scenario))

@@ -56,8 +56,8 @@ class StepSearch(SearchCase, OutputOptions):
         Raises:
             InputError: several sizes, another phase, several prompts, or a prompt beside the mix.
         """
-        if any(len(axis or ()) > 1 for axis in (self.tp, self.batch)):
-            raise InputError("several --tp or --batch do not go with --token-budget or --mix")
+        if self.several:
+            raise InputError("several layouts or batches do not go with --token-budget or --mix")
         if self.prompt is not None and self.prompt.several:
             raise InputError("--prompt: a range does not go with --token-budget (allowed: 32k)")
         if self.phase not in (None, "prefill") or self.batch not in (None, (1,)):

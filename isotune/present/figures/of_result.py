@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from isotune.present.figures.accuracy import front_figure, perplexity_figure
+from isotune.present.figures.compare import compare_figure
 from isotune.present.figures.deployments import deployments_figure
 from isotune.present.figures.errors import errors_figure, fits_figure, groups_of
 from isotune.present.figures.latency import breakdown_figure, lengths_figure
@@ -65,6 +66,7 @@ def figures_of(result: Result, source: str, others: Sequence[Result] = ()) -> tu
         "validation": lambda: _validation(whole),
         "sensitivity": lambda: [_sensitivity(whole, others)],
         "trace": lambda: _traced(whole),
+        "comparison": lambda: [compare_figure(whole)],
     }
     if result.kind not in makers:
         return ()

@@ -1,5 +1,7 @@
 from .brief import brief_of as brief_of
 from .check import named as named
+from .compare import case_text as case_text
+from .compare import compare_section as compare_section
 from .measured_search import origin as origin
 from .of_result import section_of as section_of
 from .policy import crossover_text as crossover_text

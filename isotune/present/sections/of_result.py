@@ -25,6 +25,7 @@ _MAKERS = {
     "drop_check": "sensitivity.drop_check_section",
     "trace": "trace.trace_section",
     "steps": "steps.steps_section",
+    "comparison": "compare.compare_section",
 }
 
 

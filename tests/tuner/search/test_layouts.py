@@ -81,3 +81,10 @@ def test_a_layouts_key_is_read_back(ranks):
 def test_what_is_no_key_is_refused(key):
     with pytest.raises(ValueError, match="is no layout"):
         Parallelism.read(key)
+
+
+def test_a_layout_that_cannot_share_the_batch_is_left_out(make_scenario):
+    scenario = make_scenario(hardware="h200", phase="decode", batch=8, tp=2)
+    layouts, left_out = layouts_of(scenario, tp=(2,), cp=(1, 2))
+    assert layouts == (Parallelism(tp=2),)
+    assert "a decode has one" in left_out["tp2_cp2"]
