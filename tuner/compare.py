@@ -1,11 +1,19 @@
 """Machines, engines, layouts and techniques side by side, for one model and one batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import SERIAL, Prediction, Scenario, predict, saving_interval
+from isotune.simulator.predict import (
+    ENGINE_APART,
+    LAYOUT_APART,
+    SERIAL,
+    Prediction,
+    Scenario,
+    predict,
+    saving_interval,
+)
 from isotune.simulator.schedule import SEARCHABLE, Workload
 from isotune.tuner.exact import best_split
 from isotune.tuner.search import layouts_of
@@ -58,10 +66,17 @@ class Contender:
         return 1.0 - self.prediction.latency_s / first.prediction.latency_s
 
     def interval_beside(self, first: "Contender") -> tuple[float, float] | None:
-        """The 80 % interval of that saving; None between machines, whose errors nobody compared."""
+        """The 80 % interval of that saving; None between machines, whose errors nobody compared.
+
+        Errors of collectives cancel in one engine and on one layout only.
+        """
         if self.scenario.hardware != first.scenario.hardware:
             return None
-        return saving_interval(self.prediction.run, first.prediction.run)
+        ours, theirs = self.scenario.workload, first.scenario.workload
+        apart: Collection[str] = () if ours == theirs else LAYOUT_APART
+        if ours.engine != theirs.engine:
+            apart = ENGINE_APART
+        return saving_interval(self.prediction.run, first.prediction.run, apart)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +193,7 @@ def alternatives(found: Comparison) -> dict[Change, Contender]:
 def beats(one: Contender, other: Contender) -> bool:
     """Whether one is faster than another by more than the model's error.
 
-    On one machine what both share cancels; between machines the intervals must not meet.
+    On one machine the errors that both share cancel; between machines the intervals must not meet.
     """
     interval = one.interval_beside(other)
     if interval is not None:

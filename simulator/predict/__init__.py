@@ -9,6 +9,8 @@ from isotune.simulator.predict.simulated_run import ProgramCosts, SimulatedRun
 from isotune.simulator.predict.step_cost import CostModel, Message
 from isotune.simulator.predict.step_shape import Rows, StepCost, rows_of
 from isotune.simulator.predict.uncertainty import (
+    ENGINE_APART,
+    LAYOUT_APART,
     Z80,
     Factors,
     latency_interval,
@@ -16,6 +18,8 @@ from isotune.simulator.predict.uncertainty import (
 )
 
 __all__ = [
+    "ENGINE_APART",
+    "LAYOUT_APART",
     "SERIAL",
     "Z80",
     "CostModel",

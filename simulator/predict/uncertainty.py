@@ -3,7 +3,8 @@
 The errors of one class move together: every GEMM of a pass is too slow by the same unknown
 factor, baseline and plan alike. The pass is timed again with each class slower by one standard
 error; the changes, independent between classes, add up in quadrature. A saving is the difference
-of two passes that share their factors, so what both contain cancels.
+of two passes that share their factors, so what both contain cancels. Passes of other ranks or
+engines share those of their kernels, but not those of their collectives (`LAYOUT_APART`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,9 +15,18 @@ from typing import Protocol
 import numpy as np
 
 from isotune.simulator.architecture import Collective, Op
+from isotune.simulator.machine import CLASSES
 
 Z80 = 1.2815515594
 """Half width, in standard errors, of the interval that contains 80 % of a normal variable."""
+
+LAYOUT_APART = frozenset(("collectives", "skew", "contention"))
+"""Classes whose errors differ between layouts of one machine: other ranks, sizes and kinds.
+
+`experiments/layout_intervals.py` counts how often intervals hold with and without them.
+"""
+ENGINE_APART = LAYOUT_APART | {"runtime"}
+"""Classes whose errors differ between engines of one machine."""
 
 
 def classes_of(op: Op) -> frozenset[str]:
@@ -66,10 +76,19 @@ def latency_interval(run: Passes) -> tuple[float, float]:
     return run.latency * float(np.exp(-half)), run.latency * float(np.exp(half))
 
 
-def saving_interval(plan: Passes, serial: Passes) -> tuple[float, float]:
-    """The 80 % interval of 1 - plan / serial, a fraction; never above 1."""
+def saving_interval(
+    plan: Passes, serial: Passes, apart: Collection[str] = ()
+) -> tuple[float, float]:
+    """The 80 % interval of 1 - plan / serial, a fraction; never above 1.
+
+    The errors of the classes `apart` are independent in the two passes, all others the same.
+    """
     saving = 1.0 - plan.latency / serial.latency
-    pairs = zip(plan.shifted, serial.shifted, strict=True)
-    changes = [1.0 - ours / theirs - saving for ours, theirs in pairs]
+    changes: list[float] = []
+    for name, ours, theirs in zip(CLASSES, plan.shifted, serial.shifted, strict=True):
+        if name in apart:
+            changes += [1.0 - ours / serial.latency - saving, 1.0 - plan.latency / theirs - saving]
+        else:
+            changes.append(1.0 - ours / theirs - saving)
     half = Z80 * float(np.sqrt(np.sum(np.square(changes))))
     return saving - half, min(saving + half, 1.0)

@@ -3,7 +3,7 @@
 import pytest
 
 from isotune.simulator.errors import InputError
-from isotune.simulator.predict import predict
+from isotune.simulator.predict import predict, saving_interval
 from isotune.tuner.compare import alternatives, beats, compare, name_of
 
 SIZES = {"tp": (4, 8), "ep": (1,), "cp": (1, 2), "dp": (1, 2)}
@@ -44,6 +44,19 @@ def test_savings_are_against_the_first_and_certain_on_one_machine_only(found):
         interval = one.interval_beside(first)
         assert (interval is None) == (one.scenario.hardware.name != "h100")
         assert interval is None or interval[0] <= saved <= interval[1]
+
+
+def test_errors_of_collectives_cancel_in_one_case_only(found):
+    first = found.contenders[0]
+    for one in found.contenders:
+        if one.scenario.hardware != first.scenario.hardware:
+            continue
+        low, high = one.interval_beside(first)
+        least, most = saving_interval(one.prediction.run, first.prediction.run)
+        if one.scenario == first.scenario:
+            assert (low, high) == (least, most)
+        else:
+            assert low < least < most < high
 
 
 def test_what_is_changed_alone_is_the_only_difference(found):

@@ -1,11 +1,20 @@
 """Error bars: what widens them, what cancels, and what they must contain."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from math import hypot
 
 import pytest
 
 from isotune.simulator.machine import CLASSES, Errors, HardwareProfile, read_profile
-from isotune.simulator.predict import Z80, Factors, Scenario, predict
+from isotune.simulator.predict import (
+    ENGINE_APART,
+    LAYOUT_APART,
+    Z80,
+    Factors,
+    Scenario,
+    predict,
+    saving_interval,
+)
 from isotune.simulator.schedule import Plan, simulate
 
 MakeScenario = Callable[..., Scenario]
@@ -57,6 +66,22 @@ def test_what_baseline_and_plan_share_cancels_from_a_saving(make_scenario: MakeS
     relative = (high - low) / (2 * found.latency_s)
     saving = (found.saving_interval[1] - found.saving_interval[0]) / 2
     assert saving < 0.25 * relative
+
+
+def test_errors_that_two_passes_do_not_share_count_for_each_of_them(
+    make_scenario: MakeScenario,
+) -> None:
+    wide, narrow = (predict(make_scenario(hardware="h100", tp=tp)).run for tp in (8, 4))
+
+    def width(apart: Collection[str]) -> float:
+        low, high = saving_interval(wide, narrow, apart)
+        assert (low + high) / 2 == pytest.approx(1 - wide.latency / narrow.latency)
+        return high - low
+
+    assert width(()) < width(LAYOUT_APART) < width(ENGINE_APART) < width(CLASSES)
+    relative = [shifted / run.latency - 1 for run in (wide, narrow) for shifted in run.shifted]
+    first_order = 2 * Z80 * wide.latency / narrow.latency * hypot(*relative)
+    assert width(CLASSES) == pytest.approx(first_order, rel=0.1)
 
 
 def test_the_serial_plan_saves_nothing_for_certain(make_scenario: MakeScenario) -> None:
