@@ -2,7 +2,6 @@
 
 from pydantic import BaseModel
 
-from isotune.simulator.errors import InputError
 from isotune.simulator.io import checked
 from isotune.simulator.machine.inherit import DERIVED_ERROR_FACTOR
 from isotune.simulator.machine.profile import HardwareProfile
@@ -10,7 +9,7 @@ from isotune.simulator.machine.profile import HardwareProfile
 _HEAD = """\
 # {name}: a template. Replace every figure by your machine's, and every source by yours.
 # Quantities carry their unit; bandwidths of links are per GPU and one direction.
-# What is not here (kernels, collectives, runtime) is inherited from {base} and scaled to these
+# What is not here (kernels, collectives, runtime) is inherited from {kernels} and scaled to these
 # figures, with wider intervals. With measurements of your own:
 #   isotune calibrate TABLE --base {name}.yaml -o {name}-calibrated.yaml
 name: {name}
@@ -19,8 +18,8 @@ description: {name}, specification to be filled in
 _TAIL = """\
 # the measured machine whose kernels yours resembles most, and (if its link is of another kind)
 # the one whose collectives it resembles most
-derived_from: {base}
-# collectives_from: l40s
+derived_from: {kernels}
+{collectives}
 derived_error_factor: {factor:g}  # widens intervals, 1 to 10
 # several such nodes:
 # inter_node:
@@ -34,18 +33,23 @@ sources:
 
 
 def template(name: str, base: HardwareProfile) -> str:
-    """YAML text of a profile that inherits from `base` and starts with its specification.
+    """YAML text of a profile that starts with the specification of `base`.
+
+    It inherits from `base`, or from the measured machine that `base` itself is derived from.
 
     Raises:
-        InputError: a name that is none, or a base that is itself derived.
+        InputError: a name that is none.
     """
-    if base.derived_from is not None:
-        raise InputError(
-            f"--from: {base.name} is itself derived; use the measured {base.derived_from}"
-        )
     checked(HardwareProfile, base.model_dump() | {"name": name}, "NAME")
     sections = "".join(_section(key, getattr(base, key)) for key in ("gpu", "node"))
-    values = {"name": name, "base": base.name, "factor": DERIVED_ERROR_FACTOR}
+    links = base.collectives_from
+    values = {
+        "name": name,
+        "base": base.name,
+        "kernels": base.derived_from or base.name,
+        "collectives": f"collectives_from: {links}" if links else "# collectives_from: l40s",
+        "factor": max(DERIVED_ERROR_FACTOR, base.derived_error_factor),
+    }
     return _HEAD.format(**values) + sections + _TAIL.format(**values)
 
 

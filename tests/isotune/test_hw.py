@@ -53,7 +53,6 @@ def test_new_writes_a_template_that_predicts_at_once(tmp_path, capsys):
     ("arguments", "complaint"),
     [
         (("hw", "new", "two words"), "name"),
-        (("hw", "new", "mine", "--from", "h800"), "use the measured h100"),
         (("hw", "diff", "h100", "h1000"), "did you mean h100"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import AliasChoices, Field
 
+from isotune import hw_profiles
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import (
     BYTES,
@@ -20,13 +21,18 @@ from isotune.simulator.io import (
     printable,
     read_yaml,
 )
-from isotune.simulator.machine import DERIVED_ERROR_FACTOR, HardwareProfile
+from isotune.simulator.machine import DERIVED_ERROR_FACTOR, HardwareProfile, read_profile
 from isotune.validation.importers.topo import PCIE, Topology
 
 NVLINK_RATE = 25e9
-"""Bytes per second of one NVLink 3 or 4, one direction; NVLink 5 has twice that."""
+"""Bytes per second of one NVLink 2, 3 or 4, one direction (NVIDIA's data sheets)."""
+NVLINK_5_RATE = 50e9
+"""The same of NVLink 5."""
+_NVLINKS = 18
+"""The most NVLinks that a GPU has; more bandwidth than these have is NVLink 5."""
 
 PCIE_4 = 31.5e9
+PCIE_5 = 63e9
 NVLINK_OVER_PCIE = 1.5
 """An intra-node bandwidth this many times PCIe's is NVLink."""
 
@@ -74,8 +80,8 @@ def from_aiconfigurator(path: Path, name: str, base: HardwareProfile, nodes: int
     The file has no SM count and no cache size: those are `base`'s, marked as assumed.
 
     Raises:
-        InputError: not such a file, a field that is missing or no positive number, a derived
-            base, or several nodes without `inter_node_bw`.
+        InputError: not such a file, a field that is missing or no positive number, or several
+            nodes without `inter_node_bw`.
     """
     data = read_yaml(path)
     gpu = _part(_AicGpu, data, "gpu", path)
@@ -119,25 +125,24 @@ def from_aiconfigurator(path: Path, name: str, base: HardwareProfile, nodes: int
 def from_topology(topology: Topology, name: str, base: HardwareProfile, file: str) -> str:
     """YAML text of a profile of `base`'s GPUs joined as a `nvidia-smi topo -m` dump says.
 
-    Raises:
-        InputError: a derived base.
+    Without a switch the NVLinks to all others count: a ring over them uses every one.
     """
     pcie = topology.pcie_pairs
     if pcie:
-        rate, why = (
-            (base.node.link_bandwidth, base.name)
-            if base.node.link == "pcie"
-            else (PCIE_4, "PCI Express 4.0 x16")
-        )
+        rate, why = _pcie(base)
         source = (
             f"{file}, nvidia-smi topo -m - {len(pcie)} of {len(topology.links)} pairs have PCIe "
             f"only, the farthest over {PCIE[topology.farthest]}; bandwidth assumed - {why}"
         )
     else:
-        rate = topology.nvlinks * NVLINK_RATE
+        each = _nvlink_rate(base)
+        links, how = topology.nvlinks, "to each other GPU, over a switch"
+        if topology.nvlinks_of_each * each <= base.node.link_bandwidth:
+            links, how = topology.nvlinks_of_each, "to all other GPUs together, without a switch"
+        rate = links * each
         source = (
-            f"{file}, nvidia-smi topo -m - {topology.nvlinks} NVLinks of 25 GB/s each (NVLink 3 "
-            "and 4; 50 GB/s on NVLink 5)"
+            f"{file}, nvidia-smi topo -m - {links} NVLinks {how}, {each / 1e9:g} GB/s each, as "
+            f"{base.name} has"
         )
     joined = Node(
         gpus=topology.gpus,
@@ -149,6 +154,25 @@ def from_topology(topology: Topology, name: str, base: HardwareProfile, file: st
     spec = base.model_dump(mode="json", exclude_none=True)["gpu"]
     sources = {"gpu": base.source_of("gpu") or f"as {base.name}"}
     return _text(name, f"{base.name}'s GPUs, joined as in {file}", base, spec, joined, sources)
+
+
+def _nvlink_rate(base: HardwareProfile) -> float:
+    """Bytes per second of one of `base`'s NVLinks, one direction."""
+    return NVLINK_5_RATE if base.node.link_bandwidth > _NVLINKS * NVLINK_RATE else NVLINK_RATE
+
+
+def _pcie(base: HardwareProfile) -> tuple[float, str]:
+    """Bytes per second of the PCIe of `base`'s GPUs, one direction, and who says so."""
+    if base.node.link == "pcie":
+        return base.node.link_bandwidth, base.name
+    measured = base.derived_from or base.name
+    for name in hw_profiles.names():
+        other = read_profile(name)
+        if other.derived_from == measured and other.node.link == "pcie":
+            return other.node.link_bandwidth, f"as {other.name}, the same chip on PCIe"
+    if base.gpu.fp8 is not None:
+        return PCIE_5, "PCI Express 5.0 x16, which NVLink machines with fp8 have"
+    return PCIE_4, "PCI Express 4.0 x16"
 
 
 def _part(table: type[Any], data: dict[str, Any], key: str, path: Path) -> Any:
@@ -176,16 +200,13 @@ def _text(
     sources: dict[str, str],
     inter_node: dict[str, Any] | None = None,
 ) -> str:
-    if base.derived_from is not None:
-        raise InputError(
-            f"--from: {base.name} is itself derived; use the measured {base.derived_from}"
-        )
     if node.link == "nvlink" and base.node.link != "nvlink":
         raise InputError(
             f"{description}: {node.bandwidth / 1e9:g} GB/s between GPUs is NVLink, which "
             f"{base.name} has not (take a relative with NVLink, or correct the figure)"
         )
-    other_link = {} if node.link == base.node.link else {"collectives_from": PCIE_RELATIVE}
+    relative = base.collectives_from if node.link == base.node.link else PCIE_RELATIVE
+    other_link = {} if relative is None else {"collectives_from": relative}
     data = {
         "name": name,
         "description": description,
@@ -197,7 +218,7 @@ def _text(
             "peer_to_peer": node.peer_to_peer,
         },
         **({"inter_node": inter_node} if inter_node else {}),
-        "derived_from": base.name,
+        "derived_from": base.derived_from or base.name,
         **other_link,
         "derived_error_factor": DERIVED_ERROR_FACTOR,
         "sources": sources | {"node": node.source},

@@ -2,21 +2,39 @@
 
 The log states its own columns in a comment line that starts with `size`; times are
 microseconds, for the out-of-place call first and the in-place call second. Ranks are the
-`#  Rank` lines. Older versions have no `root` column and call `#wrong` `error`.
+`#  Rank` lines of a run; a file may hold several runs, each with its own. Older versions have no
+`root` column and call `#wrong` `error`. What mpirun, srun and kubectl put before a line, and what
+other programs print between the lines, is passed over.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import LARGEST, Dtype, csv_text, read_text
 from isotune.simulator.number_types import number_type
 
-_RANK = re.compile(r"#?\s*Rank\s+\d+\s.*?Pid\s+\d+\s+on\s+(\S+)\s+device")
-_TEST = re.compile(r"Collective test starting:\s*(\S+)")
+_RANK = re.compile(r"#?\s*Rank\s+(\d+)\s.*?Pid\s+\d+\s+on\s+(\S+)\s+device")
+_TEST = re.compile(r"\b([a-z]+(?:_[a-z]+)*_perf)\b")
+_FORCED = re.compile(r"\bNCCL_(?:ALGO|PROTO)=[A-Za-z0-9_,^]{1,40}")
 _VERSION = re.compile(r"nccl-library=(\d{1,9})\b")
-_PREFIX = re.compile(r"^\[\d+,\d+\]<std(?:out|err)>:\s?")
+_RUN = re.compile(r"#?\s*nThread\s+\d+\s+nGpus\s+\d+")
+_FAILED = re.compile(r"Test (?:NCCL|CUDA) failure|Out of bounds values\s*:\s*\d+\s+FAILED")
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PREFIX = re.compile(
+    r"(?:\[\d+,\d+\]<std(?:out|err)>:"  # mpirun --tag-output
+    r"|\[\d+\](?=\s)"  # the rank alone
+    r"|\d+:(?=\s|$)"  # srun --label
+    r"|\[?pod/[^\s\]]+\]?(?=\s)"  # kubectl logs --prefix
+    r"|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?=\s|$)"  # kubectl logs --timestamps
+    r")\s*"
+)
+_NUMBERS = re.compile(r"\d+\s+\d+\s")
+_INSIDE = re.compile(r"\[\d+\]")
+_ALL_REDUCE = "all_reduce_perf"
+_CLEAR = 1.0
+"""GB/s from which two printed bandwidths tell collectives apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,45 +50,136 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """The measurements of a log and the NCCL that made them (`2.19.4`, or empty)."""
+    """The measurements of a log, and the NCCL that made them (`2.19.4`, or empty).
+
+    `left_out` counts the rows of other collectives; `forced` are settings of NCCL that a command
+    in the log makes, such as `NCCL_ALGO=RING`.
+    """
 
     rows: tuple[Measured, ...]
     nccl: str
+    left_out: dict[str, int] = field(default_factory=dict)
+    forced: tuple[str, ...] = ()
 
 
-def read_log(path: Path, *, in_place: bool = False) -> Log:
-    """The all-reduces of an nccl-tests log of one node.
+def read_log(path: Path, *, in_place: bool = False, ranks: int | None = None) -> Log:
+    """The all-reduces of an nccl-tests log of one node, which may hold several runs.
+
+    Args:
+        path: the log.
+        in_place: take the in-place times.
+        ranks: ranks of every run, where the log has lost its `#  Rank` lines.
 
     Raises:
-        InputError: names the line: another collective, several hosts, no rank lines, no column
-            line, an unknown type or reduction, a number that is none, or a failed test.
+        InputError: names the line: several hosts, no rank lines, one rank, no column line, an
+            unknown type or reduction, a number that is none, wrong results, or a failed test.
+            Or the log holds other collectives only.
     """
-    hosts: list[str] = []
-    columns: list[str] = []
-    rows: list[Measured] = []
-    nccl = ""
+    reader = _Reader(path, in_place, ranks)
     for number, raw in enumerate(read_text(path).splitlines(), 1):
-        line = _PREFIX.sub("", raw).strip()
-        where = f"{path}: line {number}"
-        _check_test(line, where)
-        found = _RANK.search(line)
+        reader.read(_plain(raw), number)
+    if not reader.rows:
+        found = ", ".join(reader.left_out)
+        reason = f"it holds {found}" if found else "is this the output of all_reduce_perf?"
+        raise InputError(f"{path}: no all-reduce rows ({reason})")
+    return Log(
+        rows=tuple(reader.rows),
+        nccl=reader.nccl,
+        left_out=reader.left_out,
+        forced=tuple(dict.fromkeys(reader.forced)),
+    )
+
+
+def _plain(raw: str) -> str:
+    """A line without what launchers and terminals put around it."""
+    line = _ESCAPE.sub("", raw).strip()
+    while match := _PREFIX.match(line):
+        line = line[match.end() :]
+    return line
+
+
+class _Reader:
+    """A log as far as it is read: the run at hand, and the rows so far."""
+
+    def __init__(self, path: Path, in_place: bool, ranks: int | None) -> None:
+        self.rows: list[Measured] = []
+        self.left_out: dict[str, int] = {}
+        self.forced: list[str] = []
+        self.nccl = ""
+        self._path, self._in_place, self._given = path, in_place, ranks
+        self._test = self._next_test = ""
+        self._columns: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """A run begins; the command before it has said which."""
+        self._hosts: dict[int, str] = {}
+        self._measured = False
+        self._test, self._next_test = self._next_test, ""
+
+    def read(self, line: str, number: int) -> None:
+        """One line."""
+        where = f"{self._path}: line {number}"
+        if _FAILED.search(line):
+            raise InputError(f"{where}: the test failed ({line[:80]})")
         words = line.lstrip("#").split()
-        if found:
-            hosts.append(found.group(1))
+        if match := _RANK.search(line):
+            self._rank(int(match.group(1)), match.group(2), where)
         elif match := _VERSION.search(line):
-            nccl = _version(int(match.group(1)))
+            self.nccl = _version(int(match.group(1)))
         elif words[:2] == ["size", "count"]:
-            columns = words
-        elif line.startswith("#") or not line or not line[0].isdigit():
-            continue
-        else:
-            row = _row(line.split(), columns, len(hosts), in_place, number, where)
-            rows += [row] if row.message_bytes else []
-    if not rows:
-        raise InputError(f"{path}: no all-reduce rows (is this the output of all_reduce_perf?)")
-    if len(set(hosts)) > 1:
-        raise InputError(f"{path}: {len(set(hosts))} hosts; a table holds all-reduces of one node")
-    return Log(rows=tuple(rows), nccl=nccl)
+            self._columns = words
+        elif _RUN.match(line):
+            # Processes that each say so belong to one run; what was measured ends a run.
+            if self._measured or self._next_test:
+                self._begin()
+        elif match := _TEST.search(line):
+            self._named(match.group(1), line)
+        elif _NUMBERS.match(line):
+            self._row(_INSIDE.sub(" ", line).split(), number, where)
+
+    def _named(self, test: str, line: str) -> None:
+        if "concluded" in line:
+            return
+        self.forced += _FORCED.findall(line)
+        self._next_test = test
+        if self._measured or line.startswith("#"):
+            self._begin()
+
+    def _rank(self, rank: int, host: str, where: str) -> None:
+        if self._measured:
+            self._begin()
+        if rank in self._hosts:
+            raise InputError(
+                f"{where}: rank {rank} a second time: processes that do not know of each other "
+                "(nccl-tests built without MPI=1?)"
+            )
+        self._hosts[rank] = host
+        if (hosts := len(set(self._hosts.values()))) > 1:
+            raise InputError(f"{where}: {hosts} hosts; a table holds all-reduces of one node")
+
+    def _ranks(self, where: str) -> int:
+        known = len(self._hosts)
+        if self._given is not None and known not in (0, self._given):
+            raise InputError(f"{where}: --ranks is {self._given}, but the run has {known} ranks")
+        ranks = known or self._given or 0
+        if ranks < 2:
+            hint = "" if known else ", or --ranks"
+            raise InputError(
+                f"{where}: {ranks} '#  Rank' lines before it; an all-reduce needs 2 ranks{hint}"
+            )
+        return ranks
+
+    def _row(self, words: list[str], number: int, where: str) -> None:
+        self._measured = True
+        other = self._test if self._test not in ("", _ALL_REDUCE) else ""
+        if not other and "type" in self._columns and "redop" not in self._columns:
+            other = "a collective without reduction"
+        if other:
+            self.left_out[other] = self.left_out.get(other, 0) + 1
+            return
+        row = _row(words, self._columns, self._ranks(where), self._in_place, number, where)
+        self.rows += [row] if row.message_bytes else []
 
 
 def table_text(log: Log, *, hw: str, source: str) -> str:
@@ -92,27 +201,18 @@ def table_text(log: Log, *, hw: str, source: str) -> str:
     return csv_text(columns, records)
 
 
-def _check_test(line: str, where: str) -> None:
-    test = _TEST.search(line)
-    if test and not test.group(1).startswith("all_reduce"):
-        raise InputError(f"{where}: {test.group(1)} measures another collective (all_reduce_perf)")
-    if "Test NCCL failure" in line or "Test CUDA failure" in line:
-        raise InputError(f"{where}: the test failed ({line[:80]})")
-
-
 def _row(
     words: list[str], columns: list[str], ranks: int, in_place: bool, number: int, where: str
 ) -> Measured:
     if not columns:
         raise InputError(f"{where}: numbers before the line that names their columns")
-    if ranks < 2:
-        raise InputError(f"{where}: {ranks} '#  Rank' lines before it; an all-reduce needs 2 ranks")
-    if len(words) != len(columns):
-        raise InputError(f"{where}: {len(words)} values for {len(columns)} columns")
     times = [i for i, name in enumerate(columns) if name == "time"]
     if len(times) != 2 or "type" not in columns:
         raise InputError(f"{where}: expected a type column and two time columns")
+    if len(words) != len(columns):
+        raise InputError(f"{where}: {len(words)} values for {len(columns)} columns")
     cells = dict(zip(columns, words, strict=True))
+    _check_results(columns, words, ranks, where)
     try:
         dtype = number_type(cells["type"]).name
     except InputError as error:
@@ -130,6 +230,27 @@ def _row(
         latency_us=latency,
         line=number,
     )
+
+
+def _check_results(columns: list[str], words: list[str], ranks: int, where: str) -> None:
+    """Refuse results that are wrong, and bandwidths that are those of another collective.
+
+    nccl-tests prints busbw = 2 (n - 1) / n algbw for an all-reduce of n ranks, and half of that
+    for a reduce-scatter (doc/PERFORMANCE.md there).
+    """
+    cells = list(zip(columns, words, strict=True))
+    wrong = [word for name, word in cells if name == "#wrong" and word not in ("0", "N/A")]
+    if wrong:
+        raise InputError(f"{where}: column #wrong: {wrong[0]:.40} wrong values")
+    rates = [[word for name, word in cells if name == kind] for kind in ("algbw", "busbw")]
+    if not all(rates):
+        return
+    alg, bus = (_number(rate[0], "algbw", where) for rate in rates)
+    if alg >= _CLEAR and bus < 0.75 * 2 * (ranks - 1) / ranks * alg:
+        raise InputError(
+            f"{where}: busbw is {bus / alg:.2f} of algbw, which is not an all-reduce of {ranks} "
+            "ranks (another collective, or other ranks?)"
+        )
 
 
 def _number(text: str, column: str, where: str) -> float:

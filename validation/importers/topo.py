@@ -12,6 +12,8 @@ from pathlib import Path
 from isotune.simulator.errors import InputError
 from isotune.simulator.io import read_text
 
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_AMD = re.compile(r"ROCm System Management|Weight between two GPUs|XGMI")
 _NVLINK = re.compile(r"NV([1-9][0-9]?)$")
 PCIE = {
     "PIX": "one PCIe switch",
@@ -41,6 +43,16 @@ class Topology:
         return min((int(m.group(1)) if m else 0 for m in counts), default=0)
 
     @property
+    def nvlinks_of_each(self) -> int:
+        """NVLinks to all others together, of the GPU that has fewest."""
+        totals = [0] * self.gpus
+        for pair, link in self.links.items():
+            found = _NVLINK.match(link)
+            for gpu in pair if found else ():
+                totals[gpu] += int(found.group(1)) if found else 0
+        return min(totals)
+
+    @property
     def farthest(self) -> str:
         """The longest PCIe way between two GPUs, or empty if all pairs have NVLink."""
         used = [link for link in PCIE if link in self.links.values()]
@@ -54,7 +66,12 @@ def read_topology(path: Path) -> Topology:
         InputError: names the line: no matrix, a GPU's row missing, too short or out of order,
             an unknown kind of link, or a pair that reads differently from its two ends.
     """
-    lines = list(enumerate(read_text(path).splitlines(), 1))
+    text = _ESCAPE.sub("", read_text(path))  # nvidia-smi underlines the heading
+    if _AMD.search(text):
+        raise InputError(
+            f"{path}: this is rocm-smi's topology, which is not read (allowed: nvidia-smi topo -m)"
+        )
+    lines = list(enumerate(text.splitlines(), 1))
     start = next((i for i, (_, line) in enumerate(lines) if line.split()[:1] == ["GPU0"]), None)
     if start is None:
         raise InputError(f"{path}: no matrix that starts with GPU0 (nvidia-smi topo -m prints it)")

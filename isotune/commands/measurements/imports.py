@@ -32,6 +32,12 @@ class ImportNcclTests(OutputOptions):
     output: Annotated[Path, output_option("Table to write (.csv).")]
     hw: Annotated[str, plain("--hw", "NAME", "Name of the machine in the table.")] = ""
     in_place: Annotated[bool, typer.Option("--in-place", help="Take the in-place times.")] = False
+    ranks: Annotated[
+        int | None,
+        option(
+            "--ranks", whole(2, 1024), "N", "Ranks of every run, if the log does not list them."
+        ),
+    ] = None
 
     def run(self) -> None:
         """Write the table."""
@@ -39,13 +45,24 @@ class ImportNcclTests(OutputOptions):
 
         check_writable(self.output)
         _check_name(self.hw)
-        read = read_log(self.log, in_place=self.in_place)
-        source = f"nccl-tests {read.nccl}".strip()
+        read = read_log(self.log, in_place=self.in_place, ranks=self.ranks)
+        source = " ".join(filter(None, ("nccl-tests", read.nccl, *read.forced)))
         write_text(self.output, table_text(read, hw=self.hw, source=source))
         ranks = sorted({row.ranks for row in read.rows})
+        notes = [f"note: left out {rows} rows of {test}" for test, rows in read.left_out.items()]
+        if read.forced:
+            notes.append(f"note: {', '.join(read.forced)}: not what NCCL would choose by itself")
         self.emit(
-            Answer.of("imported_log", rows=len(read.rows), ranks=ranks, table=str(self.output)),
-            f"wrote {self.output}: {len(read.rows)} rows, {ranks[0]} ranks; "
+            Answer.of(
+                "imported_log",
+                rows=len(read.rows),
+                ranks=ranks,
+                table=str(self.output),
+                left_out=read.left_out,
+                forced=read.forced,
+            ),
+            *notes,
+            f"wrote {self.output}: {len(read.rows)} rows, {', '.join(map(str, ranks))} ranks; "
             f"fit with: isotune calibrate {self.output} --base NAME -o my-node.yaml",
         )
 

@@ -194,9 +194,17 @@ def test_the_template_loads_as_it_is(tmp_path):
     assert read_profile(str(path)).max_ranks == 16
 
 
-def test_a_template_needs_a_measured_base_and_a_name_that_is_one():
-    with pytest.raises(InputError, match="h800 is itself derived; use the measured h100"):
-        template("new", read_profile("h800"))
+@pytest.mark.parametrize("name", ["h20", "h800", "a100-pcie"])
+def test_a_template_from_a_derived_machine_has_its_specification_and_its_relatives(tmp_path, name):
+    base, path = read_profile(name), tmp_path / "new.yaml"
+    path.write_text(template("new", base))
+    new = read_profile(str(path))
+    assert (new.gpu, new.node) == (base.gpu, base.node)
+    assert (new.derived_from, new.collectives_from) == (base.derived_from, base.collectives_from)
+    assert (new.gemm, new.collectives) == (base.gemm, base.collectives)
+
+
+def test_a_template_needs_a_name_that_is_one():
     with pytest.raises(InputError, match="name"):
         template("two words", read_profile("h100"))
 

@@ -125,6 +125,52 @@ def test_a_topology_counts_nvlinks_and_passes_over_network_cards(tmp_path):
     assert (topology.gpus, topology.nvlinks, topology.pcie_pairs) == (3, 12, ())
 
 
+def test_the_escape_codes_of_nvidia_smi_are_no_part_of_the_heading(tmp_path):
+    heading, rest = NVLINK.split("\n", 1)
+    underlined = f"\t\x1b[4m{heading.strip()}\x1b[0m\n{rest}"
+    plain, coloured = (read_topology(file(tmp_path, text)) for text in (NVLINK, underlined))
+    assert coloured == plain
+
+
+def test_the_topology_of_rocm_smi_is_refused_by_name(tmp_path):
+    text = "==== ROCm System Management Interface ====\n       GPU0   GPU1\nGPU0   0      52\n"
+    with pytest.raises(InputError, match="rocm-smi's topology, which is not read"):
+        read_topology(file(tmp_path, text))
+
+
+def _all_to_all(gpus, link):
+    rows = [
+        "\t".join([f"GPU{i}", *("X" if i == j else link for j in range(gpus)), "0-63"])
+        for i in range(gpus)
+    ]
+    return "\n".join(["\t" + "\t".join(f"GPU{i}" for i in range(gpus)), *rows]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("base", "gpus", "link", "bandwidth"),
+    [
+        ("h100", 4, "NV6", 450e9),  # four GPUs joined directly: three times six links
+        ("a100", 4, "NV4", 300e9),
+        ("a100", 8, "NV12", 300e9),  # a switch: the twelve links to each are the same twelve
+        ("h100", 2, "NV18", 450e9),
+        ("h800", 3, "NV8", 200e9),
+        ("b200", 8, "NV18", 900e9),  # NVLink 5
+        ("h20", 8, "NV18", 450e9),
+        ("h100", 8, "SYS", 63e9),  # PCI Express 5, as h100-pcie
+        ("a100", 8, "SYS", 31.5e9),
+        ("h20", 8, "SYS", 63e9),
+        ("rtx3090", 4, "PHB", 31.5e9),
+    ],
+)
+def test_links_add_up_to_what_the_machine_has(tmp_path, capsys, base, gpus, link, bandwidth):
+    dump, output = file(tmp_path, _all_to_all(gpus, link), "topo.txt"), tmp_path / "mine.yaml"
+    assert run(capsys, "import", "topo", dump, "--from", base, "-o", output)[0] == 0
+    mine, relative = read_profile(str(output)), read_profile(base)
+    assert mine.node.link_bandwidth == bandwidth
+    assert mine.gpu == relative.gpu, "the GPU of a derived machine is its own"
+    assert mine.derived_from == (relative.derived_from or base)
+
+
 def test_pairs_with_pcie_only_are_spotted(tmp_path, capsys):
     dump = file(tmp_path, BRIDGED, "topo.txt")
     topology = read_topology(dump)

@@ -68,7 +68,11 @@ def test_mpi_prefixes_are_no_part_of_a_line(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("all_reduce_perf", "broadcast_perf", "line 2: broadcast_perf measures another"),
+        ("all_reduce_perf", "broadcast_perf", "no all-reduce rows .it holds broadcast_perf."),
+        ("      0     9.75", "      7     9.75", "line 13: column #wrong: 7 wrong values"),
+        ("values : 0 OK", "values : 2 FAILED", "line 15: the test failed"),
+        ("8.50    8.50", "8.50    4.25", "line 14: busbw is 0.50 of algbw, which is not an all"),
+        ("Rank  1", "Rank  0", "line 7: rank 0 a second time"),
         ("node1 device  1", "node2 device  1", "2 hosts; a table holds all-reduces of one node"),
         ("#  Rank  1", "#  Rnk  1", "line 12: 1 '#  Rank' lines before it"),
         ("#       size", "#       sz", "line 12: numbers before the line that names"),
@@ -94,6 +98,98 @@ def test_anything_odd_is_one_line_with_its_line(tmp_path, old, new, complaint):
     with pytest.raises(InputError, match=complaint) as caught:
         read_log(log(tmp_path, NEW.replace(old, new, 1)))
     assert "\n" not in str(caught.value)
+
+
+RUN = """\
+{command}
+# nThread 1 nGpus {ranks} minBytes 8 maxBytes 128 step: 2(factor) warmup iters: 5 iters: 20
+# Using devices
+{devices}
+#       size         count      type   redop    root     time   algbw   busbw #wrong     time   algbw   busbw #wrong
+   {size}        262144     float     sum      -1   {time}    0.10    0.18      0    95.00    0.10    0.18      0
+# Out of bounds values : 0 OK
+"""
+
+
+def run(ranks, time, command="./all_reduce_perf -g 2", size=1048576):
+    devices = "\n".join(
+        f"#  Rank {rank:2d} Group  0 Pid   7 on  node1 device {rank:2d} [0x16] GPU"
+        for rank in range(ranks)
+    )
+    return RUN.format(command=command, ranks=ranks, devices=devices, size=size, time=time)
+
+
+def test_each_run_of_a_file_has_its_own_ranks(tmp_path):
+    read = read_log(log(tmp_path, run(2, 60.5) + run(4, 80.5) + run(8, 99.5)))
+    assert [(r.ranks, r.latency_us) for r in read.rows] == [(2, 60.5), (4, 80.5), (8, 99.5)]
+
+
+def test_other_collectives_of_a_file_are_left_out_and_named(tmp_path):
+    old = (
+        run(2, 16.5, "./all_gather_perf -g 2")
+        .replace("redop    root", "")
+        .replace("sum      -1", "")
+    )
+    text = run(2, 60.5) + run(2, 30.5, "mpirun -np 2 ./build/reduce_scatter_perf") + old
+    read = read_log(log(tmp_path, text))
+    assert [r.latency_us for r in read.rows] == [60.5]
+    assert read.left_out == {"reduce_scatter_perf": 1, "all_gather_perf": 1}
+
+
+def test_a_setting_that_a_command_forces_is_told(tmp_path, capsys):
+    forced = run(2, 60.5, "NCCL_ALGO=RING ./all_reduce_perf") + run(
+        2, 50.5, "NCCL_ALGO=TREE ./all_reduce_perf"
+    )
+    path = tmp_path / "table.csv"
+    with pytest.raises(SystemExit):
+        main(["import", "nccl-tests", str(log(tmp_path, forced)), "-o", str(path)])
+    assert "NCCL_ALGO=RING, NCCL_ALGO=TREE: not what NCCL would choose" in capsys.readouterr().out
+    assert read_table(path).sources_of("all_reduce") == (
+        "nccl-tests NCCL_ALGO=RING NCCL_ALGO=TREE",
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "[0] ",
+        "3: ",
+        "2025-03-14T10:00:00.123Z ",
+        "[pod/nccl/worker] 2025-03-14T10:00:00Z ",
+        "[1,0]<stderr>:",
+        "\x1b[32m",
+    ],
+)
+def test_what_launchers_and_terminals_put_before_a_line_is_passed_over(tmp_path, prefix):
+    tagged = "".join(f"{prefix}{line}\n" for line in NEW.splitlines())
+    assert read_log(log(tmp_path, tagged)).rows == read_log(log(tmp_path, NEW)).rows
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "8 more processes have sent help message help-mtl-ofi.txt / OFI call fail",
+        "10.0.0.5:77:90 [3] NCCL INFO comm 0x7f rank 3 nranks 8 cudaDev 3 - Init COMPLETE",
+        "node1:77:90 [0] NCCL INFO Connected all rings",
+        "WARNING: Open MPI accepted a TCP connection",
+    ],
+)
+def test_lines_of_other_programs_between_the_rows_are_passed_over(tmp_path, noise):
+    rows = NEW.splitlines(keepends=True)
+    mixed = "".join([*rows[:12], noise + "\n", *rows[12:13], noise + "\n", *rows[13:]])
+    assert read_log(log(tmp_path, mixed)).rows[0].latency_us == 10.26
+    assert len(read_log(log(tmp_path, mixed)).rows) == 2
+
+
+def test_ranks_are_said_where_the_log_has_lost_them(tmp_path):
+    lost = "".join(line for line in NEW.splitlines(keepends=True) if "Rank" not in line)
+    with pytest.raises(InputError, match=r"0 '#  Rank' lines before it.*or --ranks"):
+        read_log(log(tmp_path, lost))
+    assert {row.ranks for row in read_log(log(tmp_path, lost), ranks=2).rows} == {2}
+    with pytest.raises(InputError, match="not an all-reduce of 8 ranks"):
+        read_log(log(tmp_path, lost), ranks=8)
+    with pytest.raises(InputError, match="--ranks is 4, but the run has 2 ranks"):
+        read_log(log(tmp_path, NEW), ranks=4)
 
 
 def test_a_text_that_is_no_log_is_refused(tmp_path):
