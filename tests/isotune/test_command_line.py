@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from _support.paths import ROOT
 from _support.report_cases import GEMMS
 
 from isotune.cli import app
+from isotune.commands.options import EXAMPLES
 from isotune.results import SCHEMA
 
 
@@ -83,6 +85,24 @@ def test_help_prints_every_word_that_was_written(isotune, monkeypatch, words):
             assert word in shown, f"{parameter.name}: {word} is taken for markup"
 
 
+def test_every_command_has_one_example_and_every_example_a_command():
+    assert set(EXAMPLES) == {(), *COMMANDS}
+
+
+@pytest.mark.parametrize("words", EXAMPLES, ids=" ".join)
+def test_help_ends_with_an_example_on_one_line_that_the_command_takes(isotune, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    example = EXAMPLES[words]
+    lines = [line.strip() for line in isotune(*words, "--help").out.splitlines() if line.strip()]
+    assert lines[-2:] == ["Example:", example]
+    typed = shlex.split(example)
+    assert tuple(typed[1 : 1 + len(words)]) == words
+    asked = max((path for path in COMMANDS if path == tuple(typed[1 : 1 + len(path)])), key=len)
+    rest = typed[1 + len(asked) :]
+    assert not hasattr(COMMANDS[asked], "commands"), f"{example} only prints help"
+    COMMANDS[asked].make_context(" ".join(asked), rest)
+
+
 def test_the_list_of_commands_says_what_each_says_of_itself():
     listed = typer.main.get_command(app).commands
     for name, line in listed.items():
@@ -98,7 +118,7 @@ def test_a_list_of_commands_imports_none_of_them():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stderr))
-    own = ("", ".group", ".output", ".process")
+    own = ("", ".examples", ".group", ".output", ".process")
     assert loaded == {f"isotune.commands.options{name}" for name in own}
 
 

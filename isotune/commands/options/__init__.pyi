@@ -23,6 +23,7 @@ from .declared import base_option as base_option
 from .declared import hardware_option as hardware_option
 from .declared import model_option as model_option
 from .declared import profile_name as profile_name
+from .examples import EXAMPLES as EXAMPLES
 from .group import Entry as Entry
 from .group import HelpfulGroup as HelpfulGroup
 from .group import LazyGroup as LazyGroup

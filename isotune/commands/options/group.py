@@ -8,6 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from isotune.commands.options.examples import add_examples
+
 
 class HelpfulGroup(TyperGroup):
     """A group that answers a call without arguments with its help, and exit code 0."""
@@ -36,6 +38,7 @@ class LazyGroup(HelpfulGroup):
             name: TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel)
             for name, entry in self.ENTRIES.items()
         }
+        add_examples(self, ())
         self._listing = False
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -45,6 +48,7 @@ class LazyGroup(HelpfulGroup):
             return self.commands.get(cmd_name)
         command = typer.main.get_command(import_module(self.ENTRIES[cmd_name].module).app)
         command.name = cmd_name
+        add_examples(command, (cmd_name,))
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
