@@ -9,6 +9,7 @@ a screen. `tests/isotune/test_hostile_files.py` runs a little of this; by hand, 
 import argparse
 import contextlib
 import csv
+import functools
 import io
 import json
 import os
@@ -171,11 +172,19 @@ def _csv_text(rows: list[list[Any]]) -> str:
     return text.getvalue()
 
 
+_FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader), getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""The harness's own reader and writer of YAML: LibYAML's, where PyYAML was built with it."""
+
+
+def _yaml_data(text: str) -> Any:
+    return yaml.load(text, Loader=_FAST[0])  # noqa: S506  (a SafeLoader)
+
+
 def _yaml_text(data: Any) -> str:
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(data, Dumper=_FAST[1], sort_keys=False, allow_unicode=True))
 
 
-YAML = Format(yaml.safe_load, _yaml_text)
+YAML = Format(_yaml_data, _yaml_text)
 JSON = Format(json.loads, json.dumps)
 CSV = Format(lambda text: list(csv.reader(io.StringIO(text))), _csv_text)
 WORDS = Format(
@@ -447,11 +456,16 @@ def mutated_bytes(data: bytes, chance: random.Random) -> bytes:
     return bytes(found)
 
 
+@functools.cache
+def _read(kind: Kind, text: str) -> Any:
+    return kind.format.read(text)
+
+
 def one_input(kind: Kind, text: str, chance: random.Random) -> bytes:
     """A file of a kind with one to three mutations, of its data or of its bytes."""
     if chance.random() < 0.25:
         return mutated_bytes(text.encode(), chance)
-    data = kind.format.read(text)
+    data = _read(kind, text)
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         if isinstance(data, (dict, list)) and any(True for _ in leaves(data)):
             data = mutated(data, chance)
