@@ -8,7 +8,8 @@ search that was stopped goes on when anyone joins. A trial or two more than agre
 several workers can begin the last one at once.
 
 A storage that is away (a server that restarts, a dropped connection, a full disk) is waited for;
-the trial that was under way is then put up again. One that stays away ends the worker with one
+the trials that were under way are then put up again, also one whose claim was written and whose
+answer was lost. One that stays away ends the worker with one
 line, and leaves its trial to the others.
 
 A journal file has no heartbeat: there, a trial that has run longer than the grace period is no
@@ -19,7 +20,6 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -36,24 +36,21 @@ from isotune.tuner.search.samplers import sampler_of
 from isotune.tuner.search.storages import (
     GRACE_S,
     LOST,
+    RETRIED,
+    WHY,
     cause_of,
-    claimed_in,
+    claimed_by,
     lost_cause,
-    put_up_again,
     reason_of,
+    trial_again,
 )
 from isotune.tuner.search.study import Progress, Trials, limit
 from isotune.tuner.search.trial import State, Trial
 from isotune.tuner.space import Space
 
-PATIENCE = 10
-"""Grace periods after which a trial is not waited for, although its heartbeat may tell: a worker
-that dies before its first beat is never found dead."""
 _PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
-_RETRIED = "retry_history"
-"""Optuna's attribute of a trial that was put up again: the numbers of those before it."""
 _Found = TypeVar("_Found")
-_WHY, _PLAN, _SECONDS, _COST = "why", "plan", "seconds", "accuracy_cost"
+_PLAN, _SECONDS, _COST = "plan", "seconds", "accuracy_cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +142,7 @@ def work(shared: SharedStudy, evaluate: Evaluate, progress: Progress | None = No
     except KeyboardInterrupt:
         heard()
         interrupted = True
+    away.retried(lambda: worker.release(study))
     ended = away.retried(lambda: study.get_trials(deepcopy=False))
     return Trials.of(
         study,
@@ -207,22 +205,21 @@ def _counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         trial
         for trial in trials
         if trial.state.is_finished()
-        and (trial.state is not TrialState.FAIL or _WHY in trial.user_attrs)
+        and (trial.state is not TrialState.FAIL or WHY in trial.user_attrs)
     ]
 
 
 def _died(trial: FrozenTrial) -> bool:
     """Whether a trial's worker died, was interrupted or lost the storage."""
-    return trial.state is TrialState.FAIL and _WHY not in trial.user_attrs
+    return trial.state is TrialState.FAIL and WHY not in trial.user_attrs
 
 
 def _runs(shared: SharedStudy, trial: FrozenTrial) -> bool:
-    """Whether a worker is at a trial, as far as its age tells."""
-    if trial.state is not TrialState.RUNNING:
-        return False
-    patience = PATIENCE if isinstance(shared.storage, RDBStorage) else 1
+    """Whether a worker is at a trial: a database tells, elsewhere its age does."""
+    if trial.state is not TrialState.RUNNING or isinstance(shared.storage, RDBStorage):
+        return trial.state is TrialState.RUNNING
     begun = trial.datetime_start
-    return begun is not None and time.time() - begun.timestamp() <= patience * shared.grace_s
+    return begun is not None and time.time() - begun.timestamp() <= shared.grace_s
 
 
 def _wait(shared: SharedStudy, study: optuna.Study) -> None:
@@ -243,8 +240,7 @@ class _Worker:
     def __init__(self, shared: SharedStudy, evaluate: Evaluate) -> None:
         self._shared, self._evaluate = shared, evaluate
         self._number: int | None = None
-        self._lost = False
-        self._released: set[int] = set()
+        self._lost: set[int] = set()
         self.ended = 0
 
     def run_one(self, study: optuna.Study) -> None:
@@ -254,50 +250,55 @@ class _Worker:
             KeyboardInterrupt: Ctrl-C; the trial is put up again.
         """
         expected = _FailedError, optuna.exceptions.UpdateFinishedTrialError
-        self._number, self._lost = None, True
+        self._number = None
         try:
             study.optimize(self, n_trials=1, catch=expected)
         except KeyboardInterrupt:
             heard()
+            self._lose()
             self.release(study)
             raise
         except Exception as error:
             if lost := lost_cause(error):
-                raise lost from error
+                self._lose()
+                raise lost from lost.__cause__
             late = cause_of(error, (ValueError, optuna.exceptions.UpdateFinishedTrialError))
-            if late is None or not self._own(study).state.is_finished():
+            if late is None or not self._ended_by_others(study):
                 raise
         else:
             self.ended += 1
-        self._lost = False
 
-    def _own(self, study: optuna.Study) -> FrozenTrial:
-        """The trial that was begun last."""
-        claimed = claimed_in(self._shared.storage)
+    def _lose(self) -> None:
+        if self._number is not None:
+            self._lost.add(self._number)
+
+    def _ended_by_others(self, study: optuna.Study) -> bool:
+        """Whether the trial that was begun last has ended."""
         trials = study.get_trials(deepcopy=False)
-        return next(t for t in trials if claimed == t._trial_id or self._number == t.number)
+        return any(t.number == self._number and t.state.is_finished() for t in trials)
 
     def release(self, study: optuna.Study) -> None:
-        """Leave the trial that did not come to its end, if there is one, to whoever is next."""
-        if not self._lost:
-            return
-        with suppress(StopIteration):  # it was not begun
-            self._leave(study, self._own(study))
-        self._lost = False
+        """Leave the trials that this worker began and is not at to whoever is next."""
+        for trial in study.get_trials(deepcopy=False):
+            mine = trial.number in self._lost or claimed_by(self._shared.storage, trial)
+            if trial.state is TrialState.RUNNING and mine:
+                self._lost.add(trial.number)
+                try:
+                    storage = self._shared.storage
+                    storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    self._lost.discard(trial.number)  # thought dead just now, and put up again
+        if self._lost:
+            self._put_up_again(study)
 
-    def _leave(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.number in self._released:
-            return
-        if trial.state is TrialState.RUNNING:
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # thought dead just now
-                storage = self._shared.storage
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            trial = self._own(study)
-        others = study.get_trials(deepcopy=False)
-        again = {number for other in others for number in other.system_attrs.get(_RETRIED, ())}
-        if _died(trial) and trial.number not in again:
-            put_up_again(study, trial)
-        self._released.add(trial.number)
+    def _put_up_again(self, study: optuna.Study) -> None:
+        trials = study.get_trials(deepcopy=False)
+        again = {number for trial in trials for number in trial.system_attrs.get(RETRIED, ())}
+        for trial in trials:
+            waiting = trial_again(trial)
+            if trial.number in self._lost - again and _died(trial) and waiting is not None:
+                study.add_trial(waiting)
+        self._lost.clear()
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
         """The objectives of the plan that a trial stands for."""
@@ -307,7 +308,7 @@ class _Worker:
         trial.set_user_attr(_PLAN, plan.model_dump(mode="json"))
         judged = shared.judge.judged(self._evaluate([plan])[0])
         if judged.state != "COMPLETE":
-            trial.set_user_attr(_WHY, judged.why)
+            trial.set_user_attr(WHY, judged.why)
             raise _FailedError if judged.state == "FAIL" else optuna.TrialPruned
         trial.set_user_attr(_SECONDS, judged.seconds)
         if judged.accuracy_cost is not None:
@@ -323,7 +324,7 @@ def _trial(trial: FrozenTrial) -> Trial:
         plan=Plan.model_validate(noted[_PLAN]),
         seconds=noted.get(_SECONDS, float("inf")),
         state=cast(State, trial.state.name),
-        why=noted.get(_WHY, ""),
+        why=noted.get(WHY, ""),
         params=trial.params,
         values=tuple(trial.values or ()),
         excess=trial.constraints,

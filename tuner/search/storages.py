@@ -5,20 +5,18 @@ import os
 import random
 import stat
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import (
-    BaseStorage,
-    JournalStorage,
-    RDBStorage,
-    RetryHeartbeatStaleTrialCallback,
-)
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 from optuna.trial import FrozenTrial, TrialState
@@ -34,6 +32,12 @@ LOST = (StorageInternalError, OSError)
 """What a storage raises that is away for a while: a server that restarts, a full disk."""
 _STARTS = 10
 """Times a database is opened anew, as several first starts may make its tables at once."""
+WHY = "why"
+"""The attribute of a trial that says why it has no result, if the reason is its own."""
+RETRIED = "retry_history"
+"""The attribute of a trial that was put up again: the numbers of those before it."""
+_WORKER = "isotune:worker"
+"""The attribute of a trial that names who claimed it."""
 _MOST_LOG = 1 << 20
 
 Note = Callable[[str], None]
@@ -115,13 +119,17 @@ def _check_url(url: str) -> None:
 
 
 class _Database(RDBStorage):
-    """Optuna's database, in which a sign of life that is lost is no failure of a trial.
+    """Optuna's database, in which what belongs together is one commit.
 
-    `claimed` is the trial that was last begun through it: a connection may drop before whoever
-    asked for a trial hears which one it is.
+    A trial is claimed with its worker's name and first sign of life: whoever loses the answer finds
+    the trial by its name, and a worker that dies right after it is found dead. A trial that fails
+    for no reason of its own is put up again with it. A sign of life that is lost later is no
+    failure of a trial.
     """
 
-    claimed: int | None = None
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self.worker = uuid.uuid4().hex
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Show that the worker of a trial lives; a lost connection is tried at the next beat."""
@@ -132,23 +140,83 @@ class _Database(RDBStorage):
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """See Optuna's."""
-        done = super().set_trial_state_values(trial_id, state, values)
-        if done and state is TrialState.RUNNING:
-            self.claimed = trial_id
-        return done
+        if state is TrialState.RUNNING:
+            return self._claim(trial_id)
+        if state is TrialState.FAIL:
+            return self._fail(trial_id)
+        return super().set_trial_state_values(trial_id, state, values)
 
-    def _create_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None = None
-    ) -> FrozenTrial:
-        made = super()._create_new_trial(study_id, template_trial)
-        if made.state is TrialState.RUNNING:
-            self.claimed = made._trial_id
-        return made
+    def _claim(self, trial_id: int) -> bool:
+        """Whether this worker, and no other, now runs a trial that waited."""
+        now = {"state": TrialState.RUNNING, "datetime_start": datetime.now()}
+        with _create_scoped_session(self.scoped_session) as session:
+            claimed = self._turned(session, trial_id, (TrialState.WAITING,), now)
+            if claimed:
+                self._sign(session, trial_id)
+        return claimed
+
+    def _fail(self, trial_id: int) -> bool:
+        from optuna.storages._rdb import models
+
+        kind = models.TrialModel
+        now = {"state": TrialState.FAIL, "datetime_complete": datetime.now()}
+        with _create_scoped_session(self.scoped_session) as session:
+            study_id = session.query(kind.study_id).filter_by(trial_id=trial_id).scalar()
+            # As Optuna does before it numbers a new trial.
+            models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+            before = (TrialState.RUNNING, TrialState.WAITING)
+            failed = self._turned(session, trial_id, before, now)
+            if failed:
+                trial = kind.find_or_raise_by_id(trial_id, session)
+                again = trial_again(self._build_frozen_trial_from_trial_model(trial))
+                if again is not None:
+                    self._get_prepared_new_trial(study_id, again, session)
+        return failed
+
+    def _turned(
+        self,
+        session: Any,
+        trial_id: int,
+        before: tuple[TrialState, ...],
+        now: dict[str, Any],
+    ) -> bool:
+        """Whether a trial was in a state before, and is in another now.
+
+        One statement asks and writes: SQLite locks no row that was only read.
+
+        Raises:
+            UpdateFinishedTrialError: it has ended.
+        """
+        from optuna.storages._rdb import models
+
+        kind: Any = models.TrialModel
+        chosen = session.query(kind).filter(kind.trial_id == trial_id, kind.state.in_(before))
+        if chosen.update(now, synchronize_session=False):
+            return True
+        trial: Any = kind.find_or_raise_by_id(trial_id, session)
+        self.check_trial_is_updatable(trial_id, trial.state)
+        return False
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Any
+    ) -> Any:
+        trial: Any = super()._get_prepared_new_trial(study_id, template_trial, session)
+        if trial.state is TrialState.RUNNING:
+            self._sign(session, trial.trial_id)
+        return trial
+
+    def _sign(self, session: Any, trial_id: int) -> None:
+        from optuna.storages._rdb import models
+
+        self._set_trial_attr_without_commit(
+            session, models.TrialSystemAttributeModel, trial_id, _WORKER, self.worker
+        )
+        session.add(models.TrialHeartbeatModel(trial_id=trial_id))
 
 
-def claimed_in(storage: BaseStorage) -> int | None:
-    """The trial that was last begun through a database, as far as it is known."""
-    return storage.claimed if isinstance(storage, _Database) else None
+def claimed_by(storage: BaseStorage, trial: FrozenTrial) -> bool:
+    """Whether a trial was last claimed through this object, as far as the storage tells."""
+    return isinstance(storage, _Database) and trial.system_attrs.get(_WORKER) == storage.worker
 
 
 def _database(url: str, engine: dict[str, Any], grace_s: int) -> RDBStorage:
@@ -163,7 +231,6 @@ def _database(url: str, engine: dict[str, Any], grace_s: int) -> RDBStorage:
                     engine_kwargs=engine,
                     heartbeat_interval=max(1, grace_s // 5),
                     grace_period=grace_s,
-                    heartbeat_stale_trial_callback=put_up_again,
                 )
         except (SQLAlchemyError, StorageInternalError) as error:
             # Tables that another first start is making; not a server that is away.
@@ -175,11 +242,21 @@ def _database(url: str, engine: dict[str, Any], grace_s: int) -> RDBStorage:
     raise AssertionError  # the last attempt has returned or raised
 
 
-def put_up_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Enqueue the parameters of a trial whose worker died, was interrupted or lost the storage."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)(study, trial)
+def trial_again(trial: FrozenTrial) -> FrozenTrial | None:
+    """A trial to wait in the place of a failed one; none if that failed for a reason of its own.
+
+    What fails `RETRIES` times may be what kills its workers.
+    """
+    history = [*trial.system_attrs.get(RETRIED, ()), trial.number]
+    if WHY in trial.user_attrs or len(history) > RETRIES:
+        return None
+    return optuna.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs | {RETRIED: history},
+    )
 
 
 class _Journal(JournalFileBackend):

@@ -1,6 +1,7 @@
 """One search by many workers: killing some loses no trial."""
 
 import errno
+import itertools
 import os
 import pwd
 import shutil
@@ -27,6 +28,8 @@ from _support.shared_studies import (
     worker,
 )
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.schedule import Plan
@@ -211,6 +214,7 @@ def test_dropped_connections_and_a_restarted_server_lose_and_double_nothing(post
     for disturb, share in (
         (postgres.drop_connections, 0.1),
         (postgres.restart, 0.3),
+        (postgres.drop_connections, 0.45),
         (postgres.drop_connections, 0.6),
     ):
         while len(finished(url)) < TRIALS * share:
@@ -230,6 +234,46 @@ def test_dropped_connections_and_a_restarted_server_lose_and_double_nothing(post
     assert len(again) == len(set(again)), "no trial was put up again twice"
     found = work(shared(url), Evaluator(case(), slow))
     assert found.run_again == states.count("FAIL")
+
+
+@pytest.mark.parametrize("lost_every", [7, 11])
+def test_an_answer_that_is_lost_after_its_commit_leaves_no_trial_running(
+    tmp_path, monkeypatch, lost_every
+):
+    """The database took what was sent, and the connection dropped before it said so."""
+    there = shared(f"sqlite:///{tmp_path}/study.db", trials=12)
+    first = list(starts(there.space, None))
+    create(there, first, DEFINITION)
+    commit, commits = Session.commit, itertools.count(1)
+
+    def loses_answers(session):
+        wrote = bool(session.new or session.dirty)
+        commit(session)
+        if wrote and next(commits) % lost_every == 0:
+            raise OperationalError("COMMIT", {}, OSError("connection dropped"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "commit", loses_answers)
+        patch.setattr(time, "sleep", lambda _: None)
+        work(there, Evaluator(case(), lambda plan: float(len(plan.chunks))))
+    study = optuna.load_study(study_name="one", storage=there.storage)
+    trials = study.get_trials(deepcopy=False)
+    states = [trial.state.name for trial in trials]
+    assert (states.count("RUNNING"), states.count("COMPLETE")) == (0, 12)
+    assert set(first) <= set(plans(there.storage))
+    assert "FAIL" in states, "some answers were lost while a trial was under way"
+
+
+def test_a_worker_that_dies_right_after_its_claim_is_found_dead(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    there = shared(url, trials=2, grace_s=1)
+    create(there, [], DEFINITION)
+    with pytest.warns(UserWarning, match="Heartbeat"):
+        optuna.load_study(study_name="one", storage=open_storage(url)).ask()  # and no sign of life
+    begun = time.monotonic()
+    found = work(there, Evaluator(case(), lambda _: 1.0))
+    assert (found.run, found.run_again) == (2, 1)
+    assert time.monotonic() - begun < 10
 
 
 def finished(url):
