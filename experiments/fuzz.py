@@ -202,7 +202,17 @@ class Kind:
     commands: tuple[tuple[str, ...], ...]
 
 
-RESULTS = ("prediction", "search", "policy", "sweep", "check", "runs", "calibration", "traced")
+RESULTS = (
+    "prediction",
+    "search",
+    "policy",
+    "sweep",
+    "comparison",
+    "check",
+    "runs",
+    "calibration",
+    "traced",
+)
 """Kinds of files that isotune has written."""
 _REPORT = (("report", "{}", "-o", "out.html"),)
 _RESULT = {name: Kind(name=f"{name}.json", format=JSON, commands=_REPORT) for name in RESULTS}
@@ -375,6 +385,7 @@ def examples(folder: Path) -> dict[str, str]:
         "search": ("search", *_CASE, *few, "-o", "plan.yaml"),
         "policy": ("search", *prompts, "-o", "policy.yaml"),
         "sweep": ("sweep", "grid.yaml", "-o", "table.csv", "--jobs", "1"),
+        "comparison": ("compare", *_CASE),
         "check": ("check", "gemms.csv"),
         "runs": ("check", "runs.csv"),
         "calibration": ("calibrate", "gemms.csv", "--base", "a100", "-o", "fitted.yaml"),

@@ -14,7 +14,8 @@ from isotune.simulator.predict import (
     predict,
     saving_interval,
 )
-from isotune.simulator.schedule import SEARCHABLE, Workload
+from isotune.simulator.schedule import SEARCHABLE, SPD, STRATEGIES, Workload
+from isotune.tuner.accuracy import assumed_drops
 from isotune.tuner.exact import best_split
 from isotune.tuner.search import layouts_of
 from isotune.tuner.techniques import techniques
@@ -94,15 +95,20 @@ def compare(
     first: Scenario,
     machines: Sequence[Scenario],
     engines: Sequence[str],
+    names: Sequence[str] = (*SEARCHABLE, SPD),
     progress: Progress | None = None,
     **sizes: Sequence[int],
 ) -> Comparison:
     """Predict every technique on every machine, in every engine, on every layout.
 
+    SPD drops the blocks that are assumed harmless where nothing is measured. Techniques of
+    engines' own kernels are there where all others are.
+
     Args:
         first: the case that the others stand beside.
         machines: the same model and batch on each machine; their engine and layout are replaced.
         engines: serving engines.
+        names: strategies that a search may choose, and SPD.
         progress: see `Progress`.
         sizes: sizes of `tp`, `ep`, `cp` and `dp`; see `layouts_of`.
 
@@ -131,7 +137,7 @@ def compare(
     found: list[Contender] = []
     for done, case in enumerate(unlike, 1):
         try:
-            found += _of_case(case)
+            found += _of_case(case, names)
         except InputError as error:
             left_out[name_of(case)] = str(error)
         if progress is not None:
@@ -155,13 +161,20 @@ def _unlike(cases: Sequence[Scenario]) -> list[Scenario]:
     return list(found.values())
 
 
-def _of_case(case: Scenario) -> Iterator[Contender]:
+def _of_case(case: Scenario, names: Sequence[str]) -> Iterator[Contender]:
     """The serial pass of a case, and what each technique makes of it."""
     yield Contender(technique="serial", prediction=predict(case, SERIAL))
-    exact = best_split(case) if case.workload.parallelism.communicates else None
-    best = SERIAL if exact is None else exact.plan
+    ranks, spd = case.workload.parallelism, SPD in names
+    strategies = tuple(name for name in SEARCHABLE if name in names)
+    splits = ranks.communicates and any(STRATEGIES[name].enumerable for name in strategies)
+    exact = best_split(case) if splits else None
     alone = techniques(
-        case, best=best, dropped=(), drop_costs=None, strategies=SEARCHABLE, spd=False
+        case,
+        best=SERIAL if exact is None else exact.plan,
+        dropped=assumed_drops(case.model, ranks) if spd else (),
+        drop_costs=None,
+        strategies=strategies,
+        spd=spd,
     )
     for one in alone:
         if one.prediction.plan != SERIAL:

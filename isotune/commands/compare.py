@@ -1,24 +1,23 @@
 """`isotune compare`: machines, engines, layouts and techniques side by side."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, get_args
+from typing import Annotated, ClassVar
 
 import isotune
 from isotune.commands.options import (
     DEFAULT_MODEL,
-    QUANT_ALIASES,
+    TECHNIQUES,
     Choices,
+    ModelOptions,
     OutputOptions,
     SeveralContextGroups,
     SeveralDataGroups,
     SeveralExpertRanks,
     application,
-    choice,
     choices,
     command,
     counts,
     hardware_option,
-    model_option,
     names,
     option,
     progress,
@@ -28,9 +27,7 @@ from isotune.commands.options import (
 )
 from isotune.simulator.engines import DEFAULT, ENGINES
 from isotune.simulator.errors import InputError
-from isotune.simulator.number_types import QUANTS
 from isotune.simulator.predict import Scenario
-from isotune.simulator.schedule import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,16 +55,21 @@ class _Cases:
     ep: SeveralExpertRanks = None
     cp: SeveralContextGroups = None
     dp: SeveralDataGroups = None
+    strategies: Annotated[
+        tuple[str, ...] | None,
+        choices(
+            "--strategies",
+            Choices(TECHNIQUES, "technique"),
+            "Techniques",
+            show_default="all, and those of engines' own kernels",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
-    PANEL: ClassVar = "Model and batch"
+class _Batch(ModelOptions):
+    PANEL: ClassVar = "Scenario"
 
-    model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
-    phase: Annotated[
-        str | None, choice("--phase", get_args(Phase), "Phase", show_default="prefill")
-    ] = None
     batch: Annotated[
         int | None,
         option(
@@ -77,16 +79,6 @@ class _Batch:
     prompt: Annotated[
         int | None,
         option("--prompt", tokens, "TOKENS", "Prompt length; 4k = 4096.", show_default="4096"),
-    ] = None
-    quant: Annotated[
-        str | None,
-        choice(
-            "--quant",
-            QUANTS,
-            "How the matrix products of the blocks are quantised",
-            aliases=QUANT_ALIASES,
-            show_default="as the checkpoint is",
-        ),
     ] = None
 
 
@@ -114,6 +106,7 @@ class Compare(_Cases, _Batch, OutputOptions):
                 first.with_workload(engine=engines[0], **at_first),
                 machines,
                 engines,
+                self.strategies or TECHNIQUES,
                 report,
                 **sizes,
             )
@@ -127,7 +120,11 @@ class Compare(_Cases, _Batch, OutputOptions):
             batch=self._batch,
             prompt=self.prompt,
             phase=self.phase,
+            dtype=self.dtype,
+            weight_dtype=self.weight_dtype,
             quant=self.quant,
+            kv_dtype=self.kv_dtype,
+            runtime=self.runtime,
         )
 
     @property

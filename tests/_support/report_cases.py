@@ -38,6 +38,7 @@ WANTED = (
     "deployments",
     "policy",
     "sweep",
+    "comparison",
     "check",
     "runs",
     "calibration",

@@ -45,6 +45,14 @@ CASES = {
         *("sweep", "--hw", "a800,l4", "--model", "llama-2-7b", "--tp", "3,4", "--jobs", "1"),
         *("--prompt", "512,2k", "--strategies", "serial,gemm_overlap,iso,spd", "-o", "t.csv"),
     ),
+    "compare": (
+        *("compare", "--hw", "h100,h800", "--model", "llama-3.1-70b", "--tp", "8,4"),
+        *("--cp", "1,2", "--engine", "nccl,vllm"),
+    ),
+    "compare_decode": (
+        *("compare", "--hw", "a800", "--model", "llama-2-7b", "--phase", "decode", "--tp", "2,1"),
+        *("--batch", "32", "--strategies", "iso", "--weight-dtype", "int8"),
+    ),
     "check": ("check", "passes.csv", "--worst", "1"),
     "check_folder": ("check", ".", "--worst", "1"),
     "hw_list": ("hw", "list"),

@@ -4,6 +4,8 @@ import pytest
 
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import predict, saving_interval
+from isotune.simulator.schedule import SPD
+from isotune.tuner.accuracy import assumed_drops
 from isotune.tuner.compare import alternatives, beats, compare, name_of
 
 SIZES = {"tp": (4, 8), "ep": (1,), "cp": (1, 2), "dp": (1, 2)}
@@ -57,6 +59,28 @@ def test_errors_of_collectives_cancel_in_one_case_only(found):
             assert (low, high) == (least, most)
         else:
             assert low < least < most < high
+
+
+def test_only_the_techniques_that_are_asked_for_are_compared(make_scenario):
+    case = make_scenario(hardware="h100", tp=8)
+
+    def strategies(*names):
+        found = compare(case, [case], ("nccl",), names, tp=(8,))
+        return {one.prediction.plan.strategy for one in found.contenders}, found
+
+    assert strategies("request_overlap")[0] == {"serial"}, "one request does not take turns"
+    assert strategies("iso")[0] == {"serial", "iso"}
+    assert strategies(SPD)[0] == {"serial"}
+    dropped = [one.prediction.plan.dropped for one in strategies(SPD)[1].contenders]
+    assert assumed_drops(case.model, 8) in dropped
+
+
+def test_a_technique_that_changes_the_outputs_is_compared_and_never_what_is_run(found):
+    here = [one for one in found.contenders if one.scenario == found.contenders[0].scenario]
+    lossy = [one for one in here if one.prediction.plan.dropped]
+    assert lossy
+    assert not any(one.runnable for one in lossy)
+    assert not alternatives(found)["technique"].prediction.plan.lossy
 
 
 def test_what_is_changed_alone_is_the_only_difference(found):

@@ -13,6 +13,7 @@ from .declared import EpochsOption as EpochsOption
 from .declared import ExpertRanks as ExpertRanks
 from .declared import FolderOfPlan as FolderOfPlan
 from .declared import Mix as Mix
+from .declared import ModelOptions as ModelOptions
 from .declared import NewName as NewName
 from .declared import SeveralContextGroups as SeveralContextGroups
 from .declared import SeveralDataGroups as SeveralDataGroups

@@ -70,12 +70,20 @@ def profile_name(path: Path) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseOptions:
-    """Machine, model and what does not depend on how many lengths are asked for."""
+class MachineOption:
+    """The machine."""
 
     PANEL: ClassVar = "Scenario"
 
     hw: Annotated[str | None, hardware_option(show_default=False)] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Model, phase, number types and launch: what a pass has, wherever it runs."""
+
+    PANEL: ClassVar = "Scenario"
+
     model: Annotated[str | None, model_option(show_default=DEFAULT_MODEL)] = None
     read_as: Annotated[
         str | None,
@@ -129,10 +137,6 @@ class CaseOptions:
             show_default="as the engine does; cuda_graph without one",
         ),
     ] = None
-    engine: Annotated[
-        str | None,
-        choice("--engine", ENGINES, "Serving engine whose pass it is", show_default=DEFAULT),
-    ] = None
 
     def __post_init__(self) -> None:
         """Carry the family in the model's name, which plan files and results keep."""
@@ -140,6 +144,18 @@ class CaseOptions:
             name = f"{self.model or DEFAULT_MODEL} as {self.read_as}"
             object.__setattr__(self, "model", name)
             object.__setattr__(self, "read_as", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseOptions(MachineOption, ModelOptions):
+    """Machine, model and what does not depend on how many lengths are asked for."""
+
+    PANEL: ClassVar = "Scenario"
+
+    engine: Annotated[
+        str | None,
+        choice("--engine", ENGINES, "Serving engine whose pass it is", show_default=DEFAULT),
+    ] = None
 
 
 DeviceOption = Annotated[
@@ -163,7 +179,7 @@ ContextGroups = Annotated[
     int | None, option("--cp", whole(1), "N", _CONTEXT_GROUPS, show_default="1")
 ]
 DataGroups = Annotated[int | None, option("--dp", whole(1), "N", _DATA_GROUPS, show_default="1")]
-_MORE = " Several are searched."
+_MORE = " Several are compared."
 SeveralExpertRanks = Annotated[
     tuple[int, ...] | None,
     option("--ep", counts, "N[,N]", _EXPERT_RANKS + _MORE, show_default="1"),

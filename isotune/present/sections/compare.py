@@ -73,7 +73,7 @@ def _instead(done: Compared) -> Table:
 
 
 def _in_short(done: Compared) -> Table:
-    """Of each case the serial pass, the best that anyone can run, and the best of engines."""
+    """Of each case serial, the best that anyone can run, of engines, and with other outputs."""
     shown: list[tuple[str, Contender]] = []
     for case in dict.fromkeys(one.case for one in done.contenders):
         members = [one for one in done.contenders if one.case == case]
@@ -82,6 +82,7 @@ def _in_short(done: Compared) -> Table:
             for some in (
                 [one for one in members if one.runnable],
                 [one for one in members if not (one.runnable or one.plan.lossy)],
+                [one for one in members if one.plan.lossy],
             )
             if some
         ]
@@ -97,12 +98,16 @@ def _in_short(done: Compared) -> Table:
         share("saving", lambda _, one: one.saving),
         share("exposed", lambda _, one: one.communication),
         number("tokens/s", lambda _, one: one.tokens_per_s_per_gpu),
-        note=f"{_SAVINGS} + in an engine that has such kernels. All techniques: --json.",
+        note=f"{_SAVINGS} {_MARKS} All techniques: --json.",
         place="terminal",
     )
 
 
 _SAVINGS = "Savings are against the first row; tokens/s are per GPU."
+_MARKS = (
+    "+ in an engine that has such kernels. * changes the model's outputs, by an amount that is "
+    "assumed (measure it: isotune sensitivity)."
+)
 
 
 def _techniques(done: Compared) -> Table:
@@ -118,7 +123,7 @@ def _techniques(done: Compared) -> Table:
         share("exposed communication", lambda one: one.communication),
         number("throughput", lambda one: one.tokens_per_s_per_gpu, unit="tokens/s per GPU"),
         text("plan", lambda one: plan_text(one.plan)),
-        note=f"{_SAVINGS} * changes the model's outputs; + in an engine that has such kernels.",
+        note=f"{_SAVINGS} {_MARKS}",
         place="page",
     )
 

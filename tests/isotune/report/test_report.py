@@ -39,6 +39,7 @@ def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
             "deployments",
             "policy",
             "sweep",
+            "comparison",
             "check",
             "calibration",
             "sensitivity",
@@ -47,7 +48,7 @@ def test_every_kind_of_result_has_a_verdict_with_its_interval_or_errors(page):
     }
     for kind in ("search", "deployments", "policy", "sweep"):
         assert re.search(r"80 % interval: -?[\d.]+ to -?[\d.]+ %", verdicts[kind]), kind
-    assert "off on average: gemm by" in next(p.verdict for p in page.sections if p.source[0] == "c")
+    assert "off on average: gemm by" in next(p.verdict for p in page.sections if p.kind == "check")
     assert "held back" in verdicts["calibration"]
     assert "all-reduces can be dropped" in verdicts["sensitivity"]
     assert "of the communication ran beside compute" in verdicts["trace"]
