@@ -46,6 +46,8 @@ _ENTRIES = (
             "leave open.",
             "check": "Score a profile against measurements: how large are its errors on this GPU?",
             "import": "Read what other tools wrote.",
+            "doctor": "What is here (GPUs, links, NCCL, extras), which profile fits, and what to "
+            "do next.",
         },
     ),
     (

@@ -1,5 +1,6 @@
 from .listings import differences as differences
 from .listings import differences_section as differences_section
+from .listings import doctor_section as doctor_section
 from .listings import engine_differences as engine_differences
 from .listings import engine_differences_section as engine_differences_section
 from .listings import engine_section as engine_section

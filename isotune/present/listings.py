@@ -1,6 +1,7 @@
 """Lists of machines, models and engines, one with its sources, and how two differ."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from isotune.present.phrases import figure, percent
 from isotune.present.section import Section, Table, number, table, text
@@ -230,6 +231,62 @@ def engine_differences_section(
             text(second.name, lambda *row: row[2], fold=True),
         )
     )
+
+
+def doctor_section(facts: Mapping[str, Any]) -> Section:
+    """What `isotune doctor` found: what is here, the extras, and the next commands."""
+    here = table(
+        "Here",
+        _found(facts),
+        text("what", lambda what, _: what),
+        text("found", lambda _, found: found, fold=True),
+        headless=True,
+    )
+    extras = table(
+        "Extras",
+        facts["extras"],
+        text("extra", lambda extra: extra["name"]),
+        text("missing", lambda extra: " ".join(extra["missing"]) or "nothing", fold=True),
+        text("brings", lambda extra: extra["brings"], fold=True),
+        note="pip install 'isotune[EXTRA]' installs what is missing.",
+    )
+    steps = table(
+        "Next", facts["next"], text("command", lambda command: command, fold=True), headless=True
+    )
+    return Section(kind="listing", title="", verdict="", tables=(here, extras, steps))
+
+
+def _found(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    gpus, torch, profile = facts["gpus"], facts["torch"], facts["profile"]
+    versions = "not installed"
+    if torch is not None:
+        parts = (("CUDA", torch.get("cuda")), ("NCCL", torch.get("nccl")))
+        named = [f"{name} {found or 'not here'}" for name, found in parts]
+        versions = ", ".join([torch["version"], torch.get("trouble") or ", ".join(named)])
+    return [
+        ("isotune", f"{facts['isotune']} on Python {facts['python']}, {facts['cpus']} CPUs"),
+        ("GPUs", facts["gpus_trouble"] if gpus is None else _gpus_text(gpus)),
+        ("torch", versions),
+        ("profile", _profile_text(profile, known=gpus is not None)),
+    ]
+
+
+def _gpus_text(gpus: Mapping[str, Any]) -> str:
+    memory = f"{gpus['memory'] / 1e9:.0f} GB" if gpus["memory"] else "memory unknown"
+    link = gpus["link"] or "unknown"
+    joined = f", joined by {link}" if gpus["count"] > 1 else ""
+    architecture = gpus["architecture"] or "architecture unknown"
+    return f"{gpus['count']} x {gpus['name']} ({memory}, {architecture}){joined}"
+
+
+def _profile_text(profile: Mapping[str, Any] | None, *, known: bool) -> str:
+    if profile is None:
+        why = "the driver does not say which machine is near" if known else "no GPU to look one up"
+        return f"none: {why}"
+    kind = "this GPU" if profile["of_this_gpu"] else "the nearest machine"
+    kernels = "measured" if profile["measured"] else "kernels of a relative"
+    differs = f"; it has {', '.join(profile['differs'])}" if profile["differs"] else ""
+    return f"{profile['name']}: {kind}, {kernels}{differs}"
 
 
 def _listing(table: Table, notes: tuple[str, ...] = ()) -> Section:

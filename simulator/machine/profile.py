@@ -40,9 +40,10 @@ from isotune.simulator.kernels import (
     analytic_latent,
     stated_figures,
 )
-from isotune.simulator.machine.detect import AUTO, this_machine
+from isotune.simulator.machine.detect import AUTO, Found, this_machine
 from isotune.simulator.machine.error_model import CLASSES, SECTION_OF, Errors
 from isotune.simulator.machine.inherit import ORIGIN, resolve
+from isotune.simulator.machine.nearest import differences_from, nearest_machine
 
 
 class Node(Schema):
@@ -338,7 +339,14 @@ def read_profile(name_or_path: str) -> HardwareProfile:
             YAML, or a figure that is missing, without source, of the wrong type or unit, or out of
             range.
     """
-    name, count = this_machine() if name_or_path == AUTO else _counted(name_or_path)
+    count: int | None
+    if name_or_path == AUTO:
+        found = this_machine()
+        name, count = found.name, found.count
+        if hw_profiles.find(name) is None:
+            raise InputError(_no_profile_of(found))
+    else:
+        name, count = _counted(name_or_path)
     path = _locate(name)
     profile = _bundled(path) if path.parent == hw_profiles.FOLDER else _read(path, path)
     gpus = profile.node.gpus
@@ -359,6 +367,23 @@ def _bundled(path: Path) -> HardwareProfile:
 
 def _read(path: Path, where: object) -> HardwareProfile:
     return validate(HardwareProfile, _resolved(path, where), where)
+
+
+def bundled_profiles() -> list[HardwareProfile]:
+    """All bundled machines, by name."""
+    return [read_profile(name) for name in hw_profiles.names()]
+
+
+def _no_profile_of(found: Found) -> str:
+    """That no bundled profile describes the GPUs here, and which machine is most like them."""
+    resembles = nearest_machine(found, bundled_profiles())
+    if resembles is None:
+        return _unknown(found.name, found.name.lower())
+    but = ", ".join(differences_from(found, resembles))
+    return (
+        f"hardware {AUTO!r}: no profile of {found.count} x {found.name}; the nearest machine is "
+        f"{resembles.name}{f' ({but})' * bool(but)}: isotune hw new NAME --from {resembles.name}"
+    )
 
 
 def _counted(text: str) -> tuple[str, int | None]:

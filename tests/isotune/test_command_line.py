@@ -149,6 +149,7 @@ JSON = {
     ("hw", "list"): (),
     ("hw", "show"): ("a800",),
     ("hw", "diff"): ("a100", "a800"),
+    ("doctor",): (),
     ("engines", "list"): (),
     ("engines", "show"): ("vllm",),
     ("engines", "diff"): ("vllm", "sglang"),

@@ -66,6 +66,8 @@ def test_auto_is_what_the_driver_lists(driver: Callable[[str], None]) -> None:
         ("NVIDIA H100 80GB HBM3\nNVIDIA L4", r"one kind, found 1 x NVIDIA H100 80GB HBM3, 1 x"),
         ("", r"found no GPU"),
         ("Tesla K80", r"'Tesla K80': no such file or profile"),
+        ("NVIDIA H100 NVL, 95830, 9.0", r"nearest machine is h100 \(86 GB.*8 GPUs, not 1"),
+        ("NVIDIA RTX 6000 Ada, 49140, 8.9", r"nearest machine is l40s \(8 GPUs, not 1\)"),
     ],
 )
 def test_auto_refuses_what_no_profile_describes(
