@@ -8,6 +8,7 @@ EXAMPLES = {
     ("compare",): "isotune compare --hw h100,a800 --engine nccl,vllm --prompt 4k",
     ("predict",): "isotune predict --hw a100 --strategy iso --chunks 2304,1792",
     ("sweep",): "isotune sweep --hw a800,h100 --prompt 1k,4k,16k -o table.csv",
+    ("doctor",): "isotune doctor --json",
     ("hw",): "isotune hw show a800",
     ("hw", "list"): "isotune hw list --errors",
     ("hw", "show"): "isotune hw show a800",
