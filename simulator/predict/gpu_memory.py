@@ -148,8 +148,9 @@ class GpuMemory:
             cut = quantised_obstacle(scenario.model, ranks, scenario.quantised)
             if not cut and self.of(plan, ranks).fits:
                 gpus, name = scenario.hardware.max_ranks, scenario.hardware.name
+                layout = "" if ranks.gpus == tp else f" ({ranks.text}: {ranks.gpus} GPUs)"
                 beyond = f", more than the {gpus} GPUs of {name}" if ranks.gpus > gpus else ""
-                return f"the smallest tp that fits is {tp}{beyond}"
+                return f"the smallest tp that fits is {tp}{layout}{beyond}"
         return "no tp fits; use a shorter prompt, a smaller batch or narrower weights (--quant)"
 
 
