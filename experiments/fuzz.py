@@ -203,19 +203,15 @@ class Kind:
 
 
 RESULTS = (
-    "prediction",
-    "search",
-    "policy",
-    "sweep",
-    "comparison",
-    "check",
-    "runs",
-    "calibration",
-    "traced",
+    *("prediction", "search", "policy", "sweep", "check", "runs", "calibration", "traced"),
+    *("steps", "deployments", "comparison", "shared search"),
 )
 """Kinds of files that isotune has written."""
 _REPORT = (("report", "{}", "-o", "out.html"),)
-_RESULT = {name: Kind(name=f"{name}.json", format=JSON, commands=_REPORT) for name in RESULTS}
+_RESULT = {
+    name: Kind(name=f"{name.replace(' ', '_')}.json", format=JSON, commands=_REPORT)
+    for name in RESULTS
+}
 KINDS: dict[str, Kind] = {
     "profile": Kind(
         name="mine.yaml",
@@ -385,11 +381,14 @@ def examples(folder: Path) -> dict[str, str]:
         "search": ("search", *_CASE, *few, "-o", "plan.yaml"),
         "policy": ("search", *prompts, "-o", "policy.yaml"),
         "sweep": ("sweep", "grid.yaml", "-o", "table.csv", "--jobs", "1"),
-        "comparison": ("compare", *_CASE),
         "check": ("check", "gemms.csv"),
         "runs": ("check", "runs.csv"),
         "calibration": ("calibrate", "gemms.csv", "--base", "a100", "-o", "fitted.yaml"),
         "traced": ("import", "trace", "trace.json"),
+        "steps": ("search", *_CASE[:6], "--prompt", "512", "--token-budget", "128"),
+        "deployments": ("search", *_CASE[:4], "--tp", "2,4", "--prompt", "256"),
+        "comparison": ("compare", *_CASE),
+        "shared search": ("search", *_CASE, *few, "--storage", "journal:///study.log"),
     }
     for kind, command in commands.items():
         found = run(*command, "--json")

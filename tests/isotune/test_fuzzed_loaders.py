@@ -3,6 +3,7 @@
 By hand, for longer: `python experiments/fuzz_loaders.py --inputs 1000000`.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from isotune.results import KINDS, read_result
 from isotune.simulator.errors import InputError
 
 FEW = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,6 +66,18 @@ def test_a_broken_file_is_one_line(texts, name, data):
 def test_a_file_of_the_schemas_shape_is_read_or_refused_in_one_line(texts, name, data):
     drawn = data.draw(fuzz_loaders.of_schema(fuzz_loaders.SCHEMAS[name]))
     read(name, fuzz_loaders.written(fuzz.KINDS[name], drawn, texts[name].encode()))
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.usefixtures("texts")
+@FEW
+@given(data=st.data())
+def test_a_result_of_the_schemas_shape_is_read_or_refused_in_one_line(name, data):
+    """Every kind, also those whose command needs a checkpoint or ranks."""
+    drawn = data.draw(fuzz_loaders.of_schema(KINDS[name]))
+    file = Path.cwd() / "fuzzed" / "drawn.json"
+    file.write_bytes(json.dumps(drawn | {"kind": name, "schema": 1}).encode())
+    assert not fuzz_loaders.complaint(read_result, file)
 
 
 def test_an_input_error_is_one_printable_line_of_500_characters():
