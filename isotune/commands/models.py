@@ -19,10 +19,17 @@ class ListModels(OutputOptions):
     """List the bundled models."""
 
     def run(self) -> None:
-        """Print their names and parameter counts."""
+        """Print their names, parameter counts and the number types of their checkpoints."""
         models = [isotune.load_model(name) for name in bundled_models()]
 
-        counts = [{"name": model.name, "parameters": model.parameters} for model in models]
+        counts = [
+            {
+                "name": model.name,
+                "parameters": model.parameters,
+                "quantisation": stored_as(model),
+            }
+            for model in models
+        ]
         view = section_view(models_section(models))
         self.emit(Answer.of("models", models=counts), view)
 
@@ -58,13 +65,17 @@ class ShowModel(OutputOptions):
         self.emit(Answer.of("model", **fields), section_view(model_section(model, fields)))
 
 
+def stored_as(model: Model) -> str:
+    """How the model's checkpoint is quantised, or "none"."""
+    return "none" if model.quantisation is None else str(model.quantisation)
+
+
 def model_fields(model: Model) -> dict[str, object]:
     """What there is to know of a model, by name."""
     own = {field.name: getattr(model, field.name) for field in dataclass_fields(model)}
     del own["kinds"], own["layout"]
-    stored = model.quantisation
     return own | {
-        "quantisation": "none" if stored is None else str(stored),
+        "quantisation": stored_as(model),
         "parameters": model.parameters,
         "pattern": model.picture,
         "kinds": [kind.text for kind in model.kinds],

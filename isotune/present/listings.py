@@ -5,7 +5,7 @@ from typing import Any
 
 from isotune.present.phrases import figure, percent
 from isotune.present.section import Section, Table, number, table, text
-from isotune.simulator.architecture import Model, picture
+from isotune.simulator.architecture import Model, Quantisation, picture
 from isotune.simulator.engines import DEFAULT, Engine
 from isotune.simulator.machine import HardwareProfile
 
@@ -129,8 +129,14 @@ def models_section(models: Sequence[Model]) -> Section:
         number("hidden", lambda model: str(model.hidden_size)),
         number("heads", lambda model: str(model.num_attention_heads)),
         number("KV heads", lambda model: str(model.num_key_value_heads)),
+        text("products", lambda model: _products(model.quantisation)),
     )
     return _listing(listed, notes)
+
+
+def _products(stored: Quantisation | None) -> str:
+    """The number types in which a checkpoint stores its quantised products."""
+    return "" if stored is None else ", ".join(stored.schemes)
 
 
 def model_section(model: Model, fields: Mapping[str, object]) -> Section:

@@ -92,6 +92,19 @@ def test_bundled_models_shard_over_4_and_8_gpus_and_say_where_they_come_from(nam
     assert "arXiv" in model.source or "https://huggingface.co/" in model.source
 
 
+def test_a_bundled_model_is_stored_as_its_published_checkpoint() -> None:
+    published = {
+        "deepseek-v3": "fp8_block (fp8)",
+        "deepseek-v3.2": "fp8_block (fp8)",
+        "devstral-2-123b": "fp8 (fp8)",
+        "kimi-k2.5": "int4 (compressed-tensors)",
+        "minimax-m2.5": "fp8_block (fp8)",
+    }
+    for name in bundled_models():
+        stored = load_model(name).quantisation
+        assert published.get(name) == (None if stored is None else str(stored)), name
+
+
 def test_llama_30b_is_a_declared_multi_head_stand_in_of_about_30b() -> None:
     model = load_model("llama-30b")
     assert "stand-in" in model.note

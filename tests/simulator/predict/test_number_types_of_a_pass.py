@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,17 @@ def test_kv_b_of_a_quantised_latent_attention_is_told() -> None:
     plain = at(model, B200, tp=8, quant="bf16")
     told = [any("kv_b" in text for text in one.cautions()) for one in (quantised, plain)]
     assert told == [True, False]
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3", "devstral-2-123b", "kimi-k2.5", "minimax-m2.5"])
+def test_a_bundled_checkpoint_asked_for_in_bf16_costs_what_one_that_is_not_quantised_does(
+    name: str,
+) -> None:
+    model = replace(load_model(name), num_hidden_layers=4)  # fits in 16 bits too
+    asked, published = (at(model, B200, tp=4, quant=quant) for quant in ("bf16", None))
+    plain = at(replace(model, quantisation=None), B200, tp=4)
+    assert predict(asked).latency_s == predict(plain).latency_s
+    held, asked_for, small = (
+        GpuMemory(one).of(Plan()).weights for one in (plain, asked, published)
+    )
+    assert asked_for == held > 1.2 * small
