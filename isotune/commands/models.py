@@ -53,10 +53,11 @@ class ShowModel(OutputOptions):
         Raises:
             InputError: the model, or with `check` no extra, or a config that transformers refuses.
         """
+        if self.check:
+            require_validate_extra()
         model = isotune.load_model(self.name)
         fields = model_fields(model)
         if self.check:
-            require_validate_extra()
             from isotune.validation.weights import differences
 
             found = differences(model, model_config_file(self.name))

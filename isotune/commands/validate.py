@@ -114,8 +114,8 @@ class Validate(_RunOptions, QualityOptions, OutputOptions):
         Raises:
             InputError: no extra, or a plan, model or device that cannot be run.
         """
-        file = read_plan(self.plan)
         require_validate_extra()
+        file = read_plan(self.plan)
         from isotune.validation.real_run import Setup, default_device
 
         setup = Setup.of(

@@ -90,6 +90,7 @@ class Measure(_Shapes, OutputOptions):
 
     def run(self) -> None:
         """Measure, and write the tables that have rows."""
+        require_validate_extra()
         from isotune.validation.measure import measure
 
         wanted = self._range()
@@ -138,12 +139,11 @@ class Measure(_Shapes, OutputOptions):
         """What is measured.
 
         Raises:
-            InputError: an unknown model, a tp that does not divide it, or no extra.
+            InputError: an unknown model, or a tp that does not divide it.
         """
         shape = load_model(self.model)
         check_tp(shape, self.tp or self.nproc)
         check_writable(self.output)
-        require_validate_extra()
         from isotune.validation.measure import Range
         from isotune.validation.real_run import default_device
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from isotune.commands.options import DeviceOption, duration, end, option, progress
+from isotune.commands.options import DeviceOption, duration, end, option, progress, say
 from isotune.commands.search.job import Job
 from isotune.commands.search.options import ONE_CASE, SharingOptions, TrialsOptions
 from isotune.commands.search.shared import create_study
@@ -60,7 +60,10 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         file = self.checked_file()
         job = self.job()
         require_validate_extra()
+        storage = self._opened()
         setup, starts = self._prepared(job)
+        if storage is not None:
+            create_study(job, storage, self.study, starts=list(starts), measured=True)
         run = self._driven(job, setup, starts)
         if run is None:
             return
@@ -73,6 +76,13 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
         whole = found.model_copy(update=repairs | {"plan_file": str(file)})
         self.emit(whole, f"wrote {file}; check its numbers with: isotune validate {file}")
         end(found.failure)
+
+    def _opened(self) -> Any:
+        """The storage, on the rank that creates the study; None on others and without one."""
+        from isotune.tuner.search import open_storage
+        from isotune.validation.ranks import leads
+
+        return open_storage(self.storage, on_note=say) if self.storage and leads() else None
 
     def _prepared(self, job: Job) -> "tuple[Setup, tuple[Plan, ...]]":
         """What runs on the devices, and the plans that are measured first.
@@ -98,12 +108,9 @@ class MeasuredSearch(TrialsOptions, SharingOptions):
     def _driven(self, job: Job, setup: "Setup", starts: tuple[Plan, ...]) -> Any:
         """Run the search on the devices; None on a rank that has nothing to say."""
         from isotune.tuner.search import MeasuredStudy, StudyAddress
-        from isotune.validation.ranks import leads
         from isotune.validation.real_run import run_benchmark
 
         budget_s = self.time_budget or 600.0
-        if self.storage is not None and leads():
-            create_study(job, self.storage, self.study, starts=list(starts), measured=True)
         driver = MeasuredStudy(
             scenario=setup.scenario,
             options=job.options,

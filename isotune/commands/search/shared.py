@@ -48,14 +48,15 @@ class SharedSearch(TrialsOptions, SharingOptions):
 
     def run(self) -> None:
         """Create the study, or find it there, and work on it."""
-        from isotune.tuner.search import exact_of, space_of, starts
+        from isotune.tuner.search import exact_of, open_storage, space_of, starts
 
         assert self.storage is not None
         file = self.checked_file()
         job = self.job()
+        storage = open_storage(self.storage, on_note=say)
         space = space_of(job.scenario, job.options)
         first = list(starts(space, exact_of(space, job.options)))
-        storage = create_study(job, self.storage, self.study, starts=first)
+        create_study(job, storage, self.study, starts=first)
         _Work(job=job, study=self.study, storage=storage).run(self, file)
 
 
@@ -99,18 +100,16 @@ class JoinedSearch(StorageOptions, WrittenOptions):
 
 
 def create_study(
-    job: Job, url: str, study: str, *, starts: list[Plan], measured: bool = False
-) -> Any:
-    """Create a study in the storage at `url`, or find it there; returns the storage.
+    job: Job, storage: Any, study: str, *, starts: list[Plan], measured: bool = False
+) -> None:
+    """Create a study in an open storage, or find it there.
 
     Raises:
         InputError: a study of that name searches something else.
     """
-    from isotune.tuner.search import create, open_storage
+    from isotune.tuner.search import create
 
-    storage = open_storage(url, on_note=say)
     create(_shared(job, study, storage), starts, definition(job, measured))
-    return storage
 
 
 def definition(job: Job, measured: bool = False) -> dict[str, Any]:

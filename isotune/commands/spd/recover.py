@@ -204,9 +204,9 @@ class Recover(_TargetOptions, _StepOptions, TextOptions, OutputOptions):
 
     def run(self) -> None:
         """Recover the blocks, write the folder and print its perplexities."""
+        require_validate_extra()
         target = self.target()
         steps = self.by_block(target)
-        require_validate_extra()
         from isotune.results import Recovery
         from isotune.validation.spd.checkpoint import FOLDER, RECORD, PartialRun, read_record
         from isotune.validation.spd.model import digest_of, load_network

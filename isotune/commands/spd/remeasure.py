@@ -62,12 +62,12 @@ class Remeasure(TextOptions, OutputOptions):
         from isotune.tuner.accuracy import read_sensitivity
         from isotune.tuner.drop_check import DropCheck
 
+        require_validate_extra()
         file = read_plan(self.plan)
         folder = self.model or Path(locate(file.model.name, self.plan.parent))
         scenario = scenario_of(file, self.plan.parent, model=str(folder))
         table = read_sensitivity(self.sensitivity, scenario.model, (scenario.workload.tp,))
         check_writable(self.sensitivity)
-        require_validate_extra()
         where = self._where(folder, scenario.workload.tp)
         check = DropCheck(table=table, file=file, budget=self.accuracy_budget)
         for number in range(self.rounds):
