@@ -112,7 +112,11 @@ class QualityOptions(WindowOptions):
         ),
     ] = None
     lm_eval_folder: Annotated[
-        Path | None, plain("--lm-eval-folder", "FOLDER", "Folder with task files of your own.")
+        Path | None,
+        plain(
+            *("--lm-eval-folder", "FOLDER"),
+            "Folder with task files of your own. The harness runs the code that they name.",
+        ),
     ] = None
 
     def check_quality_options(self) -> None:

@@ -269,15 +269,16 @@ class _Journal(JournalFileBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append logs; a torn line before them is cut, and they are if they do not fit."""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), self._path.open("r+b") as file:
+        with get_lock_file(self._lock), self._path.open("r+b", buffering=0) as file:
             end = _sound_end(file)
             if end < file.seek(0, os.SEEK_END):
                 self._on_note(f"{self._path}: the last line was torn, and is cut")
                 file.truncate(end)
             file.seek(end)
             try:
-                file.write(lines.encode())
-                file.flush()
+                left = memoryview(lines.encode())
+                while left:
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
             except OSError:
                 file.truncate(end)

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import pwd
+import resource
 import shutil
 import signal
 import subprocess
@@ -349,6 +350,23 @@ def test_a_disk_that_is_full_tears_no_line(tmp_path, monkeypatch):
     assert optuna.load_study(study_name="one", storage=open_storage(url)).user_attrs == {
         "key": "value"
     }
+
+
+def test_a_disk_that_takes_part_of_a_line_has_none_of_it(tmp_path):
+    path, notes = tmp_path / "study.log", []
+    study = optuna.create_study(
+        storage=open_storage(f"journal:///{path}", on_note=notes.append), study_name="one"
+    )
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="File too large"):
+                study.set_user_attr("key", "value")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert notes == []
 
 
 @pytest.mark.parametrize("text", ["my notes\n", "my notes", "{}\n", "[1]\n", '{"a": 1}\n', "\n\n"])
