@@ -311,8 +311,8 @@ Written by `sudo python experiments/cpu_loop.py --page docs/loop.md`: measure, c
 validate a model of {blocks} blocks (hidden size {hidden}) on {ranks} ranks that token buckets join,
 at link rates where the communication M of a serial pass is half, as much as, and twice its compute
 C. The numbers of every plan were checked against transformers in the same runs. ISO is the lossless
-plan that `isotune search` found; SPD drops every attention sync; both does both. The scan measures
-splits in turns.
+plan that `isotune search` found; SPD drops every attention all-reduce; both does both. The scan
+measures splits in turns.
 
 Made on {machine}, {cores} cores, load average {load:.1f} when it began (an idle machine has none).
 

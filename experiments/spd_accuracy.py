@@ -1,4 +1,4 @@
-"""Perplexity against the share of dropped attention syncs, and the latency each share buys.
+"""Perplexity against the share of dropped attention all-reduces, and the latency each share buys.
 
     python experiments/spd_accuracy.py MODEL_FOLDER... [-o docs/spd.md] [--cache FOLDER]
 

@@ -17,8 +17,8 @@ isotune recover --plan plan.yaml --text calibration.txt -o recovered
 isotune validate plan.yaml --model recovered --quality --text evaluation.txt --original llama
 ```
 
-The first measures what each dropped sync costs, as it is and after repairs. The second picks the
-drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
+The first measures what each dropped all-reduce costs, as it is and after repairs. The second picks
+the drop set and each block's treatment, with as little repair as `--accuracy-budget` (1 %) allows;
 `--pareto` adds latency against perplexity, with the paper's ISB/SB/ESB rule as a point on it. That
 costs add up is an assumption: the third measures the chosen set whole, says how far off the sum
 was, and searches again with a table that agrees with what was measured. The fourth writes the

@@ -15,7 +15,6 @@ from .results import SearchResult as SearchResult
 from .results import Sweep as Sweep
 from .simulator.architecture import Model as Model
 from .simulator.architecture import load_model as load_model
-from .simulator.batch import Predictor as Predictor
 from .simulator.batch import Timer as Timer
 from .simulator.errors import DoesNotFitError as DoesNotFitError
 from .simulator.errors import InputError as InputError

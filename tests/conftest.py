@@ -64,7 +64,7 @@ def _plans(
     able = [name for name in strategies if STRATEGIES[name].refusal(scenario.workload) is None]
     strategy = draw(st.sampled_from(able))
     how = STRATEGIES[strategy]
-    serial = how.splits == "nothing"
+    serial = not how.chunked
     blocks = st.integers(0, scenario.model.num_hidden_layers - 1)
     total = how.total(scenario.workload)
     return Plan(

@@ -142,7 +142,7 @@ def best_step(scenario: Scenario, batch: Batch) -> Step:
     best = serial if serial.memory.fits else None
     for name in SEARCHABLE:
         how = STRATEGIES[name]
-        if how.splits == "nothing" or how.obstacle(case.workload) is not None:
+        if not how.chunked or how.obstacle(case.workload) is not None:
             continue
         best = _faster(best, _best_split(case, name))
     if best is None:

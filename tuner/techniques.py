@@ -90,7 +90,7 @@ def _overlapped(scenario: Scenario, name: str, best: Plan) -> list[tuple[str, Pl
     """A strategy's even splits, and its best split where all are compared."""
     how = STRATEGIES[name]
     unsuited = how.unsuited(scenario.model, scenario.workload.parallelism)
-    if how.splits == "nothing" or unsuited is not None:
+    if not how.chunked or unsuited is not None:
         return []
     if not how.enumerable:
         return [(how.label, best_even(scenario, name, how.most_parts))]
@@ -111,7 +111,7 @@ def _compared(scenario: Scenario) -> Iterator[tuple[str, Plan | None]]:
     for how in COMPARED:
         if how.unsuited(scenario.model, scenario.workload.parallelism) is not None:
             continue
-        if how.splits != "nothing":
+        if how.chunked:
             yield f"{how.label}+", best_even(scenario, how.name, how.most_parts)
         elif how.refusal(scenario.workload) is None:
             yield f"{how.label}+", Plan(strategy=how.name)

@@ -199,7 +199,7 @@ def rules_of(asked: Policy | Plan | None) -> Rules:
 
 
 def _rule(plan: Plan) -> Rule:
-    if plan.how.splits not in ("nothing", "prompt"):
+    if not plan.how.by_length:
         raise InputError(
             f"policy: {plan.strategy} splits no prompts by length (allowed: serial, iso)"
         )

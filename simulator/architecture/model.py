@@ -186,14 +186,6 @@ class Model:
         """Elements per row of the widest intermediates in a block, per GPU."""
         return max(kind.widest(Parallelism.of(tp)) for kind in self.kinds)
 
-    def kv_elements_per_token(self, tp: Ranks) -> int:
-        """KV-cache elements of one token in all blocks, per GPU."""
-        return self._in_all_blocks(self.kv_elements_by_kind(tp))
-
-    def kv_elements_by_kind(self, tp: Ranks) -> tuple[int, ...]:
-        """KV-cache elements of one token in a block of each kind, per GPU."""
-        return tuple(sum(op.cache_elements for op in block.ops) for block in self.blocks(tp))
-
     def kv_elements_by_reach(self, tp: Ranks) -> dict[int | None, int]:
         """KV-cache elements of one token in all blocks, per GPU, by the tokens that they keep.
 

@@ -14,7 +14,7 @@ _WORD = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DropSets:
-    """Block b of plan i drops its attention sync if bit b mod `periods[i]` of `masks[i]` is set.
+    """Block b of plan i drops its attention all-reduce if `masks[i]` has bit b mod `periods[i]`.
 
     `masks` is [plans, words] of 64 bits, `periods` [plans]; one row stands for all plans.
     """

@@ -15,7 +15,7 @@ from isotune.simulator.automaton import (
 )
 from isotune.simulator.batch.cost_table import CostTable, Splits
 from isotune.simulator.batch.many_plans import SPLITS_AT_ONCE, Batch
-from isotune.simulator.batch.timer import Predictor, Timer
+from isotune.simulator.batch.timer import Timer
 
 __all__ = [
     "DROPPED",
@@ -29,7 +29,6 @@ __all__ = [
     "DropSets",
     "Index",
     "Layout",
-    "Predictor",
     "Splits",
     "Timer",
     "Transitions",

@@ -105,9 +105,6 @@ class Timer:
             seconds[members] = self._together([plans[index] for index in members], known)
         return seconds
 
-    latencies = seconds
-    """The earlier name, which `isotune.Predictor` keeps."""
-
     def compiles(self, plan: Plan) -> bool:
         """Whether the compiled engine runs plans of this shape; else each takes a timeline."""
         scenario = self.scenario
@@ -172,10 +169,6 @@ class Timer:
                 repeating, table.seconds[here], table.slowdowns[here], automaton
             )
         return self._known[key]
-
-
-Predictor = Timer
-"""The name under which `isotune` has it."""
 
 
 def _neighbours(key: _Key) -> Index:

@@ -32,10 +32,10 @@ class Rule(Schema):
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
-        splits = STRATEGIES[self.strategy].splits
-        if splits not in ("nothing", "prompt"):
+        how = STRATEGIES[self.strategy]
+        if not how.by_length:
             raise ValueError(f"strategy: {self.strategy} does not split by prompt length")
-        if (splits == "prompt") != (len(self.shares) > 1):
+        if how.chunked != (len(self.shares) > 1):
             raise ValueError("shares: iso needs two or more, serial none")
         if self.shares and (min(self.shares) <= 0 or abs(sum(self.shares) - 1) > 1e-6):
             raise ValueError("shares: must be positive and add up to 1")

@@ -31,7 +31,8 @@ class Plan(Schema):
         default=None, description="SMs the collective may hold; the library's choice if absent"
     )
     dropped: tuple[Annotated[int, Field(strict=True)], ...] = Field(
-        default=(), description="drop set: blocks whose attention sync is dropped (SPD), sorted"
+        default=(),
+        description="drop set: blocks without their attention all-reduce (SPD), sorted",
     )
 
     @field_validator("dropped")
@@ -121,7 +122,7 @@ def _check_chunks(plan: Plan, workload: Workload) -> None:
     chunks, how = plan.chunks, plan.how
     if (refusal := how.refusal(workload)) is not None:
         raise InputError(f"plan: strategy: {refusal}")
-    if how.splits == "nothing":
+    if not how.chunked:
         if chunks:
             raise InputError(f"plan: chunks: a {how.label} plan has none (allowed: [])")
         return

@@ -3,8 +3,8 @@
 Its readers are the timeline (when does each step run?), the executor (run it) and the
 drawings. None of them knows the strategies; a new strategy is a new expansion here.
 
-A chunk passes through *segments*: the compute between two sync points. A standard block
-has two segments (attention, MLP), a block whose attention sync is dropped has one. Each
+A chunk passes through *segments*: the compute between two collectives. A standard block
+has two segments (attention, MLP), a block whose attention all-reduce is dropped has one. Each
 segment is issued for every chunk in turn, and while the next chunk computes, the sync of
 the previous one is in flight:
 

@@ -1,4 +1,4 @@
-"""What may be done to a block whose attention sync is dropped (SPD, arXiv 2502.20727).
+"""What may be done to a block whose attention all-reduce is dropped (SPD, arXiv 2502.20727).
 
 A treatment is `zero-shot`, dropped as it is, or recovery steps joined in their order by `+`.
 """

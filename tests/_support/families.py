@@ -1,6 +1,7 @@
 """A tiny config.json of every family, with what its blocks have that others do not."""
 
 from _support.tiny_models import SIZES
+from isotune.simulator.architecture import Model
 
 LATENT = {
     "q_lora_rank": 24,
@@ -169,3 +170,8 @@ def tiny(family: str) -> dict[str, object]:
     """The config.json of a tiny model of four blocks."""
     own = (FAMILIES | WITHOUT_TRANSFORMERS)[family]
     return {"model_type": family} | SIZES | {"num_hidden_layers": 4} | own
+
+
+def cached_elements(model: Model, tp: int) -> int:
+    """KV-cache elements of one token in all blocks, per GPU."""
+    return sum(model.kv_elements_by_reach(tp).values())

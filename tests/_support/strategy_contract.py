@@ -36,7 +36,7 @@ CASES: tuple[dict[str, Any], ...] = (
 
 def plan_of(how: Strategy, workload: Workload, parts: int = 3) -> Plan:
     """Uneven chunks, the last the largest; as many as there is work for."""
-    if how.splits == "nothing":
+    if not how.chunked:
         return Plan(strategy=how.name)
     total = how.total(workload)
     sizes = [max(1, total // (parts + 2))] * (min(parts, total) - 1)

@@ -1,4 +1,4 @@
-"""What dropping an attention sync costs in accuracy, and the drop sets that budget allows.
+"""What dropping an attention all-reduce costs in accuracy, and the drop sets that budget allows.
 
 Sensitivities are differences of perplexity per block (SPD, arXiv 2502.20727), here as a share
 of the un-dropped model's perplexity; that they add up is an assumption.
@@ -56,9 +56,9 @@ class Check(Schema):
 
 
 class Sensitivity(Schema):
-    """`sensitivity.json`: what each block's dropped attention sync costs.
+    """`sensitivity.json`: what each block's dropped attention all-reduce costs.
 
-    `blocks[i]` is the relative growth of perplexity when block i's attention sync is dropped
+    `blocks[i]` is the relative growth of perplexity when block i's attention all-reduce is dropped
     (0.001 = 0.1 %); it may be negative. `transfer` gives the same for a quantised all-reduce,
     `treatments` for the drop after recovery steps, named as in `bias+heads`. `classes` are the
     blocks' by `tau1` and `tau2`; `measured` tells how. `checks` are drop sets measured since.

@@ -1,7 +1,7 @@
 """The joint optimum of split and drop set under an accuracy budget, with its proof.
 
-A dropped sync that was already hidden saves nothing, so which blocks to drop and how to split the
-prompt belong together. For one split, blocks lead from state to state of a small automaton (see
+A dropped all-reduce that was already hidden saves nothing, so which blocks to drop and how to split
+the prompt belong together. For one split, blocks lead from state to state of a small automaton (see
 `isotune.simulator.automaton`), and a drop set is a path through it:
 
 - *upper bound*: the least sensitive blocks, any number of them, on every split;

@@ -61,7 +61,7 @@ def even_sizes(how: Strategy, totals: Index, parts: int) -> Index:
 
     A part is empty where a total has fewer grains than parts; such a split is no plan.
     """
-    if how.splits == "nothing":
+    if not how.chunked:
         return np.empty((len(totals), 0), dtype=np.int64)
     grains = np.array([how.grain(total) for total in totals.tolist()], dtype=np.int64)
     edges = [np.rint(totals * part / parts / grains) * grains for part in range(parts)]

@@ -69,7 +69,7 @@ class Options:
 
     @property
     def drop_costs(self) -> DropCosts | None:
-        """What dropped syncs cost; None where nothing tells."""
+        """What dropped all-reduces cost; None where nothing tells."""
         return self.recovery.costs if self.recovery else None
 
     @property
@@ -211,7 +211,7 @@ def optimise(
 def _covered(space: Space) -> bool:
     """Whether the exact optimum is over all of the space, so that its bound holds there."""
     kinds = [STRATEGIES[name] for name in space.strategies]
-    known = all(kind.enumerable or kind.splits == "nothing" for kind in kinds)
+    known = all(kind.enumerable or not kind.chunked for kind in kinds)
     return known and space.most_chunks <= most_chunks(space.scenario.workload.tokens)
 
 
@@ -286,7 +286,7 @@ def starts(space: Space, exact: Best | None) -> Sequence[Plan]:
     """Plans to begin with: serial, even splits of every strategy, and the exact optimum."""
     plans = [Plan()]
     for strategy in space.strategies:
-        if STRATEGIES[strategy].splits != "nothing":
+        if STRATEGIES[strategy].chunked:
             even = [
                 even_plan(space.scenario, strategy, count)
                 for count in range(2, space.most_chunks + 1)

@@ -44,7 +44,7 @@ class Space:
         shares = [trial.suggest_float(name, 0.0, 1.0) for name in names]
         budgets = self.scenario.sm_budgets
         comm_sms = budgets[trial.suggest_int("comm_sms", 0, len(budgets) - 1)]
-        serial = STRATEGIES[strategy].splits == "nothing"
+        serial = not STRATEGIES[strategy].chunked
         return Plan(
             strategy=strategy,
             chunks=() if serial else self._chunks(strategy, count, shares),

@@ -71,12 +71,12 @@ def _plan(name: str, workload: Workload) -> Plan:
     """
     if name not in STRATEGIES:
         raise InputError(f"strategy {name!r:.40} is not known")
-    splits = STRATEGIES[name].splits
-    if splits not in ("nothing", "prompt"):
-        raise InputError(f"strategy {name!r:.40}: a table does not say how it splits {splits}")
+    how = STRATEGIES[name]
+    if not how.by_length:
+        raise InputError(f"strategy {name!r:.40}: a table does not say how it splits {how.splits}")
     half = workload.tokens // 2
     halves = (workload.tokens - half, half) if half else (workload.tokens,)
-    return Plan(strategy=name, chunks=halves if splits == "prompt" else ())
+    return Plan(strategy=name, chunks=halves if how.chunked else ())
 
 
 def _scenario(run: Run, profile: HardwareProfile) -> Scenario:

@@ -19,7 +19,7 @@ class Shard:
     """The layers, embedding and head of `rank`, ready to be driven piece by piece.
 
     Embedding and head are sharded by words. `bias_corrections` has what this rank adds to a
-    block's MLP input [hidden] while the block's attention sync is dropped (a bias correction).
+    block's MLP input [hidden] while its attention all-reduce is dropped (a bias correction).
     """
 
     config: Any

@@ -1,6 +1,6 @@
 """The quality gate: is a lossy plan still the model? Never judged by speed alone.
 
-The plan's mathematics (`reference.lossy`: dropped syncs, quantised transfers) runs
+The plan's mathematics (`reference.lossy`: dropped all-reduces, quantised transfers) runs
 in one process beside the original model on the same text; that the ranks compute the same is
 what the check of numbers in `isotune.validation.real_run.validate_job` shows.
 """

@@ -218,7 +218,7 @@ class LossyOptions:
             raise InputError("--treatments needs --sensitivity, which says what each costs")
         if self.accuracy_budget is not None:
             raise InputError(
-                "--accuracy-budget needs --sensitivity, which says what a dropped sync costs"
+                "--accuracy-budget needs --sensitivity, which says what a dropped all-reduce costs"
             )
         return None
 

@@ -54,7 +54,9 @@ class PlanSearch(TrialsOptions):
         if self.trace is not None:
             check_writable(self.trace)
         if self.pareto and self.sensitivity is None:
-            raise InputError("--pareto needs --sensitivity, which says what a dropped sync costs")
+            raise InputError(
+                "--pareto needs --sensitivity, which says what a dropped all-reduce costs"
+            )
         job = self.job()
         with progress("searching", not self.as_json) as report:
             result = search(job.scenario, job.options, report)

@@ -103,7 +103,7 @@ def _check(target: Target) -> None:
         raise InputError(f"--model: {folder}: not a folder (allowed: one with its weights)")
     count = read_model(folder).num_hidden_layers
     if not dropped:
-        raise InputError("no attention sync is dropped: there is nothing to recover")
+        raise InputError("no attention all-reduce is dropped: there is nothing to recover")
     if dropped[-1] >= count:
         raise InputError(f"drop: {folder.name} has blocks 0 to {count - 1}, not {dropped[-1]}")
 

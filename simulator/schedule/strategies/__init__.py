@@ -48,7 +48,7 @@ SPD: Final = "spd"
 TECHNIQUES: Final = (
     *STRATEGIES,
     SPD,
-    *(f"{one.name}_{SPD}" for one in _ALL if one.drops and one.splits != "nothing"),
+    *(f"{one.name}_{SPD}" for one in _ALL if one.drops and one.chunked),
 )
 """Names of what a table of techniques may hold: strategies, and strategies with SPD."""
 

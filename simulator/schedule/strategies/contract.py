@@ -92,9 +92,19 @@ class Strategy(ABC):
         del index, blocks
         return block.segments
 
+    @property
+    def chunked(self) -> bool:
+        """Whether its plans have chunks."""
+        return self.splits != "nothing"
+
+    @property
+    def by_length(self) -> bool:
+        """Whether shares of each prompt's length, or none at all, tell how a plan splits."""
+        return self.splits in ("nothing", "prompt")
+
     def beside(self, parts: int) -> bool:
         """Whether the all-reduces of a plan with this many chunks run beside compute."""
-        return self.overlaps and (parts > 1 or self.splits == "nothing")
+        return self.overlaps and (parts > 1 or not self.chunked)
 
     def grain(self, total: int) -> int:
         """The unit's smallest step between split points worth comparing."""
@@ -142,7 +152,7 @@ class Strategy(ABC):
             return (
                 f"{'one GPU has' if gpus == 1 else 'GPUs that share nothing have'} no all-reduces"
             )
-        if self.splits != "nothing" and self.total(workload.share) < 2:
+        if self.chunked and self.total(workload.share) < 2:
             return f"{self.label} needs two {self.unit} to split"
         return None
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from _support.families import FAMILIES, WITHOUT_TRANSFORMERS, tiny
+from _support.families import FAMILIES, WITHOUT_TRANSFORMERS, cached_elements, tiny
 
 from isotune.simulator.architecture import (
     LatentAttend,
@@ -82,9 +82,9 @@ def test_every_segment_ends_with_a_product_that_its_all_reduce_completes(
 
 def test_a_latent_cache_is_whole_on_every_rank_and_a_state_does_not_grow(tmp_path: Path) -> None:
     latent = model_of("deepseek_v3", tmp_path)
-    assert latent.kv_elements_per_token(1) == latent.kv_elements_per_token(4) == 4 * (16 + 4)
+    assert cached_elements(latent, 1) == cached_elements(latent, 4) == 4 * (16 + 4)
     hybrid = model_of("qwen3_next", tmp_path)
-    assert hybrid.kv_elements_per_token(1) == 2 * 4 * 16  # one block of four attends
+    assert cached_elements(hybrid, 1) == 2 * 4 * 16  # one block of four attends
     state, tail = 4 * 8 * 8 * 12, 2 * 3 * (2 * 4 * 8 + 8 * 12)
     assert hybrid.state_bytes(1) == 3 * (state + tail)
     assert hybrid.state_bytes(4) == hybrid.state_bytes(1) // 4

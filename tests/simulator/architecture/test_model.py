@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _support.families import cached_elements
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -210,7 +211,7 @@ def test_the_kv_cache_is_split_once_and_replicated_only_beyond_its_heads(
     model, tp = case
     check_tp(model, tp)
     copies = max(1, tp // model.num_key_value_heads)
-    assert tp * model.kv_elements_per_token(tp) == copies * model.kv_elements_per_token(1)
+    assert tp * cached_elements(model, tp) == copies * cached_elements(model, 1)
 
 
 @given(sharded_models())

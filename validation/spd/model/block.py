@@ -1,4 +1,4 @@
-"""One decoder block on virtual ranks: what `tp` ranks compute without the attention sync.
+"""One decoder block on virtual ranks: what `tp` ranks compute without the attention all-reduce.
 
     h_i = x + a_i + b_o + c_i  (local)       y = x + b_o + b_d + sum_i [a_i + mlp_i(norm(h_i))]
 

@@ -158,7 +158,7 @@ def perplexity(nats: float, tokens: int) -> float:
 def evaluate(
     network: Network, windows: Windows, *, dropped: Collection[int] = (), batch: int = 4
 ) -> Quality:
-    """Perplexity on windows with these blocks' attention syncs dropped.
+    """Perplexity on windows with these blocks' attention all-reduces dropped.
 
     Raises:
         InputError: the loss is not finite.

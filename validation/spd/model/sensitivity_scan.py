@@ -1,4 +1,4 @@
-"""The sensitivity scan (SPD, arXiv 2502.20727): what each dropped attention sync costs.
+"""The sensitivity scan (SPD, arXiv 2502.20727): what each dropped attention all-reduce costs.
 
 Two scans share one pass over the text. *Single*: block l alone is dropped. *Cumulative*: the
 blocks l to L-1 are, from the last to the first. Both start from block l's own input, which no

@@ -1,4 +1,4 @@
-"""Recovery of dropped syncs, step after step over all blocks.
+"""Recovery of dropped all-reduces, step after step over all blocks.
 
 First every dropped block that is to have a bias correction gets it, from the first to the last;
 then heads are grouped in all of them, then neurons, then blocks are distilled. Each block is
