@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 FOR_USERS = [*PROJECT["dependencies"]] + [
-    line for name in EXTRAS.keys() - {"test", "docs", "dev"} for line in EXTRAS[name]
+    line for name in sorted(EXTRAS.keys() - {"test", "docs", "dev"}) for line in EXTRAS[name]
 ]
 UNBOUNDED = {"rich", "lazy-loader", "pyarrow"}
 """Their majors come without breaks; CONTRIBUTING.md says so."""
