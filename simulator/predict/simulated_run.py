@@ -221,15 +221,15 @@ class _RepeatingBlocks:
         """Seconds [factors, roles] and slowdowns [factors, 2 * pairs]; NaN what does not occur."""
         pairs = self._structure.pairs
         seconds = np.full((len(factors), len(self._structure.roles)), np.nan)
-        slowdowns = np.full((len(factors), 2 * len(pairs)), np.nan)
         for row, some in enumerate(factors):
             for role, value in self.costs.seconds(some).items():
                 seconds[row, role] = value
-            for column, (compute, sync) in enumerate(pairs):
-                if compute in self.counts and sync in self.counts:
-                    slower = self.costs.slowdowns(compute, sync, some)
-                    slowdowns[row, 2 * column : 2 * column + 2] = slower
-        return seconds, slowdowns
+        slower = np.full((len(pairs), 2), np.nan)
+        for at, (compute, sync) in enumerate(pairs):
+            if compute in self.counts and sync in self.counts:
+                slower[at] = self.costs.slowdowns(compute, sync)
+        excess = np.array([[some.contention - 1.0] for some in factors])
+        return seconds, slower.ravel() + excess * (slower.ravel() - 1.0)
 
 
 class _AnyProgram:
