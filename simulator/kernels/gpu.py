@@ -41,7 +41,10 @@ class Gpu(Schema):
         rate = self._rate(number_type(dtype).tensor_rate)
         if rate is None:
             allowed = ", ".join(entry.name for entry in TYPES if self._rate(entry.tensor_rate))
-            raise InputError(f"no GEMM in {dtype} on this GPU (allowed dtypes: {allowed})")
+            raise InputError(
+                f"no GEMM in {dtype} on this GPU (allowed dtypes: {allowed}; --quant bf16 takes a "
+                "quantised checkpoint as bf16)"
+            )
         return rate
 
     def _rate(self, field: str | None) -> float | None:
