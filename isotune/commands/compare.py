@@ -119,12 +119,7 @@ class Compare(_Cases, _Batch, OutputOptions):
             name,
             batch=self._batch,
             prompt=self.prompt,
-            phase=self.phase,
-            dtype=self.dtype,
-            weight_dtype=self.weight_dtype,
-            quant=self.quant,
-            kv_dtype=self.kv_dtype,
-            runtime=self.runtime,
+            **self.pass_fields,
         )
 
     @property

@@ -173,14 +173,9 @@ class Predict(_PlanOptions, _Case, DetailedOutput):
             dp=self.dp,
             batch=self.batch,
             prompt=self.prompt,
-            phase=self.phase,
-            dtype=self.dtype,
-            weight_dtype=self.weight_dtype,
-            quant=self.quant,
-            kv_dtype=self.kv_dtype,
-            runtime=self.runtime,
             engine=self.engine,
             sequences=None if self.mix is None else tuple(self.mix.split(",")),
+            **self.pass_fields,
         )
 
 

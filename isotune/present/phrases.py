@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, get_args
 
 from isotune.simulator.architecture import CollectiveKind
@@ -35,6 +35,12 @@ class Timed(Protocol):
 def count(number: int, noun: str) -> str:
     """`1 GPU`, `8 GPUs`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def few(names: Sequence[str], others: str = "more", between: str = ", ") -> str:
+    """The first three names, and how many `others` there are."""
+    shown = between.join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} {others}"
 
 
 class Room(Protocol):

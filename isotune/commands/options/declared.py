@@ -145,6 +145,12 @@ class ModelOptions:
             object.__setattr__(self, "model", name)
             object.__setattr__(self, "read_as", None)
 
+    @property
+    def pass_fields(self) -> dict[str, Any]:
+        """Phase, number types and launch, as `isotune.scenario` takes them."""
+        names = ("phase", "dtype", "weight_dtype", "quant", "kv_dtype", "runtime")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaseOptions(MachineOption, ModelOptions):

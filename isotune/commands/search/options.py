@@ -140,13 +140,8 @@ class SearchCase(CaseOptions):
             dp=None if self.several or not self.dp else self.dp[0],
             batch=self.batch[0] if self.batch else None,
             prompt=self.prompt.first if self.prompt and one_length else None,
-            phase=self.phase,
-            dtype=self.dtype,
-            weight_dtype=self.weight_dtype,
-            quant=self.quant,
-            kv_dtype=self.kv_dtype,
-            runtime=self.runtime,
             engine=self.engine,
+            **self.pass_fields,
         )
 
     def ranks(self, scenario: Scenario) -> tuple[int, ...]:

@@ -2,10 +2,10 @@ from .brief import brief_of as brief_of
 from .check import named as named
 from .compare import case_text as case_text
 from .compare import compare_section as compare_section
+from .deployments import deployments_table as deployments_table
 from .measured_search import origin as origin
 from .of_result import section_of as section_of
 from .policy import crossover_text as crossover_text
-from .search import deployments_table as deployments_table
 from .sensitivity import drop_set as drop_set
 from .sweep import AXES as AXES
 from .sweep import overlapped_rows as overlapped_rows

@@ -2,12 +2,9 @@
 
 from collections.abc import Iterator
 
-from isotune.present.phrases import percent, plan_text, rough, rough_ms
+from isotune.present.phrases import few, percent, plan_text, rough, rough_ms
 from isotune.present.section import Section, Table, ms, number, share, table, text
 from isotune.results import Compared, Contender
-
-_MOST = 3
-"""Cases named in a note."""
 
 
 def compare_section(done: Compared) -> Section:
@@ -135,14 +132,9 @@ def _technique(one: Contender) -> str:
 def _notes(done: Compared) -> Iterator[str]:
     for caution, cases in done.assumed.items():
         every = len(cases) == len({one.case for one in done.contenders})
-        yield caution if every else f"{_names(cases)}: {caution}"
+        yield caution if every else f"{few(cases, between='; ')}: {caution}"
     by_reason: dict[str, list[str]] = {}
     for case, why in done.left_out.items():
         by_reason.setdefault(why, []).append(case)
     for why, names in by_reason.items():
-        yield f"left out: {_names(tuple(names))}: {why}"
-
-
-def _names(cases: tuple[str, ...]) -> str:
-    shown = "; ".join(cases[:_MOST])
-    return shown if len(cases) <= _MOST else f"{shown} and {len(cases) - _MOST} more"
+        yield f"left out: {few(names, between='; ')}: {why}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _MAKERS = {
     "prediction": "prediction.prediction_section",
     "search": "search.search_section",
-    "deployments": "search.deployments_section",
+    "deployments": "deployments.deployments_section",
     "shared_search": "search.shared_section",
     "policy": "policy.policy_section",
     "sweep": "sweep.sweep_section",

@@ -25,7 +25,6 @@ from isotune.present.sections.prediction import (
     times_table,
 )
 from isotune.results import (
-    Deployments,
     FrontPoint,
     Robust,
     SearchResult,
@@ -98,7 +97,7 @@ def proof_text(result: SearchResult) -> str:
 
 def _how_notes(result: SearchResult) -> Iterator[str]:
     """How the plan was found."""
-    yield from _trials_notes(result.trials)
+    yield from trials_notes(result.trials)
     exact = result.exact
     if exact is not None and exact.gap is not None:
         yield (
@@ -181,7 +180,7 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}" if first else last
 
 
-def _trials_notes(trials: Trials) -> Iterator[str]:
+def trials_notes(trials: Trials) -> Iterator[str]:
     """What a study did: trials, why some have no result, and what mattered."""
     best = "none within limits." if trials.best_s is None else ""
     yield (
@@ -334,57 +333,6 @@ def _made_by(point: FrontPoint) -> str:
     dominated = " (dominated)" if point.dominated else ""
     rule = f"{point.rule}{dominated}: " if point.rule else ""
     return rule + plan_text(point.plan.model_copy(update={"dropped": ()}))
-
-
-def deployments_section(result: Deployments) -> Section:
-    """The chosen deployment beside its serial run, and the front it was chosen from."""
-    chosen, limit = result.front[0], result.latency_limit_s
-    within = "" if limit is None else f" within {milliseconds(limit)}"
-    first = result.objectives[0].replace("_", " ")
-    return Section(
-        kind="deployments",
-        verdict=(
-            f"Best {first}{within}: {chosen.ranks.text}, batch {chosen.batch}: "
-            f"{chosen.tokens_per_s_per_gpu:,.0f} tokens/s per GPU. {verdict(result)}"
-        ),
-        tables=(
-            deployments_table(result),
-            times_table({"serial": result.baseline} | _unless_serial(result)),
-        ),
-        notes=(
-            *(f"of {_names(keys)}: {said}" for said, keys in result.assumed.items()),
-            *(f"left out: {why}" for why in dict.fromkeys(result.left_out.values())),
-            *_trials_notes(result.trials),
-            *repair_notes(result.treatments, result.treated_growth),
-        ),
-        **head(result),
-    )
-
-
-def _names(keys: Sequence[str], most: int = 3) -> str:
-    """Layouts by their keys, the first few."""
-    shown = ", ".join(keys[:most])
-    return shown if len(keys) <= most else f"{shown} and {len(keys) - most} other layouts"
-
-
-def _unless_serial(result: Times) -> dict[str, Times]:
-    return {} if result.is_serial else {"this plan": result}
-
-
-def deployments_table(result: Deployments) -> Table:
-    """The front of deployments; the first is chosen."""
-    names = " and ".join(result.objectives)
-    unit = "tokens/s per GPU"
-    return table(
-        "Deployments that no other beats",
-        result.front,
-        text("layout", lambda item: item.ranks.text),
-        number("batch", lambda item: item.batch),
-        ms("latency", lambda item: item.latency_s),
-        number("throughput", lambda item: item.tokens_per_s_per_gpu, unit=unit, short=unit),
-        text("plan", lambda item: plan_text(item.plan), fold=True),
-        note=f"No other deployment is better in {names} at once; the first is chosen.",
-    )
 
 
 def shared_section(result: SharedSearch) -> Section:
