@@ -2,6 +2,8 @@
 
 import pytest
 
+from isotune.present import section_of
+from isotune.results import Compared
 from isotune.simulator.errors import InputError
 from isotune.simulator.predict import predict, saving_interval
 from isotune.simulator.schedule import SPD
@@ -114,3 +116,11 @@ def test_a_comparison_of_too_many_cases_is_refused(make_scenario, monkeypatch):
     machine = make_scenario(hardware="h100", batch=2)
     with pytest.raises(InputError, match=r"4 cases to compare \(allowed: up to 3\)"):
         compare(machine, [machine], ("nccl",), **SIZES)
+
+
+def test_where_nothing_hides_anything_the_other_cases_are_still_told(make_scenario):
+    machine = make_scenario(hardware="h100", phase="decode", batch=8, tp=8)
+    found = compare(machine, [machine], ("nccl",), ("serial",), tp=(8, 4))
+    said = section_of(Compared.of(found)).verdict
+    assert "No technique that anyone can run is faster there. Another layout" in said
+    assert "beats that." in said

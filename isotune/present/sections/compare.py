@@ -30,14 +30,15 @@ def _verdict(done: Compared) -> str:
     said = f"Serial on {case_text(first)} takes {rough_ms(first.latency_s)}."
     best = done.instead.get("technique")
     if best is None or best.serial:
-        return f"{said} No technique that anyone can run hides anything there."
-    said += f" {best.technique} there: {_saved(best)}."
+        said += " No technique that anyone can run is faster there."
+    else:
+        said += f" {best.technique} there: {_saved(best)}."
     others = {what: one for what, one in done.instead.items() if what != "technique"}
     for what, one in others.items():
         said += f" Another {what} without overlap, {case_text(one)}: {_saved(one)}."
     if done.better:
-        return f"{said} So another {' or '.join(done.better)} beats hiding it."
-    return f"{said} None of them surely beats hiding it." if others else said
+        return f"{said} So another {' or '.join(done.better)} beats that."
+    return f"{said} None of them surely beats that." if others else said
 
 
 def _saved(one: Contender) -> str:
